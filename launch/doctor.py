@@ -1,0 +1,131 @@
+"""What this machine can and cannot do for a run: each check is a line with the way out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline import mnist, transport
+from pipeline.config import Data
+from pipeline.errors import ConfigError
+
+from . import plots
+from .environment import BLAS_THREADS, PACKAGES, cores, _version  # noqa: PLC2701
+
+
+class Check(NamedTuple):
+    """One thing looked at: `ok`, `warning` (runs, but…) or `fault` (does not run)."""
+
+    name: str
+    state: str
+    text: str
+
+
+def checks(parent: Path) -> Iterator[Check]:
+    """Yield what was found, one check after the other."""
+    yield _python()
+    yield from _packages()
+    yield _cores()
+    yield _blas()
+    yield _try("sockets", _sockets)
+    yield _try("port", _port)
+    yield _try("run folder", lambda: _writable(parent))
+    yield _disk(parent)
+    yield _try("packaged data", lambda: _data(Data()))
+    yield _full_data()
+    available = plots.is_available()
+    yield Check(
+        "plot",
+        "ok" if available else "warning",
+        "matplotlib" if available else "no pictures: pip install 'timebox[plot]'",
+    )
+
+
+def _python() -> Check:
+    version = ".".join(map(str, sys.version_info[:3]))
+    is_new = sys.version_info >= (3, 11)
+    return Check("python", "ok" if is_new else "fault", version if is_new else f"{version}; 3.11 or newer is needed")
+
+
+def _packages() -> Iterator[Check]:
+    for name in PACKAGES[1:]:
+        version = _version(name)
+        missing = version == "not installed"
+        yield Check(name, "fault" if missing else "ok", f"{version}; pip install {name}" if missing else version)
+
+
+def _cores() -> Check:
+    count = cores()
+    text = f"{count}; preset article has 3 workers, so they share" if count < 3 else str(count)
+    return Check("cores", "ok" if count > 1 else "warning", text if count > 1 else "1: workers cannot run at once")
+
+
+def _blas() -> Check:
+    from .environment import collect
+
+    environment = collect()
+    blas = environment["blas"]
+    forced = environment["blas_settings"].get("OPENBLAS_CORETYPE")
+    text = f"{blas['name']} {blas['version']}; workers use {BLAS_THREADS['OPENBLAS_NUM_THREADS']} thread each"
+    if forced:
+        return Check(
+            "blas", "warning", f"{text}; OPENBLAS_CORETYPE={forced} is set and may slow it: unset it to measure"
+        )
+    return Check("blas", "ok", text)
+
+
+def _try(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name, "ok", look())
+    except (ConfigError, OSError) as error:
+        return Check(name, "fault", str(error))
+
+
+def _sockets() -> str:
+    folder = Path(tempfile.mkdtemp(prefix="timebox-"))
+    try:
+        server = transport.ControlServer(transport.endpoint("ipc", str(folder), "doctor", 0), 1024)
+        server.close()
+    finally:
+        transport.remove_socket_folder(folder)
+    return f"ipc in {folder.parent}"
+
+
+def _port() -> str:
+    transport.check_port_free(0)
+    return "tcp on 127.0.0.1"
+
+
+def _writable(parent: Path) -> str:
+    nearest = parent
+    while not nearest.exists():
+        nearest = nearest.parent
+    if not os.access(nearest, os.W_OK):
+        raise ConfigError(f"{nearest} cannot be written; choose another folder with --run.dir")
+    return str(parent)
+
+
+def _disk(parent: Path) -> Check:
+    nearest = parent
+    while not nearest.exists():
+        nearest = nearest.parent
+    free = shutil.disk_usage(nearest).free
+    text = f"{free / 1e9:.1f} GB free; a run of preset article takes 60 MB"
+    return Check("disk", "ok" if free > 1e9 else "warning", text)
+
+
+def _data(data: Data) -> str:
+    return f"MNIST's test set in {mnist.locate(data)['t10k-images-idx3-ubyte'].parent}"
+
+
+def _full_data() -> Check:
+    folder = mnist.cache_folder()
+    found = [name for name in mnist.FILES if (folder / name).is_file() or (folder / f"{name}.gz").is_file()]
+    if len(found) == len(mnist.FILES):
+        return Check("full data", "ok", f"all of MNIST in {folder}")
+    return Check("full data", "ok", "not in the cache; --data.source full fetches it, or reads --data.dir")

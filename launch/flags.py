@@ -1,0 +1,52 @@
+"""Flags of the configuration: one `--group.key` for each key, made from the same structs that validate files. Pure."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from typing import Any, NoReturn
+
+from pipeline.config import choices, fields, parse_value
+from pipeline.errors import ConfigError
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are ConfigErrors: one line with the nearest known flag."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ConfigError."""
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add a flag for every key of the configuration, grouped as in the file."""
+    groups: dict[str, Any] = {}
+    for field in fields():
+        name = field.key.partition(".")[0]
+        group = groups.setdefault(name, parser.add_argument_group(name))
+        words = choices(field.type)
+        default = {True: "true", False: "false", None: "by schedule", "": "none"}.get(field.default, field.default)
+        group.add_argument(
+            f"--{field.key}",
+            dest=field.key,
+            metavar="|".join(words) if words else field.key.partition(".")[2].upper(),
+            default=argparse.SUPPRESS,
+            help=f"{field.description} ({default})".replace("%", "%%"),
+        )
+
+
+def given(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the values of the flags that were given, by key; raises ConfigError that names the flag."""
+    texts = vars(options)
+    return {key: parse_value(key, text, "flag") for key, text in texts.items() if "." in key}
+
+
+def refuse_unknown(parser: argparse.ArgumentParser, rest: list[str]) -> None:
+    """Raise ConfigError for the first argument that no flag took."""
+    if not rest:
+        return
+    flag = rest[0].partition("=")[0]
+    known = [option for action in parser._actions for option in action.option_strings]
+    close = difflib.get_close_matches(flag, known, 1)
+    hint = f"did you mean {close[0]}?" if close else f"see {parser.prog} --help"
+    raise ConfigError(f"unknown {'flag' if flag.startswith('-') else 'argument'} {flag}; {hint}")

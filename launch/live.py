@@ -1,0 +1,220 @@
+"""A run from beginning to end: check, make the folder, start the processes, gather the results."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import mnist, trace
+from pipeline.actions import Action
+from pipeline.config import Config, complete
+from pipeline.errors import ConfigError, RunError
+from pipeline.files import run_digest, save_json
+from pipeline.plan import Plan
+
+from . import runs
+from .spawn import LiveRun, Observer, ReferenceRun, check_ports
+from .supervise import Failure, Supervisor
+
+if TYPE_CHECKING:
+    from pipeline.arrays import Weights
+
+#: Batches at the start of a run that the steady throughput leaves out, as a share.
+WARM_UP = 0.1
+#: Lines of a failed worker's log that its error shows.
+TAIL = 5
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run that has ended: its folder and the document of `timebox run --json`."""
+
+    folder: Path
+    document: dict[str, Any]
+
+    @property
+    def status(self) -> str:
+        """`done`, `failed` or `interrupted`."""
+        return str(self.document["status"])
+
+    @property
+    def accuracy(self) -> float | None:
+        """The share of test images told right at the end."""
+        value = self.document["accuracy"]
+        return None if value is None else float(value)
+
+    @property
+    def costs(self) -> list[float]:
+        """The mean training cost of each epoch."""
+        return list(self.document["costs"])
+
+    @property
+    def digest(self) -> str | None:
+        """The sha256 over all final weights in stage order."""
+        return self.document["digest"]
+
+    @cached_property
+    def metrics(self) -> list[dict[str, Any]]:
+        """A row for each epoch: epoch, cost, and where it was evaluated test_cost and accuracy."""
+        return read_metrics(self.folder)
+
+    @cached_property
+    def journal(self) -> dict[str, list[Action]]:
+        """Each stage's actions in the order it took them."""
+        return {name: trace.read_journal(self.folder, name) for name in runs.stages(self.folder, "journal", ".txt")}
+
+    @cached_property
+    def weights(self) -> dict[str, Weights]:
+        """Each stage's final arrays by name: `Wx`, `Wrec`, `oracle_L`, …, and the head's `Wfc`."""
+        from pipeline.results import load_weights
+
+        final = self.folder / "checkpoint" / "final"
+        return {name: load_weights(final / f"{name}.npz") for name in runs.stages(final.parent, "final", ".npz")}
+
+
+def run(config: Config | None = None, *, reference: bool = False) -> Result:
+    """Train as processes, or with `reference` in one process, and return the result; raises ConfigError, RunError.
+
+    Without `config` this is the published experiment, preset `article`.
+    """
+    from pipeline.config import resolve
+
+    result = launch(complete(config) if config else resolve(), reference=reference)
+    if result.status == "failed":
+        raise RunError(f"{result.document['error']}; the logs are in {result.folder / 'logs'}")
+    return result
+
+
+def launch(
+    config: Config,
+    *,
+    reference: bool = False,
+    label: str = "run",
+    observe: Observer = lambda _: None,
+    since_ns: int | None = None,
+) -> Result:
+    """Run a complete configuration and return the result, whatever became of it; raises ConfigError before it starts.
+
+    `observe` is called some twenty times a second; `since_ns` is the monotonic time of the command, for first_update_s.
+    """
+    since_ns = time.monotonic_ns() if since_ns is None else since_ns
+    if reference and config.schedule.kind == "decoupled":
+        raise ConfigError(
+            "schedule.kind: decoupled has no order that a reference could follow; --reference goes with article or locked"
+        )
+    mnist.locate(config.data)
+    if not reference:
+        check_ports(config)
+    folder = runs.make_run(config, label)
+    live = ReferenceRun(config, folder) if reference else LiveRun(config, folder)
+    started = time.monotonic()
+    state = live.run(observe, lambda: _save_environment(folder))
+    document: dict[str, Any] = {
+        "run": folder.name,
+        "folder": str(folder),
+        "status": state.status,
+        "seconds": round(time.monotonic() - started, 6),
+        "reference": reference,
+        "schedule": config.schedule.kind,
+        **_outcome(folder),
+    }
+    if isinstance(live, ReferenceRun):
+        done = live.done
+        digests = done.get("digests")
+        stages = [{"name": "reference", "batches": done.get("batches"), "busy_s": done.get("busy_s")}]
+        document |= {"batches_per_s": done.get("batches_per_s"), "first_update_s": None}
+    else:
+        members = state.members.items()
+        found = [(member.done or {}).get("digest") for _, member in members]
+        digests = found if all(found) else None
+        stages = [
+            {"name": name, "batches": member.batch, "busy_s": (member.done or {}).get("busy_s")}
+            for name, member in members
+        ]
+        document |= _timing(folder, Plan.of(config), since_ns)
+    for stage in stages:
+        stage["pid"] = state.members[str(stage["name"])].pid
+    document |= {"digest": run_digest(digests) if digests and state.status == "done" else None, "stages": stages}
+    if state.failure is not None:
+        document |= _failed(folder, state, state.failure)
+    save_json(folder / "summary.json", document)
+    return Result(folder, document)
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Return a run's epochs, as many as there are."""
+    path = folder / "metrics" / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def _outcome(folder: Path) -> dict[str, Any]:
+    epochs = read_metrics(folder)
+    last = epochs[-1] if epochs else {}
+    return {"accuracy": last.get("accuracy"), "costs": [epoch["cost"] for epoch in epochs]}
+
+
+def _timing(folder: Path, plan: Plan, since_ns: int) -> dict[str, Any]:
+    """Return the steady throughput, from the head's forwards, and when the first update of a box had ended."""
+    try:
+        ends = [
+            span.end_ns
+            for span in trace.read_spans(folder, "head")
+            if span.action.kind == "F" and span.part == "forward"
+        ]
+        first = [_first_update(folder, plan.name(k)) for k in range(1, plan.boxes + 1)]
+    except RunError:
+        return {"batches_per_s": None, "first_update_s": None}
+    warm = int(len(ends) * WARM_UP)
+    elapsed = (ends[-1] - ends[warm]) / 1e9 if len(ends) > warm + 1 else 0.0
+    updates = [end for end in first if end is not None]
+    return {
+        "batches_per_s": (len(ends) - 1 - warm) / elapsed if elapsed else None,
+        "first_update_s": (min(updates) - since_ns) / 1e9 if updates else None,
+    }
+
+
+def _first_update(folder: Path, stage: str) -> int | None:
+    return next((span.end_ns for span in trace.read_spans(folder, stage) if span.is_update), None)
+
+
+def _failed(folder: Path, state: Supervisor, failure: Failure) -> dict[str, Any]:
+    """Write error.json, the first failure, and return what the document says of it."""
+    pid = state.members[failure.stage].pid
+    text = f"{failure.stage} (process {pid}) at batch {failure.batch}: {failure.error}"
+    tail = log_tail(folder, failure.stage)
+    error = {"stage": failure.stage, "pid": pid, "batch": failure.batch, "error": failure.error, "log": tail}
+    save_json(folder / "logs" / "error.json", error)
+    return {"error": text, "first_failure": error, "wrong_request": failure.is_wrong_request}
+
+
+def log_tail(folder: Path, stage: str, lines: int = TAIL) -> list[str]:
+    """Return the last lines that a worker logged, and the last that it printed besides."""
+    found: list[str] = []
+    for suffix in (".log", ".out"):
+        path = folder / "logs" / f"{stage}{suffix}"
+        if path.is_file():
+            found += path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+    return found
+
+
+def _save_environment(folder: Path) -> None:
+    # Collected while the workers run, not before: importing numpy here would delay their first update.
+    from .environment import collect
+
+    save_json(folder / "environment.json", collect())
+
+
+def process_start_ns() -> int:
+    """Return when this process was started, in monotonic nanoseconds (Linux: to 10 ms; elsewhere: now)."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        since_boot = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    except (OSError, AttributeError, ValueError, IndexError):
+        return time.monotonic_ns()
+    age_ns = since_boot - ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+    return time.monotonic_ns() - age_ns

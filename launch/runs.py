@@ -1,0 +1,147 @@
+"""The folder of runs: make one, find one, list them. Reads and writes files; knows no process.
+
+runs/20261122-030405-article/     the run's id is the folder's name
+runs/latest                       a link to the newest
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tomllib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Config, dump
+from pipeline.errors import ConfigError
+from pipeline.files import save_text
+
+LATEST = "latest"
+
+
+def make_run(config: Config, label: str) -> Path:
+    """Make a run's folder with its configuration in it; raises ConfigError for a folder that cannot be written."""
+    parent = Path(config.run.dir).expanduser()
+    stamp = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{config.run.name or label}"
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        folder = _new_folder(parent, stamp)
+        (folder / "logs").mkdir()
+    except OSError as error:
+        raise ConfigError(
+            f"run.dir: cannot write to {parent}: {error.strerror}; choose another folder with --run.dir"
+        ) from None
+    save_text(folder / "config.toml", dump(config))
+    point_latest(parent, folder)
+    return folder
+
+
+def _new_folder(parent: Path, stamp: str) -> Path:
+    for attempt in range(1000):
+        folder = parent / (f"{stamp}-{attempt}" if attempt else stamp)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+    raise ConfigError(f"run.dir: a thousand runs are called {stamp}; name them apart with --run.name")
+
+
+def point_latest(parent: Path, folder: Path) -> None:
+    """Let the link `latest` point to a run; a file system without links goes without."""
+    link = parent / f".{LATEST}.{os.getpid()}"
+    with contextlib.suppress(OSError):
+        link.symlink_to(folder.name)
+        link.replace(parent / LATEST)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder holds a run."""
+    return (folder / "config.toml").is_file() and (folder / "logs").is_dir()
+
+
+def find(run: str, parent: Path) -> Path:
+    """Return the folder of a run given by id, name, path or `latest`; raises ConfigError that lists the newest runs."""
+    for folder in (parent / run, Path(run).expanduser()):
+        if is_run(folder):
+            return folder.resolve()
+    named = [folder for folder in all_runs(parent) if _name(folder) == run or folder.name.startswith(run)]
+    if len(named) == 1 or (named and all(_name(folder) == run for folder in named)):
+        return named[-1].resolve()
+    if named:
+        raise ConfigError(f"{run!r} may be any of {', '.join(folder.name for folder in named)}; say more of its id")
+    known = [folder.name for folder in all_runs(parent)][-3:]
+    hint = (
+        f"the newest are {', '.join(reversed(known))}"
+        if known
+        else f"there is none in {parent}; `timebox run` makes one"
+    )
+    raise ConfigError(f"no run {run!r}: {hint}")
+
+
+def all_runs(parent: Path) -> list[Path]:
+    """Return the folders of all runs, oldest first."""
+    if not parent.is_dir():
+        return []
+    return sorted(path for path in parent.iterdir() if not path.is_symlink() and is_run(path))
+
+
+def _name(folder: Path) -> str:
+    with contextlib.suppress(OSError, tomllib.TOMLDecodeError):
+        return str(tomllib.loads((folder / "config.toml").read_text()).get("run", {}).get("name", ""))
+    return ""
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return a JSON document, or None where there is none that can be read."""
+    with contextlib.suppress(OSError, ValueError):
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return document if isinstance(document, dict) else None
+    return None
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """Return what `timebox list` tells of one run."""
+    summary = read_json(folder / "summary.json")
+    state = read_json(folder / "launcher.json") or {}
+    if summary is not None:
+        status = summary["status"]
+    else:
+        status = "running" if _is_alive(state.get("pid")) else "died"
+    config = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
+    return {
+        "run": folder.name,
+        "name": config["run"]["name"],
+        "status": status,
+        "schedule": config["schedule"]["kind"],
+        "boxes": config["model"]["boxes"],
+        "accuracy": (summary or {}).get("accuracy"),
+        "seconds": (summary or {}).get("seconds"),
+        "reference": bool(state.get("reference")),
+        "stages": [
+            {"name": stage["name"], "pid": stage["pid"]}
+            for stage in (summary or {}).get("stages", state.get("stages", []))
+        ],
+        "resumed_from": None,
+    }
+
+
+def _is_alive(pid: object) -> bool:
+    if not isinstance(pid, int):
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def stages(folder: Path, part: str, suffix: str) -> Iterator[str]:
+    """Yield the names of the stages that have a file in a part of the run, boxes first and in their order."""
+    names = [path.name.removesuffix(suffix) for path in (folder / part).glob(f"*{suffix}")]
+    boxes = sorted((name for name in names if name.startswith("box-")), key=lambda name: int(name[4:]))
+    yield from boxes
+    yield from (name for name in names if name == "head")

@@ -1,0 +1,135 @@
+"""What `timebox run`, `list` and `doctor` print for people."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.plan import Plan, box_steps
+
+from . import plots
+from .doctor import Check
+from .environment import cores
+from .live import Result
+from .text import number, share, table
+
+#: Most epochs, and most images, that are printed; the files have them all.
+MOST_EPOCHS, MOST_IMAGES = 12, 40
+
+
+def announce(config: Config, plan: Plan, *, reference: bool) -> None:
+    """Say what is about to run."""
+    model, data = config.model, config.data
+    steps = sum(box_steps(config))
+    tied = "tied" if model.tied else "untied"
+    boxes = "1 box" if model.boxes == 1 else f"{model.boxes} {tied} boxes"
+    print(f"{config.schedule.kind}: {boxes} of width {model.width} over {steps} step{'s' * (steps > 1)}, and a head")
+    images = f"{data.train:,} training and {data.test:,} test images"
+    print(f"{data.name} ({data.source}): {images}; {config.train.epochs} epochs of {plan.epoch_batches:,} batches")
+    if reference:
+        print("one process, the reference loop")
+    elif plan.head > cores():
+        print(f"{plan.head} processes on {cores()} cores: they share, so times tell less than they could")
+    else:
+        print(f"{plan.head} processes on {cores()} cores")
+    sys.stdout.flush()
+
+
+def draw_picture(result: Result, config: Config) -> Path | None:
+    """Draw the cost curve where that is wanted and possible, and return its path."""
+    if not config.run.plot or not plots.is_available() or not result.metrics:
+        return None
+    return plots.draw_costs(result.folder, result.metrics, result.folder.name)
+
+
+def result(outcome: Result, plan: Plan, picture: Path | None) -> None:
+    """Print the tables of a run."""
+    epochs = outcome.metrics
+    if epochs:
+        print()
+        print(_epoch_table(epochs))
+        print()
+    predictions = outcome.folder / "metrics" / "predictions.csv"
+    if predictions.is_file():
+        print(_predictions(predictions))
+        print()
+    document = outcome.document
+    print(f"{document['status']} in {document['seconds']:.1f} s", end="")
+    if document["batches_per_s"]:
+        print(f", {document['batches_per_s']:.0f} batches a second", end="")
+    if document["first_update_s"]:
+        print(f", first update {document['first_update_s']:.2f} s after the command", end="")
+    print()
+    if outcome.digest:
+        print(f"digest {outcome.digest}")
+    print(f"run {outcome.folder}" + (f", cost curve {picture.relative_to(outcome.folder)}" if picture else ""))
+    if outcome.status == "interrupted":
+        batches = document["stages"][-1]["batches"]
+        print(f"stopped at batch {batches} of {plan.batches}; what was there is kept in the run's folder")
+    elif outcome.status == "done" and not document["reference"]:
+        print("look into it: timebox order, timebox logs")
+    sys.stdout.flush()
+
+
+def _epoch_table(epochs: Sequence[dict[str, Any]]) -> str:
+    stride = -(-len(epochs) // MOST_EPOCHS)
+    chosen = [row for row in epochs if row["epoch"] == 1 or row["epoch"] % stride == 0 or row is epochs[-1]]
+    rows = [
+        (row["epoch"], number(row["cost"]), number(row.get("test_cost")), share(row.get("accuracy"))) for row in chosen
+    ]
+    return table(("epoch", "cost", "test cost", "test images right"), rows)
+
+
+def _predictions(path: Path) -> str:
+    with path.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    right = sum(row["right"] == "true" for row in rows)
+    lines = [f"{right} of {len(rows)} test images right ({share(right / len(rows))})"]
+    shown = rows if len(rows) <= MOST_IMAGES else [row for row in rows if row["right"] == "false"][:MOST_IMAGES]
+    if len(shown) < len(rows):
+        lines[0] += (
+            f"; {'all' if len(shown) == len(rows) - right else f'the first {len(shown)}'} wrong ones:" if shown else ""
+        )
+    for start in range(0, len(shown), 20):
+        part = shown[start : start + 20]
+        lines.append("  label       " + " ".join(row["label"] for row in part))
+        lines.append("  prediction  " + " ".join(row["prediction"] for row in part))
+        if any(row["right"] == "false" for row in part):
+            lines.append("              " + " ".join("^" if row["right"] == "false" else " " for row in part).rstrip())
+    return "\n".join(lines)
+
+
+def failure(outcome: Result) -> None:
+    """Tell the first failure, on standard error."""
+    document = outcome.document
+    sys.stdout.flush()
+    print(f"timebox: {document['error']}", file=sys.stderr)
+    for line in document["first_failure"]["log"]:
+        print(f"  | {line}", file=sys.stderr)
+    print(f"  logs: {outcome.folder / 'logs'}", file=sys.stderr)
+
+
+def run_table(found: Sequence[dict[str, Any]]) -> str:
+    """Return the table of `timebox list`."""
+    rows = [
+        (
+            item["run"],
+            item["schedule"] + (" (reference)" if item["reference"] else ""),
+            item["boxes"],
+            share(item["accuracy"]),
+            number(item["seconds"], 1),
+            item["status"],
+        )
+        for item in found
+    ]
+    return table(("run", "schedule", "boxes", "right", "seconds", "status"), rows, left=(0, 1, 5))
+
+
+def check_table(checks: Sequence[Check]) -> str:
+    """Return the table of `timebox doctor`."""
+    width = max(len(check.name) for check in checks)
+    return "\n".join(f"{check.state:>7}  {check.name.ljust(width)}  {check.text}" for check in checks)

@@ -1,0 +1,30 @@
+"""Text for people: tables in plain characters that fit a terminal of 80 columns. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, left: Sequence[int] = ()) -> str:
+    """Return aligned columns under a ruled header: numbers to the right, the columns in `left` to the left."""
+    cells = [[str(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(row[place]) for row in cells) for place in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        parts = [
+            cell.ljust(width) if place in left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        return "  ".join(parts).rstrip()
+
+    return "\n".join([line(cells[0]), "  ".join("─" * width for width in widths), *map(line, cells[1:])])
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Return a figure with a fixed number of decimals, or a dash."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def share(value: float | None) -> str:
+    """Return a share as per cent, or a dash."""
+    return "–" if value is None else f"{100 * value:.1f} %"

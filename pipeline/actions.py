@@ -1,0 +1,107 @@
+"""What a stage does and what stages say to each other: values with a text form and its inverse. Pure.
+
+An action belongs to one stage, a message to one directed edge. Both name a batch by its index; no array is in them.
+
+    F3      forward of batch 3; with an oracle also the update      activation 3 box-1>box-2
+    B3      backward of batch 3 on the true gradient                gradient 3 head>box-2
+    T3      train the oracle on the target of batch 3               target 3 box-2>box-1
+    U1.3    apply box 1's increment of batch 3                      increment 3 box-1>box-2
+    U3      one step on the sum of all boxes' gradients (locked)    evaluation 3 box-1>box-2
+    E3      evaluate: forward only, on test batch 3                 credit:activation 6 box-2>box-1
+
+The head is stage boxes + 1 and is called `head`, so a stage's name needs the number of boxes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from .errors import ScheduleError, WireError
+
+ACTIONS = "FBTUE"
+
+#: What may travel. A credit says how many messages of its kind the sender of the credit has taken.
+ACTIVATION, GRADIENT, TARGET, INCREMENT, EVALUATION = "activation", "gradient", "target", "increment", "evaluation"
+CREDIT_ACTIVATION, CREDIT_INCREMENT = "credit:activation", "credit:increment"
+KINDS = (ACTIVATION, GRADIENT, TARGET, INCREMENT, EVALUATION, CREDIT_ACTIVATION, CREDIT_INCREMENT)
+
+_ACTION = re.compile(r"([FBTE])(\d+)|U(?:(\d+)\.)?(\d+)")
+_MESSAGE = re.compile(r"(\S+) (\d+) (\S+)>(\S+)")
+
+
+class Action(NamedTuple):
+    """One action of a stage: its kind (one of `ACTIONS`), its batch, and for U the sibling (0: all of them)."""
+
+    kind: str
+    batch: int
+    sibling: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.kind}{self.sibling}.{self.batch}" if self.sibling else f"{self.kind}{self.batch}"
+
+
+class Part(NamedTuple):
+    """One part of an action: its name, the version of the weights it read, and the one it left."""
+
+    name: str
+    read: int
+    written: int
+
+
+def parse_action(text: str) -> Action:
+    """Return the action that `text` names; raises ScheduleError."""
+    match = _ACTION.fullmatch(text)
+    if match is None:
+        raise ScheduleError(f"{text!r} is no action; actions look like F3, T3, B3, U1.3, U3, E3")
+    kind, batch, sibling, increment = match.groups()
+    if kind:
+        return Action(kind, int(batch))
+    return Action("U", int(increment), int(sibling or 0))
+
+
+def format_journal(actions: Iterable[Action]) -> str:
+    """Return actions as one line of text, in their order."""
+    return " ".join(map(str, actions))
+
+
+def parse_journal(text: str) -> list[Action]:
+    """Return the actions that `text` lists, separated by white space; raises ScheduleError."""
+    return [parse_action(word) for word in text.split()]
+
+
+def stage_name(number: int, boxes: int) -> str:
+    """Return the name of stage `number` (1 … boxes + 1)."""
+    return f"box-{number}" if number <= boxes else "head"
+
+
+def stage_number(name: str, boxes: int) -> int:
+    """Return the number of the stage called `name`; raises WireError when there is none."""
+    if name == "head":
+        return boxes + 1
+    match = re.fullmatch(r"box-(\d+)", name)
+    if match is None or not 1 <= int(match[1]) <= boxes:
+        raise WireError(f"{name!r} is no stage of this run; stages are box-1 … box-{boxes} and head")
+    return int(match[1])
+
+
+class Message(NamedTuple):
+    """One message on the directed edge source > target. Its arrays, if any, travel beside it."""
+
+    kind: str
+    batch: int
+    source: int
+    target: int
+
+    def text(self, boxes: int) -> str:
+        """Return the message as text: `activation 3 box-1>box-2`."""
+        return f"{self.kind} {self.batch} {stage_name(self.source, boxes)}>{stage_name(self.target, boxes)}"
+
+
+def parse_message(text: str, boxes: int) -> Message:
+    """Return the message that `text` names; raises WireError."""
+    match = _MESSAGE.fullmatch(text)
+    if match is None or match[1] not in KINDS:
+        raise WireError(f"{text!r} is no message; messages look like 'activation 3 box-1>box-2'")
+    return Message(match[1], int(match[2]), stage_number(match[3], boxes), stage_number(match[4], boxes))

@@ -1,0 +1,357 @@
+"""The arithmetic of one stage's actions: its weights, what it keeps of batches in flight, what it sends. No clock, no socket.
+
+`do(action)` yields after each part of the action, so that a driver can time the parts; when it has ended, `outputs` has
+the arrays of the messages that the stage's `finish` names, by kind. A part says which version of the weights it read and
+which it wrote. Arrays that are sent are never written to again: a transport may alias them.
+
+    F   forward · update      box: activation; with an oracle the update on ĝ, target and increment · head: loss, gradient
+    B   backward              untied: the update too · tied: the increment
+    T   train                 the oracle's update; with true targets the gradient to the box before
+    U   apply                 a sibling's increment, or one step on the sum
+    E   evaluate              forward only
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import cells, heads, oracles
+from .actions import ACTIVATION, EVALUATION, GRADIENT, INCREMENT, TARGET, Action, Message, Part
+from .arrays import Array, Weights, descend, total
+from .cells import Factors, Trail
+from .config import LABELS, Config
+from .data import Batches
+from .errors import WireError
+from .plan import Plan, box_steps, inputs, outputs
+
+Arrays = tuple[Array, ...]
+
+
+class Work(Protocol):
+    """What a stage computes. A simulation may have a work without arithmetic."""
+
+    outputs: dict[str, Arrays]
+
+    def keep(self, message: Message, arrays: Arrays) -> None:
+        """Keep what a message brought until the action that consumes it."""
+
+    def do(self, action: Action) -> Iterator[Part]:
+        """Do an action, yielding after each part."""
+
+
+def rng(seed: int, stage: int, what: int) -> np.random.Generator:
+    """Return the generator of a stage's first weights: 0 its own, 1 its oracle's. Tied boxes all ask for stage 0."""
+    return np.random.default_rng([seed, stage, what])
+
+
+def box_weights(config: Config, number: int) -> Weights:
+    """Return the first weights of a box; those of tied boxes are equal."""
+    model = config.model
+    own = 0 if model.tied else number
+    generator = rng(config.train.seed, own, 0)
+    return cells.initial_weights(inputs(config), model.width, model.bias, model.init, generator, model.dtype)
+
+
+def oracle_weights(config: Config, number: int) -> Weights:
+    """Return the first weights of a box's oracle."""
+    generator = rng(config.train.seed, number, 1)
+    return oracles.initial_weights(
+        config.oracle, config.model.width, LABELS[config.data.name], generator, config.model.dtype
+    )
+
+
+def head_weights(config: Config) -> Weights:
+    """Return the first weights of the head."""
+    model = config.model
+    generator = rng(config.train.seed, model.boxes + 1, 0)
+    return heads.initial_weights(model.width, outputs(config), model.bias, model.init, generator, model.dtype)
+
+
+def box_rates(config: Config) -> dict[str, float]:
+    """Return the learning rate of each weight of a box."""
+    return {"Wx": config.train.rate_input, "Wrec": config.train.rate_recurrent, "b": config.train.rate_input}
+
+
+def sends_factors(config: Config) -> bool:
+    """Return whether increments travel as factors: where those are fewer numbers than the dense gradient."""
+    width = config.model.width
+    return max(box_steps(config)) * config.data.batch * 2 * width < (inputs(config) + width) * width
+
+
+def digest(weights: Weights) -> str:
+    """Return the sha256 (hexadecimal) over one stage's weights: names, dtypes, shapes and bytes in the names' order."""
+    found = hashlib.sha256()
+    for name in sorted(weights):
+        array = np.ascontiguousarray(weights[name])
+        found.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        found.update(array.data)
+    return found.hexdigest()
+
+
+class Payloads:
+    """Which arrays each message must carry: their number and shapes, from the configuration alone."""
+
+    def __init__(self, config: Config, plan: Plan) -> None:
+        self.plan = plan
+        self.dtype = np.dtype(config.model.dtype)
+        self._width = config.model.width
+        self._inputs = inputs(config)
+        self._steps = box_steps(config)
+        self._factors = sends_factors(config)
+        self._bias = config.model.bias
+
+    def shapes(self, message: Message) -> tuple[tuple[int, ...], ...]:
+        """Return the shapes of a message's arrays, in their order."""
+        kind, batch, source, _ = message
+        if kind in (ACTIVATION, GRADIENT, TARGET):
+            return ((self.plan.rows(batch), self._width),)
+        if kind == EVALUATION:
+            return ((self.plan.evaluation_rows(batch), self._width),)
+        if kind != INCREMENT:
+            return ()
+        if not 1 <= source <= self.plan.boxes:
+            raise WireError(f"{self.plan.name(source)} has no increments")
+        rows, steps = self.plan.rows(batch), self._steps[source - 1]
+        entering = steps if source > 1 else steps - 1
+        if self._factors:
+            return ((steps * rows, self._width), *([(entering * rows, self._width)] if entering else []))
+        dense: list[tuple[int, ...]] = [(self._inputs, self._width)]
+        if entering:
+            dense.append((self._width, self._width))
+        if self._bias:
+            dense.append((self._width,))
+        return tuple(dense)
+
+    def most_bytes(self) -> int:
+        """Return the size of the largest frame."""
+        plan = self.plan
+        messages = [Message(ACTIVATION, 0, 1, 2), Message(EVALUATION, 0, 1, 2)]
+        messages += [Message(INCREMENT, 0, k, 0) for k in range(1, plan.boxes + 1) if plan.shares_increments]
+        return max(int(np.prod(shape)) * self.dtype.itemsize for message in messages for shape in self.shapes(message))
+
+
+class BoxWork:
+    """A box's weights, its oracle, and the batches in flight."""
+
+    def __init__(self, config: Config, plan: Plan, number: int, batches: Batches) -> None:
+        self.number = number
+        self.plan = plan
+        self.batches = batches
+        self.cell = box_weights(config, number)
+        self.oracle = oracle_weights(config, number) if plan.rule == "synthetic" else {}
+        self.version = 0  # of the cell's weights: updates so far, own and siblings'
+        self.oracle_version = 0
+        self.outputs: dict[str, Arrays] = {}
+        self._rates = box_rates(config)
+        self._oracle_rates = dict.fromkeys(self.oracle, config.train.rate_oracle)
+        self._sees_label = config.oracle.sees_label
+        self._factors = sends_factors(config)
+        self._passes_on = number > 1
+        self._inbox: dict[tuple[str, int, int], Arrays] = {}
+        self._flights: dict[int, tuple[Trail, int]] = {}  # batch: trail and the version its forward read
+        self._own: dict[int, Factors] = {}  # batch: own gradient, until the step on the sum
+
+    def weights(self) -> Weights:
+        """Return all arrays that this stage learns, by the names that checkpoints use."""
+        return self.cell | {f"oracle_{name}": array for name, array in self.oracle.items()}
+
+    def keep(self, message: Message, arrays: Arrays) -> None:
+        """Keep what a message brought."""
+        if arrays:
+            self._inbox[message.kind, message.batch, message.source] = arrays
+
+    def _take(self, kind: str, batch: int, source: int) -> Arrays:
+        return self._inbox.pop((kind, batch, source))
+
+    def do(self, action: Action) -> Iterator[Part]:
+        """Do an action, yielding after each part; `outputs` is complete at the end."""
+        self.outputs = {}
+        kind, batch, sibling = action
+        if kind == "F":
+            return self._forward(batch)
+        if kind == "T":
+            return self._train(batch)
+        if kind == "B":
+            return self._backward(batch)
+        if kind == "U":
+            return self._apply(batch, sibling) if sibling else self._step(batch)
+        return self._evaluate(batch)
+
+    def _forward(self, batch: int) -> Iterator[Part]:
+        entering = self._take(ACTIVATION, batch, self.number - 1)[0] if self.number > 1 else None
+        trail = cells.forward(self.cell, self.batches.inputs(batch, self.number), entering)
+        read = self.version
+        self.outputs[ACTIVATION] = (trail.h,)
+        if self.plan.rule != "frozen":
+            self._flights[batch] = (trail, read)
+        yield Part("forward", read, read)
+        if self.plan.rule == "synthetic":
+            g = oracles.predict(self.oracle, trail.h, self._label(batch))
+            sends_target = self._passes_on and self.plan.target == "bootstrapped"
+            # The target uses the weights that the forward read, so backward comes before the update.
+            factors, target = cells.backward(self.cell, trail, g, passes_on=sends_target)
+            if target is not None:
+                self.outputs[TARGET] = (target,)
+            self._update(factors)
+            yield Part("update", read, self.version)
+
+    def _label(self, batch: int) -> Array | None:
+        return self.batches.one_hot(self.batches.labels(batch)) if self._sees_label else None
+
+    def _update(self, factors: Factors) -> None:
+        dense = cells.gradient(factors, self.cell)
+        self._share(factors, dense)
+        descend(self.cell, dense, self._rates)
+        self.version += 1
+
+    def _share(self, factors: Factors, dense: Weights | None) -> None:
+        """Put the increment out for the siblings, as factors or dense."""
+        if not self.plan.shares_increments:
+            return
+        if self._factors:
+            self.outputs[INCREMENT] = (factors.delta, *([factors.entering] if len(factors.entering) else []))
+        else:
+            dense = cells.gradient(factors, self.cell) if dense is None else dense
+            self.outputs[INCREMENT] = tuple(G.copy() for G in dense.values())  # the step uses the original up
+
+    def _train(self, batch: int) -> Iterator[Part]:
+        kind = self._settling_kind()
+        (target,) = self._take(kind, batch, self.number + 1)
+        trail, _ = self._flights.pop(batch)
+        read = self.oracle_version
+        dense = oracles.gradient(self.oracle, trail.h, self._label(batch), target)
+        descend(self.oracle, dense, self._oracle_rates)
+        self.oracle_version += 1
+        if self.plan.target == "true" and self._passes_on:
+            _, g = cells.backward(self.cell, trail, target, passes_on=True)
+            assert g is not None
+            self.outputs[GRADIENT] = (g,)
+        yield Part("train", read, self.oracle_version)
+
+    def _settling_kind(self) -> str:
+        kind = self.plan.backward_kind(self.number)
+        assert kind is not None, "a frozen box has nothing to settle"
+        return kind
+
+    def _backward(self, batch: int) -> Iterator[Part]:
+        (g,) = self._take(GRADIENT, batch, self.number + 1)
+        trail, read = self._flights.pop(batch)
+        factors, before = cells.backward(self.cell, trail, g, passes_on=self._passes_on)
+        if before is not None:
+            self.outputs[GRADIENT] = (before,)
+        if self.plan.sums_gradients:
+            self._share(factors, None)
+            self._own[batch] = factors
+        else:
+            self._update(factors)
+        yield Part("backward", read, self.version)
+
+    def _increment(self, batch: int, sibling: int) -> Weights:
+        """Return a sibling's increment of a batch as a dense gradient, computed as the sibling computes its own."""
+        arrays = self._take(INCREMENT, batch, sibling)
+        if self._factors:
+            x = self.batches.inputs(batch, sibling)
+            delta, entering = arrays[0], arrays[1] if len(arrays) > 1 else arrays[0][:0]
+            return cells.gradient(Factors(x.reshape(-1, x.shape[2]), entering, delta), self.cell)
+        has_recurrent = len(arrays) == len(self.cell)
+        names = [name for name in self.cell if has_recurrent or name != "Wrec"]
+        return dict(zip(names, arrays, strict=True))
+
+    def _apply(self, batch: int, sibling: int) -> Iterator[Part]:
+        read = self.version
+        descend(self.cell, self._increment(batch, sibling), self._rates)
+        self.version += 1
+        yield Part("apply", read, self.version)
+
+    def _step(self, batch: int) -> Iterator[Part]:
+        read = self.version
+        own = cells.gradient(self._own.pop(batch), self.cell)
+        descending = range(self.plan.boxes, 0, -1)
+        parts = (own if k == self.number else self._increment(batch, k) for k in descending)
+        descend(self.cell, total(parts), self._rates)
+        self.version += 1
+        yield Part("apply", read, self.version)
+
+    def _evaluate(self, evaluation: int) -> Iterator[Part]:
+        entering = self._take(EVALUATION, evaluation, self.number - 1)[0] if self.number > 1 else None
+        trail = cells.forward(self.cell, self.batches.evaluation_inputs(evaluation, self.number), entering)
+        self.outputs[EVALUATION] = (trail.h,)
+        yield Part("evaluate", self.version, self.version)
+
+
+class Judged(NamedTuple):
+    """What the head said of one evaluation's images, row by row."""
+
+    places: NDArray[np.int64]
+    labels: NDArray[np.uint8]
+    predictions: NDArray[np.int64]
+    outputs: Array  # (rows, outputs): ŷ
+    cost: float
+
+    @property
+    def right(self) -> int:
+        """How many images were told right."""
+        return int((self.predictions == self.labels).sum())
+
+
+class HeadWork:
+    """The head's weights, the cost of every batch, and what it said of the test images."""
+
+    def __init__(self, config: Config, plan: Plan, batches: Batches) -> None:
+        self.plan = plan
+        self.batches = batches
+        self.layer = head_weights(config)
+        self.version = 0
+        self.outputs: dict[str, Arrays] = {}
+        self.costs: list[float] = []
+        self.judged: list[Judged] = []
+        self._loss = config.model.loss
+        self._rates = dict.fromkeys(self.layer, config.train.rate_head)
+        self._inbox: dict[tuple[str, int], Array] = {}
+
+    def weights(self) -> Weights:
+        """Return all arrays that this stage learns, by the names that checkpoints use."""
+        return dict(self.layer)
+
+    def keep(self, message: Message, arrays: Arrays) -> None:
+        """Keep what a message brought."""
+        if arrays:
+            self._inbox[message.kind, message.batch] = arrays[0]
+
+    def do(self, action: Action) -> Iterator[Part]:
+        """Do an action, yielding after each part; `outputs` is complete at the end."""
+        self.outputs = {}
+        if action.kind == "F":
+            return self._forward(action.batch)
+        return self._evaluate(action.batch)
+
+    def _forward(self, batch: int) -> Iterator[Part]:
+        h = self._inbox.pop((ACTIVATION, batch))
+        a, y_hat = heads.forward(self.layer, h, self._loss)
+        y = self.batches.wanted(self.batches.labels(batch))
+        self.costs.append(heads.cost(a, y, self._loss))
+        read = self.version
+        yield Part("forward", read, read)
+        dense, g = heads.backward(self.layer, h, y_hat, y, self._loss)
+        descend(self.layer, dense, self._rates)
+        self.version += 1
+        self.outputs[GRADIENT] = (g,)
+        yield Part("update", read, self.version)
+
+    def _evaluate(self, evaluation: int) -> Iterator[Part]:
+        h = self._inbox.pop((EVALUATION, evaluation))
+        self.judged.append(judge(self.layer, h, self.batches, evaluation, self._loss))
+        yield Part("evaluate", self.version, self.version)
+
+
+def judge(layer: Weights, h: Array, batches: Batches, evaluation: int, loss: str) -> Judged:
+    """Return what the head says of one evaluation, whose activation h is (rows, width)."""
+    a, y_hat = heads.forward(layer, h, loss)
+    labels = batches.evaluation_labels(evaluation)
+    cost = heads.cost(a, batches.wanted(labels), loss)
+    return Judged(batches.evaluation_places(evaluation), labels, heads.predictions(y_hat), y_hat, cost)

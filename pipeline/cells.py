@@ -1,0 +1,108 @@
+"""The vanilla recurrent cell: forward next to backward. Pure arithmetic on numpy arrays.
+
+    z_s = x_s Wx + h_{s−1} Wrec (+ b)        h_s = tanh(z_s)               forward, s = 1 … steps of the box
+    δ_s = g_s ⊙ (1 − h_s²)                   g_{s−1} = δ_s Wrecᵀ           backward, s = steps … 1
+    G_x = Σ x_sᵀ δ_s    G_rec = Σ h_{s−1}ᵀ δ_s    G_b = Σ δ_s              as one product of stacked factors
+
+Live workers, the reference, owners and siblings call these functions with arrays of the same shape and memory order:
+that is what makes their weights equal bit for bit. (A product of stacked rows differs in bits from the sum of the
+products of each row, as does one with a copy of W.T in place of the view.)
+
+The first box starts from h_0 = 0: its first step has no recurrent term, forward or backward.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .arrays import Array, Weights, product
+
+
+class Trail(NamedTuple):
+    """What a forward leaves behind for the backward: inputs and every step's hidden state."""
+
+    x: Array  # (steps, rows, inputs)
+    entering: Array  # (steps or steps − 1, rows, width): the states that entered the steps; h_0 = 0 is left out
+    leaving: Array  # (steps, rows, width): the states that left them
+
+    @property
+    def h(self) -> Array:
+        """The box's activation, (rows, width)."""
+        h: Array = self.leaving[-1]
+        return h
+
+
+class Factors(NamedTuple):
+    """A gradient as its factors: G_x = xᵀ delta, G_rec = enteringᵀ delta of the same steps."""
+
+    x: Array  # (steps · rows, inputs)
+    entering: Array  # (steps · rows or (steps − 1) · rows, width)
+    delta: Array  # (steps · rows, width)
+
+
+def initial_weights(inputs: int, width: int, bias: bool, scale: float, rng: np.random.Generator, dtype: str) -> Weights:
+    """Return Wx (inputs, width), Wrec (width, width) and, with `bias`, b = 0 (width,).
+
+    Entries are normal with standard deviation scale / √fan-in.
+    """
+    weights = {
+        "Wx": (rng.standard_normal((inputs, width)) * (scale / inputs**0.5)).astype(dtype),
+        "Wrec": (rng.standard_normal((width, width)) * (scale / width**0.5)).astype(dtype),
+    }
+    if bias:
+        weights["b"] = np.zeros(width, dtype)
+    return weights
+
+
+def forward(weights: Weights, x: Array, h: Array | None) -> Trail:
+    """Return the trail of a box's steps over x (steps, rows, inputs) from state h (rows, width); None is h_0 = 0."""
+    steps, rows, _ = x.shape
+    states = np.empty((steps + 1, rows, weights["Wrec"].shape[0]), x.dtype)
+    first = h is None
+    if h is not None:
+        states[0] = h
+    for s in range(steps):
+        z = np.matmul(x[s], weights["Wx"], out=states[s + 1])
+        if s > 0 or not first:
+            z += states[s] @ weights["Wrec"]
+        if "b" in weights:
+            z += weights["b"]
+        np.tanh(z, out=z)
+    return Trail(x, states[1 if first else 0 : -1], states[1:])
+
+
+def backward(weights: Weights, trail: Trail, g: Array, *, passes_on: bool) -> tuple[Factors, Array | None]:
+    """Return the factors of the weights' gradient and, if the box `passes_on`, the gradient at its entrance.
+
+    g is the gradient of the loss at the box's activation, (rows, width); so is what comes back. Full backpropagation
+    through the steps of the box (Rumelhart, Hinton and Williams 1986), nothing beyond its edges.
+    """
+    steps, rows, width = trail.leaving.shape
+    delta = np.empty((steps, rows, width), g.dtype)
+    for s in range(steps - 1, -1, -1):
+        h = trail.leaving[s]
+        np.multiply(h, h, out=delta[s])
+        np.subtract(1, delta[s], out=delta[s])
+        delta[s] *= g
+        if s > 0 or passes_on:
+            g = delta[s] @ weights["Wrec"].T
+    factors = Factors(
+        trail.x.reshape(steps * rows, -1), trail.entering.reshape(-1, width), delta.reshape(steps * rows, width)
+    )
+    return factors, (g if passes_on else None)
+
+
+def gradient(factors: Factors, weights: Weights) -> Weights:
+    """Return the dense gradient of each of `weights` that factors stand for: G = aᵀ δ.
+
+    A weight that the steps did not touch (Wrec where h_0 = 0 is the only state) is left out.
+    """
+    x, entering, delta = factors
+    dense = {"Wx": product(x, delta)}
+    if len(entering):
+        dense["Wrec"] = product(entering, delta[len(delta) - len(entering) :])
+    if "b" in weights:
+        dense["b"] = delta.sum(axis=0)
+    return dense

@@ -1,0 +1,334 @@
+"""What can be configured: one tree of frozen structs that is file schema, flags and validation at once. Reads files, else pure.
+
+Values come in layers: defaults < preset < file < flags. Each layer is checked by itself, so that an error can name
+its source, and the result is checked as a whole. A resolved configuration written to a file and read again is the
+same configuration: `run --config runs/ID/config.toml` is the same run.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import tomllib
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from .errors import ConfigError
+
+Count = Annotated[int, Meta(ge=1)]
+Rate = Annotated[float, Meta(ge=0.0)]
+Seed = Annotated[int, Meta(ge=0, lt=2**32)]
+
+
+class Model(Struct, frozen=True, forbid_unknown_fields=True):
+    """The network: boxes along time and a head."""
+
+    boxes: Annotated[int, Meta(ge=1, le=10_000, description="time boxes, each a process")] = 2
+    steps_per_box: Annotated[
+        int, Meta(ge=0, description="time steps in a box; 0: one for vectors, the 28 rows spread evenly for rows")
+    ] = 0
+    width: Annotated[int, Meta(ge=1, le=65_536, description="units of the hidden state")] = 784
+    cell: Annotated[Literal["rnn"], Meta(description="the recurrent cell")] = "rnn"
+    tied: Annotated[bool, Meta(description="all boxes share one Wx, Wrec (an RNN), or each has its own")] = True
+    bias: Annotated[bool, Meta(description="a bias in every box and in the head")] = False
+    init: Annotated[
+        float, Meta(gt=0.0, description="standard deviation of the first weights, times 1/sqrt(inputs)")
+    ] = 1.0
+    loss: Annotated[
+        Literal["squared", "bce", "softmax"],
+        Meta(description="squared error or cross-entropy on a sigmoid, or softmax cross-entropy"),
+    ] = "squared"
+    dtype: Annotated[Literal["float32", "float64"], Meta(description="of every array")] = "float32"
+
+
+class Oracle(Struct, frozen=True, forbid_unknown_fields=True):
+    """How a box comes to its gradient before the true one is there."""
+
+    kind: Annotated[
+        Literal["linear", "frozen"], Meta(description="linear, or frozen: the control whose boxes never learn")
+    ] = "linear"
+    sees_label: Annotated[bool, Meta(description="the oracle is given the batch's labels too")] = False
+    bias: Annotated[bool, Meta(description="the oracle has a bias")] = False
+    init: Annotated[
+        Literal["zero", "random"], Meta(description="first weights: zero, or the published 0.2 times a standard normal")
+    ] = "zero"
+    target: Annotated[
+        Literal["bootstrapped", "true"],
+        Meta(description="fit the next box's derived gradient at once, or the true one when it has come"),
+    ] = "bootstrapped"
+
+
+class Data(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is learnt. A batch is a pure function of (seed, index): no stage sends it to another."""
+
+    name: Annotated[Literal["mnist01", "mnist"], Meta(description="the digits 0 and 1, or all ten")] = "mnist01"
+    source: Annotated[
+        Literal["packaged", "full"],
+        Meta(description="the 10,000 packaged images, or the full 60,000 + 10,000 from data.dir, cache or mirror"),
+    ] = "packaged"
+    dir: Annotated[str, Meta(description="folder with the four MNIST files, for data.source full")] = ""
+    train: Annotated[int, Meta(ge=1, description="training images")] = 50
+    test: Annotated[int, Meta(ge=1, description="test images")] = 20
+    batch: Annotated[int, Meta(ge=1, description="images in a batch")] = 1
+    reading: Annotated[
+        Literal["vector", "rows"], Meta(description="the whole image at every step, or a row a step")
+    ] = "vector"
+    seed: Annotated[Seed, Meta(description="chooses the images and their order")] = 0
+
+
+class Train(Struct, frozen=True, forbid_unknown_fields=True):
+    """How long and how fast."""
+
+    epochs: Annotated[int, Meta(ge=1, description="passes over the training images")] = 50
+    rate_input: Annotated[Rate, Meta(description="learning rate of Wx")] = 1e-2
+    rate_recurrent: Annotated[Rate, Meta(description="learning rate of Wrec")] = 1e-2
+    rate_head: Annotated[Rate, Meta(description="learning rate of Wfc")] = 1e-3
+    rate_oracle: Annotated[Rate, Meta(description="learning rate of the oracles")] = 1e-4
+    optimizer: Annotated[Literal["sgd"], Meta(description="plain stochastic gradient descent")] = "sgd"
+    evaluate_every: Annotated[int, Meta(ge=0, description="epochs between evaluations; 0: at the end alone")] = 1
+    seed: Annotated[Seed, Meta(description="chooses the first weights")] = 0
+
+
+class Schedule(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which enabled action a stage takes next."""
+
+    kind: Annotated[
+        Literal["article", "locked", "decoupled"],
+        Meta(description="the eight steps; full backpropagation through time; or greedy with a window"),
+    ] = "article"
+    window: Annotated[
+        Annotated[int, Meta(ge=1, le=100_000)] | None,
+        Meta(description="decoupled: batches a box may have forwarded and not settled; default 2 (boxes + 1)"),
+    ] = None
+
+
+class Transport(Struct, frozen=True, forbid_unknown_fields=True):
+    """How messages travel."""
+
+    kind: Annotated[Literal["ipc", "tcp"], Meta(description="sockets in a private folder, or TCP on 127.0.0.1")] = "ipc"
+    port: Annotated[
+        int, Meta(ge=0, le=65_535, description="tcp: launcher's port, stage k takes port + k; 0: any free ones")
+    ] = 0
+
+
+class Log(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the workers' logs say."""
+
+    level: Annotated[Literal["action", "info"], Meta(description="action: a line for every span; info: milestones")] = (
+        "info"
+    )
+
+
+class Run(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the run goes."""
+
+    dir: Annotated[str, Meta(min_length=1, description="folder that holds the runs")] = "runs"
+    name: Annotated[str, Meta(pattern=r"^[\w.-]{0,64}$", description="a name to find the run by")] = ""
+    plot: Annotated[bool, Meta(description="draw the cost curve as a picture, where matplotlib is installed")] = True
+
+
+class Config(Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that decides a run. The defaults are the published experiment; preset `article` adds its first weights."""
+
+    model: Model = Model()
+    oracle: Oracle = Oracle()
+    data: Data = Data()
+    train: Train = Train()
+    schedule: Schedule = Schedule()
+    transport: Transport = Transport()
+    log: Log = Log()
+    run: Run = Run()
+
+
+#: Named starting points: only what differs from the defaults.
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "article": {"model": {"init": 3.0}, "log": {"level": "action"}},
+    "digits": {"data": {"train": 1600, "test": 400}, "train": {"epochs": 3}, "schedule": {"kind": "decoupled"}},
+}
+
+LABELS = {"mnist01": 2, "mnist": 10}
+#: Images to train and to test with; the packaged ones serve for both.
+IMAGES = {
+    ("mnist01", "packaged"): (2_115, 2_115),
+    ("mnist", "packaged"): (10_000, 10_000),
+    ("mnist01", "full"): (12_665, 2_115),
+    ("mnist", "full"): (60_000, 10_000),
+}
+ROWS = 28
+
+
+class Field(typing.NamedTuple):
+    """One key of the configuration, for flags and help."""
+
+    key: str
+    type: Any
+    default: Any
+    description: str
+
+
+@functools.cache
+def _types(struct: type[Struct]) -> dict[str, Any]:
+    """Return the resolved annotation of each field of `struct`."""
+    return typing.get_type_hints(struct, include_extras=True)
+
+
+def fields() -> Iterator[Field]:
+    """Yield every key as `group.key` with its type, default and description, in the order of the tree."""
+    for group, struct in _types(Config).items():
+        for item in msgspec.structs.fields(struct):
+            hint = _types(struct)[item.name]
+            yield Field(f"{group}.{item.name}", hint, item.default, _description(hint))
+
+
+def _description(hint: Any) -> str:
+    texts = [meta.description for meta in getattr(hint, "__metadata__", ()) if isinstance(meta, Meta)]
+    return next((text for text in texts if text), "")
+
+
+def parse_value(key: str, text: str, source: str) -> Any:
+    """Return the value that a flag's text gives `key`; raises ConfigError that names `source`."""
+    hint = next(field.type for field in fields() if field.key == key)
+    try:
+        return msgspec.convert(text, hint, strict=False)
+    except msgspec.ValidationError as error:
+        words = choices(hint)
+        wanted = f"one of {', '.join(words)}" if words else _plain(str(error)).replace(", got str", "")
+        raise ConfigError(f"{source}: {key}: {wanted.removeprefix('expected ')} is wanted, not {text!r}") from None
+
+
+def resolve(preset: str | None = None, file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Config:
+    """Return the configuration from its layers; `flags` maps `group.key` to a value. Raises ConfigError."""
+    tree: dict[str, dict[str, Any]] = {}
+    name = preset if preset is not None else (None if file else "article")
+    if name is not None:
+        if name not in PRESETS:
+            raise ConfigError(f"--preset: {name!r} is unknown; presets are {', '.join(PRESETS)}")
+        _merge(tree, PRESETS[name])
+    if file is not None:
+        layer = _read(file)
+        _checked(layer, str(file))
+        _merge(tree, layer)
+    for key, value in (flags or {}).items():
+        group, _, item = key.partition(".")
+        _merge(tree, {group: {item: value}})
+    return complete(_checked(tree, "configuration"))
+
+
+def complete(config: Config) -> Config:
+    """Return `config` with what depends on other keys filled in, after checking it as a whole; raises ConfigError."""
+    _check(config)
+    if config.schedule.window is None:
+        window = 2 * (config.model.boxes + 1) if config.schedule.kind == "decoupled" else 1
+        config = msgspec.structs.replace(config, schedule=msgspec.structs.replace(config.schedule, window=window))
+    return config
+
+
+def load(path: Path) -> Config:
+    """Return the resolved configuration in `path`, as a run folder holds it; raises ConfigError."""
+    return complete(_checked(_read(path), str(path)))
+
+
+def dump(config: Config) -> str:
+    """Return `config` as TOML; `load` of it gives an equal configuration."""
+    import tomli_w
+
+    return tomli_w.dumps(msgspec.to_builtins(config, str_keys=True) | {"schedule": _without_none(config.schedule)})
+
+
+def _without_none(struct: Struct) -> dict[str, Any]:
+    return {key: value for key, value in msgspec.to_builtins(struct).items() if value is not None}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as stream:
+            return tomllib.load(stream)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not TOML: the file is not UTF-8 text") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the configuration: {error.strerror}") from None
+
+
+def _merge(tree: dict[str, dict[str, Any]], layer: Mapping[str, Mapping[str, Any]]) -> None:
+    for group, values in layer.items():
+        tree.setdefault(group, {}).update(values)
+
+
+def _checked(tree: Mapping[str, Any], source: str) -> Config:
+    """Return `tree` as a Config; raises ConfigError with source, key and the nearest known key."""
+    groups = _types(Config)
+    for group, values in tree.items():
+        if group not in groups:
+            raise ConfigError(f"{source}: {group}: unknown group{_nearest(group, groups)}")
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{source}: {group}: expected a table of keys, as in [{group}]")
+        known = _types(groups[group])
+        for key in values:
+            if key not in known:
+                raise ConfigError(f"{source}: {group}.{key}: unknown key{_nearest(key, known)}")
+    try:
+        return msgspec.convert(tree, Config)
+    except msgspec.ValidationError as error:
+        text, _, path = str(error).partition(" - at `$.")
+        raise ConfigError(f"{source}: {path.rstrip('`')}: {_plain(text)}") from None
+
+
+def _nearest(word: str, known: Mapping[str, Any]) -> str:
+    """Return `; did you mean …?`, or the list of what is known."""
+    close = difflib.get_close_matches(word, known, 1)
+    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
+
+
+def _plain(text: str) -> str:
+    """Return msgspec's sentence in the manner of ours: no back-ticks, no capital."""
+    text = text.replace("Invalid enum value", "unknown value").replace("`", "")
+    return text[0].lower() + text[1:]
+
+
+def choices(hint: Any) -> tuple[str, ...]:
+    """Return the words a key accepts, or none when it accepts more than words."""
+    while hasattr(hint, "__metadata__"):
+        hint = hint.__origin__
+    if hint is bool:
+        return ("true", "false")
+    return typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
+
+
+def _check(config: Config) -> None:
+    """Check what concerns more than one key; raises ConfigError."""
+    model, data, schedule = config.model, config.data, config.schedule
+    if data.reading == "rows":
+        if model.boxes > ROWS:
+            raise ConfigError(
+                f"model.boxes: {model.boxes} boxes but only {ROWS} steps (rows of an image); at most {ROWS} boxes"
+            )
+        if model.steps_per_box and model.boxes * model.steps_per_box != ROWS:
+            raise ConfigError(
+                f"model.steps_per_box: {model.boxes} boxes of {model.steps_per_box} steps make "
+                f"{model.boxes * model.steps_per_box} steps, an image has {ROWS} rows; 0 spreads them evenly"
+            )
+    if data.batch > data.train:
+        raise ConfigError(
+            f"data.batch: a batch of {data.batch} from data.train {data.train} images; at most {data.train}"
+        )
+    if data.dir and data.source != "full":
+        raise ConfigError("data.dir: only read with data.source full; add --data.source full, or leave data.dir out")
+    train, test = IMAGES[data.name, data.source]
+    if data.source == "packaged" and data.train + data.test > train:
+        raise ConfigError(
+            f"data.train, data.test: {data.train:,} + {data.test:,} images wanted, {train:,} of {data.name} are packaged; "
+            "ask for fewer, or use --data.source full"
+        )
+    if data.train > train or data.test > test:
+        raise ConfigError(
+            f"data.train, data.test: {data.train:,} and {data.test:,} images wanted, the full {data.name} has {train:,} and {test:,}"
+        )
+    if schedule.kind != "decoupled" and schedule.window not in (None, 1):
+        raise ConfigError(f"schedule.window: {schedule.kind} has one batch in flight; leave it out, or use decoupled")

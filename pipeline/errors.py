@@ -1,0 +1,21 @@
+"""The exceptions a user can meet: one family per boundary, each text one clear line with the way out. Pure."""
+
+
+class TimeboxError(Exception):
+    """Any failure that is shown to the user as one line instead of a traceback."""
+
+
+class ConfigError(TimeboxError):
+    """The request is wrong: a key, a file, a folder, a port. The command exits with 2 and has changed nothing."""
+
+
+class ScheduleError(TimeboxError):
+    """A stage was asked for an action that is not enabled. The stage is unchanged."""
+
+
+class WireError(TimeboxError):
+    """A frame that is not what the configuration says must come. Nothing of it was used."""
+
+
+class RunError(TimeboxError):
+    """A run that had begun has failed. The command exits with 1."""

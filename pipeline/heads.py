@@ -1,0 +1,76 @@
+"""The head: one fully connected layer and a loss. Forward next to backward. Pure arithmetic.
+
+    a = h Wfc (+ bfc)                        (rows, outputs)
+    squared   ŷ = σ(a)         L = ½ Σ (ŷ − y)²                       ∂L/∂a = (ŷ − y) ŷ (1 − ŷ)      the original
+    bce       ŷ = σ(a)         L = −Σ y ln ŷ + (1 − y) ln(1 − ŷ)      ∂L/∂a = ŷ − y
+    softmax   ŷ = softmax(a)   L = −Σ y ln ŷ                          ∂L/∂a = ŷ − y
+
+Σ runs over the outputs; a batch's loss is the mean over its rows, so that a rate means the same at every batch size.
+Both cross-entropies are computed from a, not from ŷ: they stay finite where ŷ rounds to 0 or 1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .arrays import Array, Weights, product
+
+
+def initial_weights(
+    width: int, outputs: int, bias: bool, scale: float, rng: np.random.Generator, dtype: str
+) -> Weights:
+    """Return Wfc (width, outputs), normal with standard deviation scale / √width, and with `bias` bfc = 0 (outputs,)."""
+    weights = {"Wfc": (rng.standard_normal((width, outputs)) * (scale / width**0.5)).astype(dtype)}
+    if bias:
+        weights["bfc"] = np.zeros(outputs, dtype)
+    return weights
+
+
+def forward(weights: Weights, h: Array, loss: str) -> tuple[Array, Array]:
+    """Return a and ŷ, both (rows, outputs), for the activation h (rows, width)."""
+    a = h @ weights["Wfc"]
+    if "bfc" in weights:
+        a += weights["bfc"]
+    if loss == "softmax":
+        odds = np.exp(a - a.max(axis=1, keepdims=True))
+        return a, odds / odds.sum(axis=1, keepdims=True)
+    return a, _sigmoid(a)
+
+
+def _sigmoid(a: Array) -> Array:
+    # tanh saturates without overflow, where exp(−a) does not
+    half = a.dtype.type(0.5)
+    s: Array = half * np.tanh(half * a) + half
+    return s
+
+
+def cost(a: Array, y: Array, loss: str) -> float:
+    """Return the batch's loss for the wanted outputs y (rows, outputs): the mean over the rows."""
+    if loss == "squared":
+        by_row = 0.5 * ((_sigmoid(a) - y) ** 2).sum(axis=1)
+    elif loss == "bce":
+        by_row = (np.maximum(a, 0) - a * y + np.log1p(np.exp(-np.abs(a)))).sum(axis=1)
+    else:
+        top = a.max(axis=1, keepdims=True)
+        by_row = (top[:, 0] + np.log(np.exp(a - top).sum(axis=1))) - (a * y).sum(axis=1)
+    return float(by_row.mean())
+
+
+def backward(weights: Weights, h: Array, y_hat: Array, y: Array, loss: str) -> tuple[Weights, Array]:
+    """Return the gradient by each weight, and the gradient at the activation, (rows, width)."""
+    d = y_hat - y
+    if loss == "squared":
+        d *= y_hat * (1 - y_hat)
+    d /= d.dtype.type(len(d))
+    dense = {"Wfc": product(h, d)}
+    if "bfc" in weights:
+        dense["bfc"] = d.sum(axis=0)
+    return dense, d @ weights["Wfc"].T
+
+
+def predictions(y_hat: Array) -> NDArray[np.int64]:
+    """Return the digit that each row of ŷ says: above one half for one output, else the largest."""
+    if y_hat.shape[1] == 1:
+        return (y_hat[:, 0] > 0.5).astype(np.int64)
+    return y_hat.argmax(axis=1)

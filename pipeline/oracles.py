@@ -1,0 +1,54 @@
+"""The linear oracle: predicts the gradient at a box's activation, and learns from the target. Pure arithmetic.
+
+    ĝ = h L (+ y M) (+ c)                                      predict (Jaderberg et al. 2016, section 2.2)
+    L −= η hᵀ(ĝ − t) / rows, M −= η yᵀ(ĝ − t) / rows, …        train on ½‖ĝ − t‖², the mean over the rows
+
+h is the activation (rows, width), y the one-hot label (rows, classes), t the target gradient (rows, width). ĝ is
+computed anew when the target comes, with the weights that the oracle has then.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .arrays import Array, Weights, product
+from .config import Oracle
+
+#: The published start of an oracle's weights, in standard deviations of a normal.
+RANDOM_SCALE = 0.2
+
+
+def initial_weights(config: Oracle, width: int, classes: int, rng: np.random.Generator, dtype: str) -> Weights:
+    """Return L (width, width), with labels M (classes, width), with bias c (width,); zero, or random but for c."""
+    shapes = {"L": (width, width)} | ({"M": (classes, width)} if config.sees_label else {})
+    if config.init == "zero":
+        weights = {name: np.zeros(shape, dtype) for name, shape in shapes.items()}
+    else:
+        weights = {name: (rng.standard_normal(shape) * RANDOM_SCALE).astype(dtype) for name, shape in shapes.items()}
+    if config.bias:
+        weights["c"] = np.zeros(width, dtype)
+    return weights
+
+
+def predict(weights: Weights, h: Array, y: Array | None) -> Array:
+    """Return the synthetic gradient (rows, width) at h; y is needed where the oracle sees labels."""
+    g = h @ weights["L"]
+    if "M" in weights:
+        g += y @ weights["M"]
+    if "c" in weights:
+        g += weights["c"]
+    return g
+
+
+def gradient(weights: Weights, h: Array, y: Array | None, target: Array) -> Weights:
+    """Return the gradient of ½‖ĝ − t‖², averaged over the rows, by each of the oracle's weights."""
+    error = predict(weights, h, y)
+    error -= target
+    error /= error.dtype.type(len(error))
+    dense = {"L": product(h, error)}
+    if "M" in weights:
+        assert y is not None, "an oracle that sees labels is given them"
+        dense["M"] = product(y, error)
+    if "c" in weights:
+        dense["c"] = error.sum(axis=0)
+    return dense

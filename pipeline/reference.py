@@ -1,0 +1,192 @@
+"""The same training in one process, a plain loop in its own order over the same cell functions.
+
+It shares with the workers the functions of `cells`, `oracles` and `heads`, the first weights and the batches, and nothing
+of their loops, rules or messages. Program-scheduled runs must end with its weights bit for bit.
+
+`python -m pipeline.reference RUN_FOLDER` trains and tells its progress as JSON lines on standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from . import box, cells, heads, oracles, results
+from .arrays import Array, Weights, descend, total
+from .config import Config, load
+from .data import Batches
+from .data import load as load_data
+from .errors import ConfigError, TimeboxError
+from .plan import Plan
+
+
+class Reference:
+    """The network's weights and the costs and judgements of a run so far."""
+
+    def __init__(self, config: Config, batches: Batches) -> None:
+        if config.schedule.kind == "decoupled":
+            raise ConfigError(
+                "schedule.kind: decoupled has no order to refer to; --reference goes with article and locked"
+            )
+        self.config = config
+        self.plan = Plan.of(config)
+        self.batches = batches
+        self.loss = config.model.loss
+        boxes = range(1, config.model.boxes + 1)
+        shared = box.box_weights(config, 1)
+        self.cells = {k: shared if config.model.tied else box.box_weights(config, k) for k in boxes}
+        self.oracles = {k: box.oracle_weights(config, k) for k in boxes} if self.plan.rule == "synthetic" else {}
+        self.layer = box.head_weights(config)
+        self.rates = box.box_rates(config)
+        self.costs: list[float] = []
+        self.judged: list[box.Judged] = []
+
+    def run(self) -> Iterator[int]:
+        """Train, yielding after every batch."""
+        train = {"synthetic": self.synthetic, "backward": self.backward, "frozen": self.frozen}[self.plan.rule]
+        evaluations = 0
+        for batch in range(self.plan.batches):
+            train(batch)
+            for evaluation in range(evaluations, self.plan.due(batch + 1)):
+                self.evaluate(evaluation)
+                evaluations += 1
+            yield batch
+
+    def synthetic(self, batch: int) -> None:
+        """The eight steps, generalised: every box updates on its oracle's word before the next one starts."""
+        h, trails = None, {}
+        for k, cell in self.cells.items():
+            trail = trails[k] = cells.forward(cell, self.batches.inputs(batch, k), h)
+            g = oracles.predict(self.oracles[k], trail.h, self.label(batch))
+            bootstraps = k > 1 and self.plan.target == "bootstrapped"
+            factors, target = cells.backward(cell, trail, g, passes_on=bootstraps)
+            descend(cell, cells.gradient(factors, cell), self.rates)
+            if target is not None:
+                self.train_oracle(k - 1, batch, trails[k - 1].h, target)
+            h = trail.h
+        g = self.head(batch, h)
+        self.train_oracle(self.plan.boxes, batch, h, g)
+        if self.plan.target == "true":
+            for k in range(self.plan.boxes - 1, 0, -1):
+                _, g = cells.backward(self.cells[k + 1], trails[k + 1], g, passes_on=True)
+                self.train_oracle(k, batch, trails[k].h, g)
+
+    def backward(self, batch: int) -> None:
+        """Full backpropagation through time; tied boxes make one step on the sum of their gradients."""
+        h, trails, gradients = None, {}, []
+        for k, cell in self.cells.items():
+            trails[k] = cells.forward(cell, self.batches.inputs(batch, k), h)
+            h = trails[k].h
+        g = self.head(batch, h)
+        for k in range(self.plan.boxes, 0, -1):
+            factors, g = cells.backward(self.cells[k], trails[k], g, passes_on=k > 1)
+            dense = cells.gradient(factors, self.cells[k])
+            if self.plan.tied:
+                gradients.append(dense)
+            else:
+                descend(self.cells[k], dense, self.rates)
+        if self.plan.tied:
+            descend(self.cells[1], total(gradients), self.rates)
+
+    def frozen(self, batch: int) -> None:
+        """The control: only the head learns."""
+        h = None
+        for k, cell in self.cells.items():
+            h = cells.forward(cell, self.batches.inputs(batch, k), h).h
+        self.head(batch, h)
+
+    def head(self, batch: int, h: Any) -> Array:
+        """Step the head on the true loss and return the gradient at its entrance."""
+        a, y_hat = heads.forward(self.layer, h, self.loss)
+        y = self.batches.wanted(self.batches.labels(batch))
+        self.costs.append(heads.cost(a, y, self.loss))
+        dense, g = heads.backward(self.layer, h, y_hat, y, self.loss)
+        descend(self.layer, dense, dict.fromkeys(dense, self.config.train.rate_head))
+        return g
+
+    def train_oracle(self, k: int, batch: int, h: Array, target: Array) -> None:
+        """Fit oracle k to a target gradient at h."""
+        dense = oracles.gradient(self.oracles[k], h, self.label(batch), target)
+        descend(self.oracles[k], dense, dict.fromkeys(dense, self.config.train.rate_oracle))
+
+    def label(self, batch: int) -> Array | None:
+        """Return the one-hot labels of a batch where the oracles see them."""
+        return self.batches.one_hot(self.batches.labels(batch)) if self.config.oracle.sees_label else None
+
+    def evaluate(self, evaluation: int) -> None:
+        """Judge one batch of test images."""
+        h = None
+        for k, cell in self.cells.items():
+            h = cells.forward(cell, self.batches.evaluation_inputs(evaluation, k), h).h
+        assert h is not None
+        self.judged.append(box.judge(self.layer, h, self.batches, evaluation, self.loss))
+
+    def weights(self) -> list[Weights]:
+        """Return each stage's weights by the names that checkpoints use, in stage order."""
+        boxes = [
+            self.cells[k] | {f"oracle_{name}": array for name, array in self.oracles.get(k, {}).items()}
+            for k in self.cells
+        ]
+        return [*boxes, dict(self.layer)]
+
+
+#: Seconds between two lines of progress.
+ROUND_S = 0.2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train in this process and leave the results in the run folder; returns the exit code."""
+    folder = Path((sys.argv[1:] if arguments is None else arguments)[0])
+    stopping: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        stopping.append(number)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        config = load(folder / "config.toml")
+        reference = Reference(config, Batches(config, load_data(config.data)))
+        _save(reference, folder / "checkpoint" / "initial")
+        ends, said = [time.monotonic()], 0.0
+        for batch in reference.run():
+            ends.append(time.monotonic())
+            if ends[-1] - said > ROUND_S:
+                said = ends[-1]
+                _say(word="progress", batch=batch + 1, cost=reference.costs[-1])
+            if stopping:
+                break
+        _save(reference, folder / "checkpoint" / ("interrupted" if stopping else "final"))
+        results.save_metrics(folder, reference.plan, reference.costs, reference.judged)
+    except TimeboxError as error:
+        _say(word="failed", error=str(error), wrong=isinstance(error, ConfigError))
+        return 1
+    if stopping:
+        _say(word="stopped")
+        return 0
+    digests = [box.digest(weights) for weights in reference.weights()]
+    warm = len(ends) // 10
+    steady = (len(ends) - 1 - warm) / max(ends[-1] - ends[warm], 1e-9)
+    _say(word="done", batches=len(reference.costs), busy_s=ends[-1] - ends[0], digests=digests, batches_per_s=steady)
+    return 0
+
+
+def _save(reference: Reference, folder: Path) -> None:
+    for number, weights in enumerate(reference.weights(), 1):
+        results.save_weights(folder / f"{reference.plan.name(number)}.npz", weights)
+
+
+def _say(**document: object) -> None:
+    sys.stdout.write(json.dumps({"pid": os.getpid(), **document}) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

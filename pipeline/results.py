@@ -1,0 +1,83 @@
+"""What a run leaves for people and other tools: weights as npz, costs and predictions as tables. Writes files, else pure.
+
+checkpoint/initial/box-1.npz     weights before the first batch, one file a stage
+checkpoint/final/box-1.npz       after the last; checkpoint/interrupted/ where a run was stopped before
+metrics/epochs.csv               epoch, cost, test_cost, accuracy
+metrics/metrics.jsonl            the same, a JSON object a line
+metrics/predictions.csv          image, label, prediction, right, outputs: the final evaluation
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .arrays import Weights
+from .box import Judged
+from .errors import RunError
+from .files import save, save_text
+from .plan import Plan
+
+
+def save_weights(path: Path, weights: Weights) -> None:
+    """Write one stage's arrays as npz, whole or not at all."""
+    arrays: dict[str, Any] = {name: np.ascontiguousarray(array) for name, array in weights.items()}
+    save(path, lambda stream: np.savez(stream, **arrays))
+
+
+def load_weights(path: Path) -> Weights:
+    """Return the arrays of an npz file; raises RunError."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise RunError(f"{path}: cannot read the weights: {error}") from None
+
+
+def epochs(plan: Plan, costs: Sequence[float], judged: Sequence[Judged]) -> list[dict[str, Any]]:
+    """Return a row for each epoch that has begun: its mean cost, and test cost and accuracy where it was evaluated."""
+    rows: list[dict[str, Any]] = []
+    for start in range(0, len(costs), plan.epoch_batches):
+        part = costs[start : start + plan.epoch_batches]
+        weights = [plan.rows(start + place) for place in range(len(part))]
+        epoch = start // plan.epoch_batches + 1
+        row: dict[str, Any] = {"epoch": epoch, "cost": float(np.average(part, weights=weights))}
+        before, due = plan.due(start), plan.due(min(start + plan.epoch_batches, plan.batches))
+        if due > before and len(judged) >= due and len(part) == plan.epoch_batches:
+            row |= summary(judged[due - plan.chunks : due])
+        rows.append(row)
+    return rows
+
+
+def summary(judged: Sequence[Judged]) -> dict[str, float]:
+    """Return cost and accuracy of one whole evaluation."""
+    images = sum(len(part.labels) for part in judged)
+    cost = sum(part.cost * len(part.labels) for part in judged) / images
+    return {"test_cost": cost, "accuracy": sum(part.right for part in judged) / images}
+
+
+def save_metrics(folder: Path, plan: Plan, costs: Sequence[float], judged: Sequence[Judged]) -> list[dict[str, Any]]:
+    """Write the tables of a run and return its epochs."""
+    rows = epochs(plan, costs, judged)
+    names = ("epoch", "cost", "test_cost", "accuracy")
+    table = [",".join(names), *(",".join(str(row.get(name, "")) for name in names) for row in rows)]
+    save_text(folder / "metrics" / "epochs.csv", "\n".join(table) + "\n")
+    save_text(folder / "metrics" / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    if len(judged) == plan.evaluations:
+        save_text(folder / "metrics" / "predictions.csv", _predictions(judged[plan.final_evaluation :]))
+    return rows
+
+
+def _predictions(judged: Sequence[Judged]) -> str:
+    outputs = judged[0].outputs.shape[1]
+    lines = [",".join(("image", "label", "prediction", "right", *(f"output_{k}" for k in range(outputs))))]
+    for part in judged:
+        for place, label, prediction, row in zip(part.places, part.labels, part.predictions, part.outputs, strict=True):
+            right = "true" if label == prediction else "false"
+            lines.append(",".join((str(place), str(label), str(prediction), right, *(f"{y:.9g}" for y in row))))
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,185 @@
+"""The edge: the only file that imports zmq. Frames in, frames out; who may say what is decided elsewhere.
+
+    stage → stage       one PUSH, one connect, per directed edge; one PULL a stage, bound, that all of them reach
+    launcher ↔ worker   ROUTER ↔ DEALER
+
+A send never waits: the rules bound how many messages can be on an edge, and the high-water mark is just above that. A
+send that would wait is therefore a fault of ours and says so. Sockets belong to the thread that made them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Sequence
+from pathlib import Path
+
+import zmq
+
+from .errors import ConfigError, RunError
+from .wire import HEADER_BYTES, Frame
+
+#: From this size on, a message is not copied into the socket: its arrays are never written to again.
+ALIAS_BYTES = 1 << 20
+#: How long a receiver sleeps at most before it looks at the control link, in milliseconds.
+NAP_MS = 50
+LINGER_MS = 2_000
+
+
+def endpoint(kind: str, folder: str, name: str, port: int) -> str:
+    """Return where a socket binds: a file in the private folder, or a TCP port of the loopback (0: any free one)."""
+    return f"ipc://{folder}/{name}" if kind == "ipc" else f"tcp://127.0.0.1:{port or '*'}"
+
+
+def _bind(socket: zmq.Socket[bytes], address: str, key: str) -> str:
+    """Bind and return the address to connect to; raises ConfigError for a port that is taken."""
+    try:
+        socket.bind(address)
+    except zmq.ZMQError as error:
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            why = "is in use" if error.errno == errno.EADDRINUSE else "is not allowed"
+            raise ConfigError(f"{key}: {address} {why}; choose another port, or 0 for any free ones") from None
+        raise ConfigError(f"{key}: cannot bind {address}: {error}") from None
+    return socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+
+class Links:
+    """A stage's data sockets."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], most_waiting: int, most_bytes: int) -> None:
+        self._context = context
+        self._most_waiting = most_waiting
+        self._most_bytes = most_bytes
+        self._pushes: dict[int, zmq.Socket[bytes]] = {}
+        self._pull = context.socket(zmq.PULL)
+        self._pull.set_hwm(most_waiting)
+        self._pull.setsockopt(zmq.MAXMSGSIZE, max(most_bytes, HEADER_BYTES))
+        self._pull.setsockopt(zmq.RCVTIMEO, NAP_MS)
+        self._pull.setsockopt(zmq.LINGER, 0)
+
+    def bind(self, address: str, key: str) -> str:
+        """Bind the receiving socket and return where others reach it; raises ConfigError."""
+        return _bind(self._pull, address, key)
+
+    def connect(self, target: int, address: str) -> None:
+        """Open the edge to another stage."""
+        push = self._context.socket(zmq.PUSH)
+        push.set_hwm(self._most_waiting)
+        push.setsockopt(zmq.LINGER, LINGER_MS)
+        push.connect(address)
+        self._pushes[target] = push
+
+    def send(self, target: int, frames: Sequence[Frame]) -> None:
+        """Send frames to another stage at once; raises RunError if the edge is full, which the rules exclude."""
+        push = self._pushes[target]
+        last = len(frames) - 1
+        try:
+            for place, frame in enumerate(frames):
+                flags = zmq.NOBLOCK if place == last else zmq.NOBLOCK | zmq.SNDMORE
+                push.send(frame, flags, copy=len(frame) < ALIAS_BYTES)
+        except zmq.Again:
+            raise RunError(f"the edge to stage {target} is full: more messages than its credits allow") from None
+
+    def receive(self, wait: bool) -> list[Frame] | None:
+        """Return the next message's frames or None; with `wait`, after at most NAP_MS milliseconds."""
+        pull = self._pull
+        if not wait and not pull.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]
+            return None
+        try:
+            frames: list[Frame] = [pull.recv()]
+        except zmq.Again:
+            return None
+        while pull.getsockopt(zmq.RCVMORE):
+            frames.append(pull.recv())
+        return frames
+
+    def close(self, linger_ms: int = LINGER_MS) -> None:
+        """Close all sockets; what was sent last has `linger_ms` to leave."""
+        for push in self._pushes.values():
+            push.close(linger_ms)
+        self._pull.close(0)
+
+
+class ControlLink:
+    """A worker's line to the launcher."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], address: str, name: str) -> None:
+        self._dealer = context.socket(zmq.DEALER)
+        self._dealer.setsockopt_string(zmq.IDENTITY, name)
+        self._dealer.setsockopt(zmq.LINGER, LINGER_MS)
+        self._dealer.connect(address)
+
+    def send(self, frame: bytes) -> None:
+        """Say something; it is dropped if the launcher has been gone for long."""
+        with contextlib.suppress(zmq.Again):
+            self._dealer.send(frame, zmq.NOBLOCK)
+
+    def receive(self, timeout_ms: int) -> bytes | None:
+        """Return what the launcher said, or None after `timeout_ms`."""
+        if not self._dealer.poll(timeout_ms):
+            return None
+        return b"".join(self._dealer.recv_multipart())
+
+    def close(self, linger_ms: int = LINGER_MS) -> None:
+        """Close the socket."""
+        self._dealer.close(linger_ms)
+
+
+class ControlServer:
+    """The launcher's end of all control links."""
+
+    def __init__(self, address: str, most_bytes: int) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._router = self._context.socket(zmq.ROUTER)
+        self._router.setsockopt(zmq.LINGER, 500)
+        self._router.setsockopt(zmq.MAXMSGSIZE, most_bytes)
+        self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        try:
+            self.address = _bind(self._router, address, "transport.port")
+        except ConfigError:
+            self._router.close(0)
+            self._context.term()
+            raise
+
+    def send(self, name: str, frame: bytes) -> None:
+        """Say something to a worker; one that is gone is passed over."""
+        with contextlib.suppress(zmq.ZMQError):
+            self._router.send_multipart([name.encode(), frame], zmq.NOBLOCK)
+
+    def receive(self, timeout_ms: int) -> tuple[str, bytes] | None:
+        """Return a worker's name and what it said, or None after `timeout_ms`."""
+        if not self._router.poll(timeout_ms):
+            return None
+        parts = self._router.recv_multipart()
+        if len(parts) != 2:
+            return None
+        return parts[0].decode(errors="replace"), parts[1]
+
+    def close(self) -> None:
+        """Close the socket; what was said last has half a second to leave."""
+        self._router.close()
+        self._context.term()
+
+
+def make_context() -> zmq.Context[zmq.Socket[bytes]]:
+    """Return a context for one process."""
+    return zmq.Context()
+
+
+def check_port_free(port: int) -> None:
+    """Raise ConfigError if a TCP port of the loopback cannot be bound."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    socket = context.socket(zmq.PULL)
+    try:
+        _bind(socket, f"tcp://127.0.0.1:{port}", "transport.port")
+    finally:
+        socket.close(0)
+        context.term()
+
+
+def remove_socket_folder(folder: Path) -> None:
+    """Remove a run's private folder with whatever sockets are left in it."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            path.unlink(missing_ok=True)
+        folder.rmdir()

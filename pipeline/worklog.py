@@ -1,0 +1,80 @@
+"""One worker's log: JSON lines in its file. The only place that knows the log's keys.
+
+    {"ts": "2026-11-22T03:04:05.678901Z", "mono_ns": …, "stage": "box-1", "level": "action",
+     "action": "F3", "part": "update", "batch": 3, "step": 2, "read": 6, "written": 7, "ms": 0.74, "text": "update on oracle 1"}
+
+`ts` comes first, so that `sort -m` merges the files of several workers. A line's time is the end of what it tells; it is
+in the file before the worker goes on, so it survives the worker.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+ACTION = logging.INFO - 5
+LEVELS = {"action": ACTION, "info": logging.INFO}
+_NAMES = {ACTION: "action", logging.INFO: "info", logging.WARNING: "warning", logging.ERROR: "error"}
+
+
+class Anchor:
+    """Ties the monotonic clock to the wall clock, once a process."""
+
+    def __init__(self) -> None:
+        self.mono_ns = time.monotonic_ns()
+        self.wall_ns = time.time_ns()
+
+    def wall(self, mono_ns: int) -> str:
+        """Return a monotonic time as UTC in ISO 8601, to the microsecond."""
+        micros = (self.wall_ns + mono_ns - self.mono_ns) // 1_000
+        seconds, rest = divmod(micros, 1_000_000)
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:06d}Z"
+
+
+class _JsonLines(logging.Formatter):
+    def __init__(self, stage: str, anchor: Anchor) -> None:
+        super().__init__()
+        self._stage = stage
+        self._anchor = anchor
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, Any] = getattr(record, "fields", {})
+        mono_ns = fields.get("mono_ns") or time.monotonic_ns()
+        level = _NAMES.get(record.levelno, record.levelname.lower())
+        line = {"ts": self._anchor.wall(mono_ns), "mono_ns": mono_ns, "stage": self._stage, "level": level, **fields}
+        line["text"] = record.getMessage()
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+class WorkLog:
+    """Writes one stage's log."""
+
+    def __init__(self, path: Path, stage: str, level: str, anchor: Anchor) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._handler = logging.FileHandler(path, mode="a", encoding="utf-8")
+        self._handler.setFormatter(_JsonLines(stage, anchor))
+        self._logger = logging.Logger(stage, LEVELS[level])
+        self._logger.addHandler(self._handler)
+        self.tells_actions = LEVELS[level] <= ACTION
+
+    def info(self, text: str, **fields: Any) -> None:
+        """Tell a milestone."""
+        self._logger.info("%s", text, extra={"fields": fields})
+
+    def action(self, text: str, **fields: Any) -> None:
+        """Tell one part of an action."""
+        self._logger.log(ACTION, "%s", text, extra={"fields": fields})
+
+    def error(self, text: str, *, traceback: bool = False, **fields: Any) -> None:
+        """Tell a failure."""
+        self._logger.error("%s", text, exc_info=traceback, extra={"fields": fields})
+
+    def close(self) -> None:
+        """Close the file."""
+        self._handler.close()
