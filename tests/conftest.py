@@ -1,0 +1,50 @@
+"""What all tests share: one BLAS thread before numpy comes, quick configurations, and a watch over what live tests leave."""
+
+from __future__ import annotations
+
+import os
+
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_name] = "1"
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def worker_processes() -> set[int]:
+    """Return the processes on this machine that are workers of ours."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if state != "Z" and (b"pipeline.worker" in words or b"pipeline.reference" in words):
+            found.add(int(folder.name))
+    return found
+
+
+def socket_folders() -> set[Path]:
+    """Return the private folders that runs have made for their sockets."""
+    return set(Path(tempfile.gettempdir()).glob("timebox-*"))
+
+
+@pytest.fixture
+def leaves_nothing() -> Iterator[None]:
+    """Fail the test if it leaves a process or a socket folder behind."""
+    processes, folders = worker_processes(), socket_folders()
+    yield
+    assert worker_processes() <= processes, "a worker process is left"
+    assert socket_folders() <= folders, "a socket folder is left"
+
+
+@pytest.fixture(autouse=True)
+def _live_tests_leave_nothing(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("live") or request.node.get_closest_marker("chaos"):
+        request.getfixturevalue("leaves_nothing")
