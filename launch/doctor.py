@@ -15,7 +15,7 @@ from pipeline.config import Data
 from pipeline.errors import ConfigError
 
 from . import plots
-from .environment import BLAS_THREADS, PACKAGES, cores, _version  # noqa: PLC2701
+from .environment import BLAS_THREADS, PACKAGES, cores, version_of
 
 
 class Check(NamedTuple):
@@ -54,7 +54,7 @@ def _python() -> Check:
 
 def _packages() -> Iterator[Check]:
     for name in PACKAGES[1:]:
-        version = _version(name)
+        version = version_of(name)
         missing = version == "not installed"
         yield Check(name, "fault" if missing else "ok", f"{version}; pip install {name}" if missing else version)
 

@@ -10,16 +10,9 @@ from pathlib import Path
 from typing import Any
 
 #: One thread a worker: workers are the parallelism, and bits must not depend on how a product was split.
-BLAS_THREADS = {
-    name: "1"
-    for name in (
-        "OPENBLAS_NUM_THREADS",
-        "OMP_NUM_THREADS",
-        "MKL_NUM_THREADS",
-        "BLIS_NUM_THREADS",
-        "VECLIB_MAXIMUM_THREADS",
-    )
-}
+BLAS_THREADS = dict.fromkeys(
+    ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
+)
 PACKAGES = ("timebox", "numpy", "pyzmq", "msgpack", "msgspec")
 
 
@@ -29,20 +22,21 @@ def cores() -> int:
 
 
 def collect() -> dict[str, Any]:
-    """Return the environment as a JSON document. Imports numpy and zmq."""
+    """Return the environment as a JSON document. Imports numpy."""
     import numpy as np
-    import zmq
 
-    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[index,call-overload]
-    features = np.show_config(mode="dicts").get("SIMD Extensions", {})  # type: ignore[union-attr,call-overload]
+    from pipeline import transport
+
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    features = np.show_config(mode="dicts").get("SIMD Extensions", {})
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),
         "cores": cores(),
         "load": [round(load, 2) for load in os.getloadavg()],
-        "packages": {name: _version(name) for name in PACKAGES},
-        "libzmq": zmq.zmq_version(),
+        "packages": {name: version_of(name) for name in PACKAGES},
+        "libzmq": transport.VERSION,
         "blas": {"name": blas.get("name"), "version": blas.get("version"), "threads": 1},
         "blas_settings": {name: value for name, value in os.environ.items() if name.startswith("OPENBLAS")},
         "simd": features,
@@ -50,7 +44,7 @@ def collect() -> dict[str, Any]:
     }
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
     with contextlib.suppress(metadata.PackageNotFoundError):
         return metadata.version(package)
     return "not installed"

@@ -56,7 +56,8 @@ class Result:
     @property
     def digest(self) -> str | None:
         """The sha256 over all final weights in stage order."""
-        return self.document["digest"]
+        value = self.document["digest"]
+        return None if value is None else str(value)
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:

@@ -130,7 +130,8 @@ def render(line: Line) -> str:
     if "action" in line:
         version = f"v{line['read']}" if line["read"] == line["written"] else f"v{line['read']}→{line['written']}"
         step = f"step {line['step']}: " if "step" in line else ""
-        return f"{at} {line['stage']:>8}  {line['action']:<6} {line['part']:<8} {version:>9} {line['ms']:8.3f} ms  {step}{line['text']}"
+        what = f"{line['action']:<6} {line['part']:<8} {version:>9} {line['ms']:8.3f} ms"
+        return f"{at} {line['stage']:>8}  {what}  {step}{line['text']}"
     skip = {"ts", "mono_ns", "stage", "level", "text", "source", "traceback"}
     rest = " ".join(f"{key}={value}" for key, value in line.items() if key not in skip)
     level = "" if line.get("level") == "info" else f"{line.get('level')}: "

@@ -105,10 +105,9 @@ def describe(folder: Path) -> dict[str, Any]:
     """Return what `timebox list` tells of one run."""
     summary = read_json(folder / "summary.json")
     state = read_json(folder / "launcher.json") or {}
+    status = "running" if _is_alive(state.get("pid")) else "died"
     if summary is not None:
         status = summary["status"]
-    else:
-        status = "running" if _is_alive(state.get("pid")) else "died"
     config = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
     return {
         "run": folder.name,

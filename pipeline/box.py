@@ -26,8 +26,8 @@ from .arrays import Array, Weights, descend, total
 from .cells import Factors, Trail
 from .config import LABELS, Config
 from .data import Batches
-from .errors import WireError
-from .plan import Plan, box_steps, inputs, outputs
+from .payloads import sends_factors
+from .plan import Plan, inputs, outputs
 
 Arrays = tuple[Array, ...]
 
@@ -77,12 +77,6 @@ def box_rates(config: Config) -> dict[str, float]:
     return {"Wx": config.train.rate_input, "Wrec": config.train.rate_recurrent, "b": config.train.rate_input}
 
 
-def sends_factors(config: Config) -> bool:
-    """Return whether increments travel as factors: where those are fewer numbers than the dense gradient."""
-    width = config.model.width
-    return max(box_steps(config)) * config.data.batch * 2 * width < (inputs(config) + width) * width
-
-
 def digest(weights: Weights) -> str:
     """Return the sha256 (hexadecimal) over one stage's weights: names, dtypes, shapes and bytes in the names' order."""
     found = hashlib.sha256()
@@ -91,48 +85,6 @@ def digest(weights: Weights) -> str:
         found.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         found.update(array.data)
     return found.hexdigest()
-
-
-class Payloads:
-    """Which arrays each message must carry: their number and shapes, from the configuration alone."""
-
-    def __init__(self, config: Config, plan: Plan) -> None:
-        self.plan = plan
-        self.dtype = np.dtype(config.model.dtype)
-        self._width = config.model.width
-        self._inputs = inputs(config)
-        self._steps = box_steps(config)
-        self._factors = sends_factors(config)
-        self._bias = config.model.bias
-
-    def shapes(self, message: Message) -> tuple[tuple[int, ...], ...]:
-        """Return the shapes of a message's arrays, in their order."""
-        kind, batch, source, _ = message
-        if kind in (ACTIVATION, GRADIENT, TARGET):
-            return ((self.plan.rows(batch), self._width),)
-        if kind == EVALUATION:
-            return ((self.plan.evaluation_rows(batch), self._width),)
-        if kind != INCREMENT:
-            return ()
-        if not 1 <= source <= self.plan.boxes:
-            raise WireError(f"{self.plan.name(source)} has no increments")
-        rows, steps = self.plan.rows(batch), self._steps[source - 1]
-        entering = steps if source > 1 else steps - 1
-        if self._factors:
-            return ((steps * rows, self._width), *([(entering * rows, self._width)] if entering else []))
-        dense: list[tuple[int, ...]] = [(self._inputs, self._width)]
-        if entering:
-            dense.append((self._width, self._width))
-        if self._bias:
-            dense.append((self._width,))
-        return tuple(dense)
-
-    def most_bytes(self) -> int:
-        """Return the size of the largest frame."""
-        plan = self.plan
-        messages = [Message(ACTIVATION, 0, 1, 2), Message(EVALUATION, 0, 1, 2)]
-        messages += [Message(INCREMENT, 0, k, 0) for k in range(1, plan.boxes + 1) if plan.shares_increments]
-        return max(int(np.prod(shape)) * self.dtype.itemsize for message in messages for shape in self.shapes(message))
 
 
 class BoxWork:

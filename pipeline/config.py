@@ -327,8 +327,9 @@ def _check(config: Config) -> None:
             "ask for fewer, or use --data.source full"
         )
     if data.train > train or data.test > test:
+        wanted = f"{data.train:,} and {data.test:,} images wanted"
         raise ConfigError(
-            f"data.train, data.test: {data.train:,} and {data.test:,} images wanted, the full {data.name} has {train:,} and {test:,}"
+            f"data.train, data.test: {wanted}, the full {data.name} has {train:,} and {test:,}; ask for fewer"
         )
     if schedule.kind != "decoupled" and schedule.window not in (None, 1):
         raise ConfigError(f"schedule.window: {schedule.kind} has one batch in flight; leave it out, or use decoupled")

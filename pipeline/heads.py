@@ -73,4 +73,5 @@ def predictions(y_hat: Array) -> NDArray[np.int64]:
     """Return the digit that each row of ŷ says: above one half for one output, else the largest."""
     if y_hat.shape[1] == 1:
         return (y_hat[:, 0] > 0.5).astype(np.int64)
-    return y_hat.argmax(axis=1)
+    digits: NDArray[np.int64] = y_hat.argmax(axis=1)
+    return digits

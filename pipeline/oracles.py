@@ -20,7 +20,10 @@ RANDOM_SCALE = 0.2
 
 def initial_weights(config: Oracle, width: int, classes: int, rng: np.random.Generator, dtype: str) -> Weights:
     """Return L (width, width), with labels M (classes, width), with bias c (width,); zero, or random but for c."""
-    shapes = {"L": (width, width)} | ({"M": (classes, width)} if config.sees_label else {})
+    shapes: dict[str, tuple[int, ...]] = {"L": (width, width)}
+    if config.sees_label:
+        shapes["M"] = (classes, width)
+    weights: Weights
     if config.init == "zero":
         weights = {name: np.zeros(shape, dtype) for name, shape in shapes.items()}
     else:

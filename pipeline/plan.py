@@ -43,10 +43,13 @@ class Plan(NamedTuple):
     def of(cls, config: Config) -> Plan:
         """Return the plan of a complete configuration."""
         epoch_batches = -(-config.data.train // config.data.batch)
-        if config.oracle.kind == "frozen":
-            rule = "frozen"
-        else:
-            rule = "backward" if config.schedule.kind == "locked" else "synthetic"
+        rule = (
+            "frozen"
+            if config.oracle.kind == "frozen"
+            else "backward"
+            if config.schedule.kind == "locked"
+            else "synthetic"
+        )
         assert config.schedule.window is not None, "the configuration is not complete"
         return cls(
             boxes=config.model.boxes,

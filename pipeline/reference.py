@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from . import box, cells, heads, oracles, results
 from .arrays import Array, Weights, descend, total
@@ -61,7 +60,8 @@ class Reference:
 
     def synthetic(self, batch: int) -> None:
         """The eight steps, generalised: every box updates on its oracle's word before the next one starts."""
-        h, trails = None, {}
+        h: Array | None = None
+        trails = {}
         for k, cell in self.cells.items():
             trail = trails[k] = cells.forward(cell, self.batches.inputs(batch, k), h)
             g = oracles.predict(self.oracles[k], trail.h, self.label(batch))
@@ -71,21 +71,25 @@ class Reference:
             if target is not None:
                 self.train_oracle(k - 1, batch, trails[k - 1].h, target)
             h = trail.h
-        g = self.head(batch, h)
-        self.train_oracle(self.plan.boxes, batch, h, g)
+        back = self.head(batch, trail.h)
+        self.train_oracle(self.plan.boxes, batch, trail.h, back)
         if self.plan.target == "true":
             for k in range(self.plan.boxes - 1, 0, -1):
-                _, g = cells.backward(self.cells[k + 1], trails[k + 1], g, passes_on=True)
-                self.train_oracle(k, batch, trails[k].h, g)
+                _, entering = cells.backward(self.cells[k + 1], trails[k + 1], back, passes_on=True)
+                assert entering is not None
+                back = entering
+                self.train_oracle(k, batch, trails[k].h, back)
 
     def backward(self, batch: int) -> None:
         """Full backpropagation through time; tied boxes make one step on the sum of their gradients."""
-        h, trails, gradients = None, {}, []
+        h: Array | None = None
+        trails, gradients = {}, []
         for k, cell in self.cells.items():
             trails[k] = cells.forward(cell, self.batches.inputs(batch, k), h)
             h = trails[k].h
-        g = self.head(batch, h)
+        g: Array | None = self.head(batch, trails[self.plan.boxes].h)
         for k in range(self.plan.boxes, 0, -1):
+            assert g is not None
             factors, g = cells.backward(self.cells[k], trails[k], g, passes_on=k > 1)
             dense = cells.gradient(factors, self.cells[k])
             if self.plan.tied:
@@ -97,12 +101,13 @@ class Reference:
 
     def frozen(self, batch: int) -> None:
         """The control: only the head learns."""
-        h = None
+        h: Array | None = None
         for k, cell in self.cells.items():
             h = cells.forward(cell, self.batches.inputs(batch, k), h).h
+        assert h is not None
         self.head(batch, h)
 
-    def head(self, batch: int, h: Any) -> Array:
+    def head(self, batch: int, h: Array) -> Array:
         """Step the head on the true loss and return the gradient at its entrance."""
         a, y_hat = heads.forward(self.layer, h, self.loss)
         y = self.batches.wanted(self.batches.labels(batch))
@@ -122,7 +127,7 @@ class Reference:
 
     def evaluate(self, evaluation: int) -> None:
         """Judge one batch of test images."""
-        h = None
+        h: Array | None = None
         for k, cell in self.cells.items():
             h = cells.forward(cell, self.batches.evaluation_inputs(evaluation, k), h).h
         assert h is not None

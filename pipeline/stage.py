@@ -74,7 +74,7 @@ class Stage:
 
     def receive(self, message: Message) -> None:
         """Take note of a message; raises WireError for one that cannot come here or comes out of order."""
-        what, batch, source, target = message
+        what, _, source, target = message
         if target != self.number:
             raise WireError(f"{self.name}: {message.text(self.plan.boxes)} is not for this stage")
         if what == kind.ACTIVATION and source == self.number - 1 >= 1:

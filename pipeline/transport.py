@@ -3,8 +3,8 @@
     stage → stage       one PUSH, one connect, per directed edge; one PULL a stage, bound, that all of them reach
     launcher ↔ worker   ROUTER ↔ DEALER
 
-A send never waits: the rules bound how many messages can be on an edge, and the high-water mark is just above that. A
-send that would wait is therefore a fault of ours and says so. Sockets belong to the thread that made them.
+The rules bound how many messages can be on an edge, and the high-water mark is just above that, so a send does not wait
+for its receiver. One that would is a fault of ours and says so. Sockets belong to the thread that made them.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ from pathlib import Path
 import zmq
 
 from .errors import ConfigError, RunError
-from .wire import HEADER_BYTES, Frame
+from .wire import ALIAS_BYTES, HEADER_BYTES, Frame
 
-#: From this size on, a message is not copied into the socket: its arrays are never written to again.
-ALIAS_BYTES = 1 << 20
 #: How long a receiver sleeps at most before it looks at the control link, in milliseconds.
 NAP_MS = 50
 LINGER_MS = 2_000
+#: How long a send may wait. It has no reason to; but libzmq looks for room that has become free at most every millisecond
+#: or so, and a send that may not wait at all is refused in between (a small window at full speed shows it).
+SEND_MS = 10_000
+#: libzmq's version.
+VERSION = zmq.zmq_version()
 
 
 def endpoint(kind: str, folder: str, name: str, port: int) -> str:
@@ -49,7 +52,7 @@ class Links:
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], most_waiting: int, most_bytes: int) -> None:
         self._context = context
         self._most_waiting = most_waiting
-        self._most_bytes = most_bytes
+        self._has_large = most_bytes >= ALIAS_BYTES
         self._pushes: dict[int, zmq.Socket[bytes]] = {}
         self._pull = context.socket(zmq.PULL)
         self._pull.set_hwm(most_waiting)
@@ -65,6 +68,7 @@ class Links:
         """Open the edge to another stage."""
         push = self._context.socket(zmq.PUSH)
         push.set_hwm(self._most_waiting)
+        push.setsockopt(zmq.SNDTIMEO, SEND_MS)
         push.setsockopt(zmq.LINGER, LINGER_MS)
         push.connect(address)
         self._pushes[target] = push
@@ -75,22 +79,23 @@ class Links:
         last = len(frames) - 1
         try:
             for place, frame in enumerate(frames):
-                flags = zmq.NOBLOCK if place == last else zmq.NOBLOCK | zmq.SNDMORE
-                push.send(frame, flags, copy=len(frame) < ALIAS_BYTES)
+                # A large array is not copied into the socket: what was sent is never written to again.
+                size = frame.nbytes if isinstance(frame, memoryview) else len(frame)
+                push.send(frame, 0 if place == last else zmq.SNDMORE, copy=size < ALIAS_BYTES)
         except zmq.Again:
             raise RunError(f"the edge to stage {target} is full: more messages than its credits allow") from None
 
     def receive(self, wait: bool) -> list[Frame] | None:
         """Return the next message's frames or None; with `wait`, after at most NAP_MS milliseconds."""
         pull = self._pull
-        if not wait and not pull.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]
+        if not wait and not int(pull.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             return None
         try:
             frames: list[Frame] = [pull.recv()]
         except zmq.Again:
             return None
         while pull.getsockopt(zmq.RCVMORE):
-            frames.append(pull.recv())
+            frames.append(pull.recv(copy=False).buffer if self._has_large else pull.recv())
         return frames
 
     def close(self, linger_ms: int = LINGER_MS) -> None:

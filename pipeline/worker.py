@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import sys
 import time
@@ -21,12 +22,13 @@ from typing import Any
 
 from . import control, results, steps, transport
 from .actions import Action, Message, Part
-from .box import Arrays, BoxWork, HeadWork, Payloads, digest
+from .box import Arrays, BoxWork, HeadWork, digest
 from .config import Config, load
 from .data import Batches
 from .data import load as load_data
 from .drive import advance
 from .errors import ConfigError, TimeboxError
+from .payloads import Payloads
 from .plan import Plan
 from .schedules import make_schedule
 from .stage import Stage
@@ -176,7 +178,7 @@ class Worker:
         header = {"pid": os.getpid(), "wall_ns": self.anchor.wall_ns, "mono_ns": self.anchor.mono_ns}
         writer = Writer(self.folder, self.name, header)
         watcher = LiveWatcher(writer, self.log, self.plan, self.number)
-        encoder = Encoder(self.epoch)
+        encoder = Encoder(self.epoch, payloads)
         decoder = Decoder(self.number, self.epoch, self.plan.sources(self.number), payloads)
         self.say("ready")
         self.hear("go")
@@ -226,7 +228,9 @@ class Worker:
             results.save_metrics(self.folder, self.plan, work.costs, work.judged)
         seconds = (time.monotonic_ns() - started) / 1e9
         self.log.info("done", batches=stage.forwards, busy_s=round(watcher.busy_ns / 1e9, 6), seconds=round(seconds, 6))
-        self.say("done", batches=stage.forwards, busy_s=watcher.busy_ns / 1e9, digest=digest(work.weights()))
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
+        busy_s = watcher.busy_ns / 1e9
+        self.say("done", batches=stage.forwards, busy_s=busy_s, peak_mb=peak_mb, digest=digest(work.weights()))
         with contextlib.suppress(Stopped):
             self.hear("quit")
 
