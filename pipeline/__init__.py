@@ -1,6 +1,6 @@
 """The pipeline: facts, rules, the edge to ZeroMQ, and the drivers. Importing it imports nothing else.
 
-    layer 0  errors  config  actions  plan  mnist  data  arrays  cells  oracles  heads  files    facts
+    layer 0  errors  frames  config  actions  plan  mnist  data  arrays  cells  oracles  heads  files    facts
     layer 1  stage  schedules  steps  box  payloads  wire  trace  results  control  worklog      rules
     layer 2  transport (the only file that imports zmq)                                          the edge
     layer 3  drive  worker  reference                                                            drivers

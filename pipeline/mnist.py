@@ -11,8 +11,6 @@ import gzip
 import hashlib
 import os
 import tempfile
-import urllib.error
-import urllib.request
 import zlib
 from pathlib import Path
 
@@ -119,6 +117,8 @@ def _check(path: Path, data: Data) -> None:
 
 def _fetch(url: str, name: str) -> Path:
     """Fetch one mirror's file into the cache, whole or not at all; raises OSError or ConfigError."""
+    import urllib.request  # rarely needed, and slow to import
+
     _, packed_sum, size = FILES[name]
     with urllib.request.urlopen(url, timeout=10) as response:
         packed = response.read(size)  # packed is smaller than unpacked

@@ -17,7 +17,7 @@ from pathlib import Path
 import zmq
 
 from .errors import ConfigError, RunError
-from .wire import ALIAS_BYTES, HEADER_BYTES, Frame
+from .frames import ALIAS_BYTES, HEADER_BYTES, Frame
 
 #: How long a receiver sleeps at most before it looks at the control link, in milliseconds.
 NAP_MS = 50

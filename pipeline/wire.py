@@ -22,15 +22,10 @@ import numpy as np
 from .actions import KINDS, Message
 from .arrays import Array
 from .errors import WireError
+from .frames import ALIAS_BYTES, HEADER_BYTES, MOST_ARRAYS, Frame
 
-HEADER_BYTES = 512
-MOST_ARRAYS = 8
 _SIX_NUMBERS = (int,) * 6
-#: From this size on an array is not copied out of the socket's buffer, nor into it.
-ALIAS_BYTES = 1 << 18
 _KIND = {kind: code for code, kind in enumerate(KINDS)}
-
-Frame = bytes | memoryview
 
 
 class Payload(NamedTuple):
