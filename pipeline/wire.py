@@ -24,7 +24,14 @@ from .arrays import Array
 from .errors import WireError
 from .frames import ALIAS_BYTES, HEADER_BYTES, MOST_ARRAYS, Frame
 
-_SIX_NUMBERS = (int,) * 6
+_LIMITS = {
+    "use_list": False,
+    "max_bin_len": HEADER_BYTES,
+    "max_str_len": 0,
+    "max_array_len": 7,
+    "max_map_len": 0,
+    "max_ext_len": 0,
+}
 _KIND = {kind: code for code, kind in enumerate(KINDS)}
 
 
@@ -92,29 +99,28 @@ class Decoder:
     def decode(self, frames: Sequence[Frame]) -> Received:
         """Return what frames hold; raises WireError, and then has used nothing of them."""
         epoch, sequence, source, code, batch, version, description = _header(frames)
-        if epoch != self.epoch:
-            raise WireError(f"a frame of epoch {epoch}; this is epoch {self.epoch}")
-        expected = self._sequence.get(source)
-        if expected is None:
-            raise WireError(f"a frame from stage {source}, which does not send to stage {self.number}")
-        if sequence != expected:
-            kind = "doubled or reordered" if sequence < expected else "lost or reordered"
-            raise WireError(f"message {sequence} from stage {source} where {expected} was expected: {kind}")
+        expected = self._sequence.get(source, -1)
+        if epoch != self.epoch or sequence != expected:
+            raise WireError(self._stranger(epoch, sequence, source))
         message = Message(KINDS[code], batch, source, self.number)
         payload = self.payloads.expected(message)
-        if description != payload.description or len(frames) != 1 + len(payload.sizes):
-            came, wanted = bytes(description[:99]).decode(errors="replace"), payload.description.decode()
-            text = f"{message.kind} {batch} from stage {source}"
-            raise WireError(
-                f"{text}: {len(frames) - 1} arrays {came!r} came, {len(payload.sizes)} must come: {wanted!r}"
-            )
-        for frame, size in zip(frames[1:], payload.sizes, strict=True):
-            if len(frame) != size:
-                text = f"{message.kind} {batch} from stage {source}"
-                raise WireError(f"{text}: a frame of {len(frame):,} bytes, {size:,} must come")
+        arrays = frames[1:]
+        if description != payload.description or tuple(map(len, arrays)) != payload.sizes:
+            came = f"{bytes(description[:99]).decode(errors='replace')!r} in frames of {[len(frame) for frame in arrays]} bytes"
+            wanted = f"{payload.description.decode()!r} in frames of {[*payload.sizes]} bytes"
+            raise WireError(f"{message.kind} {batch} from stage {source}: {came} came, {wanted} must come")
         self._sequence[source] = expected + 1
-        arrays = [self._array(frame, shape) for frame, shape in zip(frames[1:], payload.shapes, strict=True)]
-        return Received(message, version, tuple(arrays))
+        return Received(message, version, tuple(map(self._array, arrays, payload.shapes)))
+
+    def _stranger(self, epoch: int, sequence: int, source: int) -> str:
+        """Return what is wrong with a frame that is not the next one of its edge."""
+        if epoch != self.epoch:
+            return f"a frame of epoch {epoch}; this is epoch {self.epoch}"
+        expected = self._sequence.get(source)
+        if expected is None:
+            return f"a frame from stage {source}, which does not send to stage {self.number}"
+        kind = "doubled or reordered" if sequence < expected else "lost or reordered"
+        return f"message {sequence} from stage {source} where {expected} was expected: {kind}"
 
     def _array(self, frame: Frame, shape: tuple[int, ...]) -> Array:
         array: Array = np.ndarray(shape, self._dtype, frame)
@@ -133,24 +139,17 @@ def _header(frames: Sequence[Frame]) -> tuple[int, int, int, int, int, int, byte
     if len(frame) > HEADER_BYTES:
         raise WireError(f"a header of {len(frame):,} bytes; at most {HEADER_BYTES}")
     try:
-        header = msgpack.unpackb(
-            frame,
-            use_list=False,
-            max_bin_len=HEADER_BYTES,
-            max_str_len=0,
-            max_array_len=7,
-            max_map_len=0,
-            max_ext_len=0,
-        )
+        header = msgpack.unpackb(frame, **_LIMITS)
     except (ValueError, msgpack.UnpackException, RecursionError) as error:
         raise WireError(f"a header that cannot be unpacked ({type(error).__name__}: {error})") from None
     if type(header) is not tuple or len(header) != 7:
         raise WireError("a header that is not a list of seven")
-    numbers, description = header[:6], header[6]
-    if tuple(map(type, numbers)) != _SIX_NUMBERS or min(numbers) < 0 or max(numbers) >= 2**53:
+    epoch, sequence, source, code, batch, version, description = header
+    is_typed = type(epoch) is type(sequence) is type(source) is type(code) is type(batch) is type(version) is int
+    if not is_typed or epoch < 0 or sequence < 0 or batch < 0 or version < 0 or batch >= 2**53:
         raise WireError("a header whose numbers are not natural numbers")
     if type(description) is not bytes:
         raise WireError("a header that does not describe its arrays")
-    if header[3] >= len(KINDS):
-        raise WireError(f"a message of unknown kind {header[3]}")
+    if not 0 <= code < len(KINDS):
+        raise WireError(f"a message of unknown kind {code}")
     return header
