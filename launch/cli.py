@@ -120,7 +120,6 @@ def _run(options: argparse.Namespace) -> int:
     from .progress import Progress
 
     config = resolve(options.preset, options.config, flags.given(options))
-    label = options.preset or (options.config.stem if options.config else "article")
     plan = Plan.of(config)
     if not options.json:
         show.announce(config, plan, reference=options.reference)
@@ -128,7 +127,7 @@ def _run(options: argparse.Namespace) -> int:
         result = launch(
             config,
             reference=options.reference,
-            label=label if label != "config" else config.schedule.kind,
+            label=options.preset or config.schedule.kind,
             observe=progress,
             since_ns=process_start_ns(),
         )

@@ -105,6 +105,8 @@ def _writable(parent: Path) -> str:
     nearest = parent
     while not nearest.exists():
         nearest = nearest.parent
+    if not nearest.is_dir():
+        raise ConfigError(f"{nearest} is not a folder; choose another with --run.dir")
     if not os.access(nearest, os.W_OK):
         raise ConfigError(f"{nearest} cannot be written; choose another folder with --run.dir")
     return str(parent)

@@ -25,7 +25,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         name = field.key.partition(".")[0]
         group = groups.setdefault(name, parser.add_argument_group(name))
         words = choices(field.type)
-        default = {True: "true", False: "false", None: "by schedule", "": "none"}.get(field.default, field.default)
+        default = str(field.default).lower() if isinstance(field.default, bool) else field.default
+        default = {None: "by schedule", "": "none"}.get(default, default)
         group.add_argument(
             f"--{field.key}",
             dest=field.key,

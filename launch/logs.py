@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline import steps, trace
+from pipeline.actions import ACTIONS, parse_action
 from pipeline.config import load
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, ScheduleError
 from pipeline.plan import Plan
 
 from . import runs
@@ -41,8 +42,14 @@ class Filter(NamedTuple):
 
 
 def check(folder: Path, wanted: Filter) -> None:
-    """Raise ConfigError for a stage that the run has not."""
-    names = [path.stem for path in sorted((folder / "logs").glob("*.log"))]
+    """Raise ConfigError for a stage that the run has not, or an action that there cannot be."""
+    if wanted.action is not None and wanted.action not in ACTIONS:
+        try:
+            parse_action(wanted.action)
+        except ScheduleError as error:
+            raise ConfigError(f"--action: {error}, or one of {', '.join(ACTIONS)} for all of a kind") from None
+    plan = Plan.of(load(folder / "config.toml"))
+    names = [*(plan.name(k) for k in range(1, plan.head + 1)), "launcher"]
     if wanted.stage is not None and wanted.stage not in names:
         raise ConfigError(f"--stage: {wanted.stage!r} has no log in {folder.name}; there are {', '.join(names)}")
 

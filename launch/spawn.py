@@ -130,6 +130,7 @@ class LiveRun:
                 env=worker_environment(),
                 start_new_session=True,
             )
+        self.supervisor.members[name].pid = self.processes[name].pid
         self.log.info(f"started {name}", pid=self.processes[name].pid)
 
     def _write_state(self) -> None:
@@ -230,7 +231,7 @@ class ReferenceRun:
     def run(self, observe: Observer, on_go: Callable[[], None]) -> Supervisor:
         """Run it to its end and return what became of it."""
         state = self.supervisor
-        command = [sys.executable, "-m", "pipeline.reference", str(self.folder)]
+        command = [sys.executable, "-m", "pipeline.reference", str(self.folder), str(os.getpid())]
         with interruptions() as interrupted, (self.folder / "logs" / "reference.out").open("wb") as out:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=out, env=worker_environment(),

@@ -126,8 +126,10 @@ class Supervisor:
         if member is None:
             return []
         if word == "hello":
-            member.pid, member.endpoint = int(body["pid"]), str(body["endpoint"])
-            if not self._ending and all(other.endpoint for other in self.members.values()):
+            member.endpoint = str(body["endpoint"])
+            if self._ending:
+                return [Tell(stage, "stop", {})]  # it was not there yet when the others were told
+            if all(other.endpoint for other in self.members.values()):
                 return [Tell(name, "peers", self._peers(name)) for name in self.members]
         elif word == "ready":
             member.is_ready = True

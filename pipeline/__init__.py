@@ -3,7 +3,7 @@
     layer 0  errors  frames  config  actions  plan  mnist  data  arrays  cells  oracles  heads  files    facts
     layer 1  stage  schedules  steps  box  payloads  wire  trace  results  control  worklog      rules
     layer 2  transport (the only file that imports zmq)                                          the edge
-    layer 3  drive  worker  reference                                                            drivers
+    layer 3  drive  lifeline  worker  reference                                                  drivers
 
 A file imports only from lower layers. Layers 0 and 1 know no clock, socket, thread or process.
 """

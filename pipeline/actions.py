@@ -27,8 +27,11 @@ ACTIVATION, GRADIENT, TARGET, INCREMENT, EVALUATION = "activation", "gradient", 
 CREDIT_ACTIVATION, CREDIT_INCREMENT = "credit:activation", "credit:increment"
 KINDS = (ACTIVATION, GRADIENT, TARGET, INCREMENT, EVALUATION, CREDIT_ACTIVATION, CREDIT_INCREMENT)
 
-_ACTION = re.compile(r"([FBTE])(\d+)|U(?:(\d+)\.)?(\d+)")
-_MESSAGE = re.compile(r"(\S+) (\d+) (\S+)>(\S+)")
+# One text for one value: no leading zeros, no digits of other scripts, no sibling 0, no endless number.
+_COUNT, _FROM_ONE = r"(0|[1-9][0-9]{0,98})", r"([1-9][0-9]{0,98})"
+_ACTION = re.compile(rf"([FBTE]){_COUNT}|U(?:{_FROM_ONE}\.)?{_COUNT}")
+_MESSAGE = re.compile(rf"(\S+) {_COUNT} (\S+)>(\S+)")
+_BOX = re.compile(rf"box-{_FROM_ONE}")
 
 
 class Action(NamedTuple):
@@ -80,8 +83,8 @@ def stage_number(name: str, boxes: int) -> int:
     """Return the number of the stage called `name`; raises WireError when there is none."""
     if name == "head":
         return boxes + 1
-    match = re.fullmatch(r"box-(\d+)", name)
-    if match is None or not 1 <= int(match[1]) <= boxes:
+    match = _BOX.fullmatch(name)
+    if match is None or int(match[1]) > boxes:
         raise WireError(f"{name!r} is no stage of this run; stages are box-1 … box-{boxes} and head")
     return int(match[1])
 

@@ -19,7 +19,7 @@ Weights = dict[str, Array]
 def product(a: Array, delta: Array) -> Array:
     """Return aᵀ δ, (inputs, outputs), for a (rows, inputs) and δ (rows, outputs)."""
     if len(a) == 1:
-        # One row: every entry is one product. BLAS is several times slower here, at the same bits.
+        # One row: every entry is one product. BLAS is several times slower here.
         return np.multiply(a.T, delta)
     g: Array = a.T @ delta
     return g

@@ -21,7 +21,7 @@ from msgspec import Meta, Struct
 from .errors import ConfigError
 
 Count = Annotated[int, Meta(ge=1)]
-Rate = Annotated[float, Meta(ge=0.0)]
+Rate = Annotated[float, Meta(ge=0.0, le=1e6)]
 Seed = Annotated[int, Meta(ge=0, lt=2**32)]
 
 
@@ -37,7 +37,7 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
     tied: Annotated[bool, Meta(description="all boxes share one Wx, Wrec (an RNN), or each has its own")] = True
     bias: Annotated[bool, Meta(description="a bias in every box and in the head")] = False
     init: Annotated[
-        float, Meta(gt=0.0, description="standard deviation of the first weights, times 1/sqrt(inputs)")
+        float, Meta(gt=0.0, le=1e6, description="standard deviation of the first weights, times 1/sqrt(inputs)")
     ] = 1.0
     loss: Annotated[
         Literal["squared", "bce", "softmax"],
@@ -128,7 +128,7 @@ class Run(Struct, frozen=True, forbid_unknown_fields=True):
     """Where the run goes."""
 
     dir: Annotated[str, Meta(min_length=1, description="folder that holds the runs")] = "runs"
-    name: Annotated[str, Meta(pattern=r"^[\w.-]{0,64}$", description="a name to find the run by")] = ""
+    name: Annotated[str, Meta(pattern=r"^[\w.-]{0,64}\Z", description="a name to find the run by")] = ""
     plot: Annotated[bool, Meta(description="draw the cost curve as a picture, where matplotlib is installed")] = True
 
 
@@ -221,6 +221,7 @@ def resolve(preset: str | None = None, file: Path | None = None, flags: Mapping[
 
 def complete(config: Config) -> Config:
     """Return `config` with what depends on other keys filled in, after checking it as a whole; raises ConfigError."""
+    config = _checked(msgspec.to_builtins(config), "configuration")  # one made in Python is checked like a file
     _check(config)
     if config.schedule.window is None:
         window = 2 * (config.model.boxes + 1) if config.schedule.kind == "decoupled" else 1
@@ -250,6 +251,8 @@ def _read(path: Path) -> dict[str, Any]:
             return tomllib.load(stream)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: not a configuration: its tables are nested too deep") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not TOML: the file is not UTF-8 text") from None
     except OSError as error:
@@ -277,7 +280,10 @@ def _checked(tree: Mapping[str, Any], source: str) -> Config:
         return msgspec.convert(tree, Config)
     except msgspec.ValidationError as error:
         text, _, path = str(error).partition(" - at `$.")
-        raise ConfigError(f"{source}: {path.rstrip('`')}: {_plain(text)}") from None
+        key = path.rstrip("`")
+        words = next((choices(field.type) for field in fields() if field.key == key), ())
+        wanted = f"; it is one of {', '.join(words)}" if words else ""
+        raise ConfigError(f"{source}: {key}: {_plain(text)}{wanted}") from None
 
 
 def _nearest(word: str, known: Mapping[str, Any]) -> str:

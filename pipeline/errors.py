@@ -4,6 +4,9 @@
 class TimeboxError(Exception):
     """Any failure that is shown to the user as one line instead of a traceback."""
 
+    def __init__(self, text: str) -> None:
+        super().__init__(" ".join(text.splitlines()))  # a file's key may hold a line break
+
 
 class ConfigError(TimeboxError):
     """The request is wrong: a key, a file, a folder, a port. The command exits with 2 and has changed nothing."""

@@ -52,8 +52,8 @@ def cost(a: Array, y: Array, loss: str) -> float:
     elif loss == "bce":
         by_row = (np.maximum(a, 0) - a * y + np.log1p(np.exp(-np.abs(a)))).sum(axis=1)
     else:
-        top = a.max(axis=1, keepdims=True)
-        by_row = (top[:, 0] + np.log(np.exp(a - top).sum(axis=1))) - (a * y).sum(axis=1)
+        below = a - a.max(axis=1, keepdims=True)  # y sums to one: taking the largest away changes nothing else
+        by_row = np.log(np.exp(below).sum(axis=1)) - (below * y).sum(axis=1)
     return float(by_row.mean())
 
 

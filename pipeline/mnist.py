@@ -10,12 +10,12 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import tempfile
 import zlib
 from pathlib import Path
 
 from .config import Data
 from .errors import ConfigError
+from .files import save
 
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -77,22 +77,28 @@ def _locate(name: str, data: Data, check: bool) -> Path:
     if data.source == "packaged":
         folders = [PACKAGED]
     elif data.dir:
-        folders = [Path(data.dir).expanduser(), cache_folder()]
+        folders = [_expanded(data.dir), cache_folder()]
+        if not _is_folder(folders[0]):
+            raise ConfigError(
+                f"data.dir: {data.dir} is no folder; give the one with the four MNIST files, or leave it out"
+            )
     else:
         folders = [cache_folder()]
     for folder in folders:
         for path in (folder / name, folder / f"{name}.gz"):
-            if path.is_file():
+            if _is_file(path):
                 if check:
                     _check(path, data)
                 return path
     tried = [f"{folder}/{name}[.gz]: not there" for folder in folders]
     if check and data.source == "full":
+        from http.client import HTTPException  # rarely needed, and slow to import
+
         for mirror in MIRRORS:
             try:
                 return _fetch(f"{mirror}{name}.gz", name)
-            except (OSError, ConfigError) as error:
-                reason = getattr(error, "reason", None) or error
+            except (OSError, HTTPException, ConfigError) as error:
+                reason = getattr(error, "reason", None) or error or type(error).__name__
                 tried.append(f"{mirror}{name}.gz: {reason}")
     way_out = (
         "install the package again"
@@ -100,6 +106,27 @@ def _locate(name: str, data: Data, check: bool) -> Path:
         else "give the folder of the four MNIST files with --data.dir, or use --data.source packaged"
     )
     raise ConfigError(f"data.source {data.source}: {name} is nowhere; tried {'; '.join(tried)}; {way_out}")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, say: nothing is there
+        return False
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _expanded(folder: str) -> Path:
+    try:
+        return Path(folder).expanduser()
+    except RuntimeError:  # ~nobody-of-this-name
+        return Path(folder)
 
 
 def _check(path: Path, data: Data) -> None:
@@ -124,14 +151,8 @@ def _fetch(url: str, name: str) -> Path:
         packed = response.read(size)  # packed is smaller than unpacked
     if hashlib.sha256(packed).hexdigest() != packed_sum:
         raise ConfigError("its sha256 is not that of MNIST")
-    folder = cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as stream:
-        stream.write(packed)
-        stream.flush()
-        os.fsync(stream.fileno())
-    path = folder / f"{name}.gz"
-    Path(stream.name).rename(path)
+    path = cache_folder() / f"{name}.gz"
+    save(path, lambda stream: stream.write(packed))
     return path
 
 

@@ -3,19 +3,17 @@
 It shares with the workers the functions of `cells`, `oracles` and `heads`, the first weights and the batches, and nothing
 of their loops, rules or messages. Program-scheduled runs must end with its weights bit for bit.
 
-`python -m pipeline.reference RUN_FOLDER` trains and tells its progress as JSON lines on standard output.
+`python -m pipeline.reference RUN_FOLDER PARENT_PID` trains and tells its progress as JSON lines on standard output.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 from . import box, cells, heads, oracles, results
 from .arrays import Array, Weights, descend, total
@@ -23,6 +21,7 @@ from .config import Config, load
 from .data import Batches
 from .data import load as load_data
 from .errors import ConfigError, TimeboxError
+from .lifeline import Lifeline
 from .plan import Plan
 
 
@@ -148,14 +147,8 @@ ROUND_S = 0.2
 
 def main(arguments: list[str] | None = None) -> int:
     """Train in this process and leave the results in the run folder; returns the exit code."""
-    folder = Path((sys.argv[1:] if arguments is None else arguments)[0])
-    stopping: list[int] = []
-
-    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        stopping.append(number)
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    words = sys.argv[1:] if arguments is None else arguments
+    folder, line, is_stopped = Path(words[0]), Lifeline(int(words[1])), False
     try:
         config = load(folder / "config.toml")
         reference = Reference(config, Batches(config, load_data(config.data)))
@@ -166,14 +159,15 @@ def main(arguments: list[str] | None = None) -> int:
             if ends[-1] - said > ROUND_S:
                 said = ends[-1]
                 _say(word="progress", batch=batch + 1, cost=reference.costs[-1])
-            if stopping:
+            if line.should_stop:
+                is_stopped = True
                 break
-        _save(reference, folder / "checkpoint" / ("interrupted" if stopping else "final"))
+        _save(reference, folder / "checkpoint" / ("interrupted" if is_stopped else "final"))
         results.save_metrics(folder, reference.plan, reference.costs, reference.judged)
     except TimeboxError as error:
         _say(word="failed", error=str(error), wrong=isinstance(error, ConfigError))
         return 1
-    if stopping:
+    if is_stopped:
         _say(word="stopped")
         return 0
     digests = [box.digest(weights) for weights in reference.weights()]

@@ -115,6 +115,8 @@ class Stage:
     def refusal(self, action: Action) -> str | None:
         """Return None if `action` is enabled, else why not."""
         what, batch, sibling = action
+        if sibling and what != "U":
+            return "only U names a sibling"
         if what == "F":
             return self.forward_refusal() if batch == self.forwards else self._order("F", batch, self.forwards)
         if what == "E":
@@ -143,7 +145,7 @@ class Stage:
         if self.is_head:
             return None
         if self.activation_credit == 0:
-            return f"no credit to send to {self.plan.name(self.number + 1)}"
+            return self._no_credit("activation", self.number + 1)
         if self.plan.rule == "synthetic":
             return self._increment_refusal()
         return None
@@ -154,6 +156,8 @@ class Stage:
             return "nothing comes back to this stage"
         if self.trained == self.plan.batches:
             return "every batch is settled"
+        if self.trained == self.forwards:
+            return f"F{self.forwards} comes before {'T' if self.plan.rule == 'synthetic' else 'B'}{self.trained}"
         if self.backwards == self.trained:
             return f"waiting: {self.settles_with} {self.trained} from {self.plan.name(self.number + 1)}"
         return self._increment_refusal() if self.plan.rule == "backward" else None
@@ -188,14 +192,17 @@ class Stage:
         if self.evaluated >= self.plan.final_evaluation and not self.is_drained:
             return f"the final evaluation follows the drain; {self._undrained()}"
         if not self.is_head and self.activation_credit == 0:
-            return f"no credit to send to {self.plan.name(self.number + 1)}"
+            return self._no_credit("evaluation", self.number + 1)
         return None
 
     def _increment_refusal(self) -> str | None:
         for sibling, credit in self.increment_credit.items():
             if credit == 0:
-                return f"no credit to send an increment to {self.plan.name(sibling)}"
+                return self._no_credit("increment", sibling)
         return None
+
+    def _no_credit(self, what: str, target: int) -> str:
+        return f"no credit to send an {what}; waiting: credit from {self.plan.name(target)}"
 
     def _order(self, what: str, batch: int, done: int) -> str:
         return f"{what}{batch} is done already" if batch < done else f"{what}{done} comes before {what}{batch}"

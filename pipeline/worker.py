@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import os
 import resource
-import signal
 import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from . import control, results, steps, transport
@@ -28,6 +25,7 @@ from .data import Batches
 from .data import load as load_data
 from .drive import advance
 from .errors import ConfigError, TimeboxError
+from .lifeline import Lifeline
 from .payloads import Payloads
 from .plan import Plan
 from .schedules import make_schedule
@@ -115,7 +113,7 @@ class LiveWatcher:
 class Worker:
     """One stage, its sockets, its files and its line to the launcher."""
 
-    def __init__(self, folder: Path, name: str, address: str, sockets: str, epoch: int) -> None:
+    def __init__(self, folder: Path, name: str, address: str, sockets: Path | None, epoch: int, line: Lifeline) -> None:
         self.folder = folder
         self.name = name
         self.config: Config = load(folder / "config.toml")
@@ -123,9 +121,9 @@ class Worker:
         self.number = self.plan.number(name)
         self.anchor = Anchor()
         self.log = WorkLog(folder / "logs" / f"{name}.log", name, self.config.log.level, self.anchor)
-        self.sockets = Path(sockets) if sockets else None
+        self.sockets = sockets
+        self.line = line
         self.epoch = epoch
-        self.is_stopping = False
         self._context = transport.make_context()
         self.control = transport.ControlLink(self._context, address, name)
         self.links: transport.Links | None = None
@@ -192,7 +190,7 @@ class Worker:
         """Wait for a word of the launcher; raises Stopped."""
         while True:
             frame = self.control.receive(100)
-            if self.is_stopping:
+            if self.line.should_stop:
                 raise Stopped
             if frame is not None:
                 word, body = control.decode(frame, control.FROM_LAUNCHER)
@@ -211,8 +209,9 @@ class Worker:
         self.say("progress", batch=stage.forwards, **cost)
         while (frame := self.control.receive(0)) is not None:
             word, _ = control.decode(frame, control.FROM_LAUNCHER)
-            self.is_stopping |= word in ("stop", "quit")
-        if self.is_stopping:
+            if word in ("stop", "quit"):
+                raise Stopped
+        if self.line.should_stop:
             raise Stopped
 
     def keep_what_is_there(self, work: BoxWork | HeadWork) -> None:
@@ -243,19 +242,6 @@ class Worker:
         self.log.close()
 
 
-def follow_parent(parent: int) -> None:
-    """Ask the kernel to end this process when its launcher dies; end at once if that has happened already.
-
-    SIGTERM, not SIGKILL: the worker removes the run's sockets on its way out. The signal comes when the *thread* that
-    started this process ends, so the launcher starts workers from its main thread.
-    """
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGTERM)
-    if os.getppid() != parent:
-        raise SystemExit(1)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run one stage; returns the exit code: 0 done or stopped, 1 failed, 2 wrong request."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.worker", description=__doc__)
@@ -266,19 +252,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--epoch", type=int, default=0)
     parser.add_argument("--parent", type=int, required=True)
     options = parser.parse_args(arguments)
-    follow_parent(options.parent)
+    line = Lifeline(options.parent)
+    sockets = Path(options.sockets) if options.sockets else None
+    if line.is_orphan:
+        code = 1
+    else:
+        code = live(Worker(options.folder, options.stage, options.control, sockets, options.epoch, line))
+    if line.is_orphan and sockets is not None:
+        transport.remove_socket_folder(sockets)  # the launcher is gone and cannot do it
+    return code
 
-    worker = Worker(options.folder, options.stage, options.control, options.sockets, options.epoch)
 
-    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        worker.is_stopping = True
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return live(worker, options.parent)
-
-
-def live(worker: Worker, parent: int) -> int:
+def live(worker: Worker) -> int:
     """Run a worker and turn how it ends into words to the launcher and an exit code."""
     linger_ms = transport.LINGER_MS
     try:
@@ -295,8 +280,6 @@ def live(worker: Worker, parent: int) -> int:
         worker.say("failed", error=text, wrong=isinstance(error, ConfigError))
         linger_ms, code = 200, 2 if isinstance(error, ConfigError) else 1
     worker.close(linger_ms)
-    if os.getppid() != parent and worker.sockets is not None:
-        transport.remove_socket_folder(worker.sockets)  # the launcher is gone and cannot do it
     return code
 
 

@@ -7,6 +7,7 @@ import os
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,17 +16,31 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
+#: Every process that this session starts inherits this folder for its temporary files: that is how it is known as ours,
+#: whoever else trains on this machine at the same time. The name is short, because sockets are made in it.
+SCRATCH = tempfile.mkdtemp(prefix="tb")
+os.environ["TMPDIR"] = SCRATCH
+tempfile.tempdir = None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _scratch() -> Iterator[None]:
+    yield
+    shutil.rmtree(SCRATCH, ignore_errors=True)
+
 
 def worker_processes() -> set[int]:
-    """Return the processes on this machine that are workers of ours."""
+    """Return the workers that this test session has started and that still live."""
+    mine = f"TMPDIR={SCRATCH}".encode()
     found = set()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             words = (folder / "cmdline").read_bytes().split(b"\0")
+            environment = (folder / "environ").read_bytes().split(b"\0")
             state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             continue
-        if state != "Z" and (b"pipeline.worker" in words or b"pipeline.reference" in words):
+        if state != "Z" and mine in environment and (b"pipeline.worker" in words or b"pipeline.reference" in words):
             found.add(int(folder.name))
     return found
 

@@ -1,0 +1,75 @@
+"""The operations on weights: one product, one sum, one step, the same bits whoever calls them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.arrays import Weights, descend, product, total
+
+DTYPES = ["float32", "float64"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 1), (5, 3), (784, 1), (784, 64)])
+def test_the_product_of_one_row_is_that_of_blas_bit_for_bit(inputs: int, outputs: int, dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((1, inputs)).astype(dtype)
+    delta = rng.standard_normal((1, outputs)).astype(dtype)
+    G = product(a, delta)
+    assert G.tobytes() == (a.T @ delta).tobytes()
+    assert (G.shape, G.dtype, G.flags.c_contiguous) == ((inputs, outputs), np.dtype(dtype), True)
+
+
+def test_the_product_of_one_row_has_zeros_where_a_factor_has() -> None:
+    a, delta = np.array([[0.0, 1.0, -2.0]]), np.array([[-1.0, 0.0, -0.0, 3.0]])
+    assert np.array_equal(product(a, delta), a.T @ delta)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_product_of_rows_is_the_sum_of_their_outer_products(dtype: str) -> None:
+    rng = np.random.default_rng(1)
+    a, delta = rng.standard_normal((6, 4)).astype(dtype), rng.standard_normal((6, 3)).astype(dtype)
+    G = product(a, delta)
+    assert (G.dtype, G.flags.c_contiguous) == (np.dtype(dtype), True)
+    outer = sum(np.outer(x, d) for x, d in zip(a.astype(float), delta.astype(float), strict=True))
+    np.testing.assert_allclose(G, outer, rtol=1e-5, atol=1e-6)
+
+
+def test_a_total_adds_left_to_right() -> None:
+    # 1e16 + 1 is 1e16: another order of the same numbers gives 1, or 2
+    parts: list[Weights] = [{"b": np.array([value])} for value in (1.0, 1e16, 1.0, -1e16)]
+    assert total(parts)["b"] == [((1.0 + 1e16) + 1.0) - 1e16]
+    assert total(iter([{"b": np.array([value])} for value in (1e16, -1e16, 1.0, 1.0)]))["b"] == [2.0]
+
+
+def test_a_total_takes_weights_that_only_some_gradients_have() -> None:
+    parts: list[Weights] = [{"Wx": np.array([1.0])}, {"Wx": np.array([2.0]), "Wrec": np.array([4.0])}]
+    parts.append({"Wrec": np.array([8.0])})
+    assert {name: G.tolist() for name, G in total(parts).items()} == {"Wx": [3.0], "Wrec": [12.0]}
+
+
+def test_the_total_of_one_gradient_is_that_gradient() -> None:
+    assert total([{"Wx": np.array([1.5])}])["Wx"].tolist() == [1.5]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_step_goes_down_at_each_weights_own_rate_in_place(dtype: str) -> None:
+    weights: Weights = {"Wx": np.ones((2, 2), dtype), "Wrec": np.ones((2, 2), dtype), "b": np.ones(2, dtype)}
+    held = dict(weights)
+    descend(weights, {"Wx": np.full((2, 2), 2, dtype), "Wrec": np.full((2, 2), 2, dtype)}, {"Wx": 0.25, "Wrec": 1.5})
+    assert weights["Wx"].tolist() == [[0.5, 0.5]] * 2
+    assert weights["Wrec"].tolist() == [[-2.0, -2.0]] * 2
+    assert weights["b"].tolist() == [1.0, 1.0]
+    for name, array in weights.items():
+        assert array is held[name], "a replica that others hold must see the step"
+        assert array.dtype == dtype
+
+
+def test_a_step_rounds_the_scaled_gradient_before_it_subtracts() -> None:
+    rng = np.random.default_rng(2)
+    W, G = (rng.standard_normal((8, 8)).astype("float32") for _ in range(2))
+    expected = W - G * np.float32(0.01)
+    weights: Weights = {"Wx": W}
+    descend(weights, {"Wx": G}, {"Wx": 0.01})
+    assert weights["Wx"].tobytes() == expected.tobytes()

@@ -1,0 +1,116 @@
+"""The command line's shape: help with examples, the version, one module or script, and no heavy import on the way."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+import pipeline
+from launch.cli import main
+from pipeline.config import fields
+
+COMMANDS = ("run", "list", "logs", "order", "doctor", "bench")
+
+
+def shown(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """Return what a command prints that ends by itself, with white space made equal."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(words))
+    out, err = capsys.readouterr()
+    assert (ended.value.code, err) == (0, "")
+    return " ".join(out.split())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command_ends_with_an_example_of_flags_it_has(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = shown(capsys, command, "--help")
+    assert text.startswith(f"usage: timebox {command}")
+    usage, _, example = text.rpartition("example: ")
+    words = example.split()
+    assert words[:2] == ["timebox", command]
+    for flag in (word for word in words if word.startswith("--")):
+        assert re.search(rf"{re.escape(flag)}[ ,\]]", usage), f"the example uses {flag}, which the command has not"
+    assert "--json" in usage
+
+
+@pytest.mark.parametrize("words", [[], ["--help"]], ids=["bare", "help"])
+def test_help_lists_every_command(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    if words:
+        text = shown(capsys, *words)
+    else:
+        assert main([]) == 0
+        text = capsys.readouterr().out
+    for command in COMMANDS:
+        assert re.search(rf"\b{command}\b", text)
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command != "bench"])
+def test_commands_that_look_at_runs_take_their_folder(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--run.dir" in shown(capsys, command, "--help")
+
+
+def _default(value: object) -> str:
+    if value is None:
+        return "by schedule"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if value != "" else "none"
+
+
+@pytest.mark.parametrize(("key", "default"), [(field.key, field.default) for field in fields()])
+def test_help_of_run_tells_every_key_with_its_default(
+    key: str, default: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, _, told = shown(capsys, "run", "--help").partition("options:")
+    entry = next(part for part in told.split(" --") if part.startswith(f"{key} "))
+    assert f" ({_default(default)})" in entry
+
+
+def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert shown(capsys, "--version") == f"timebox {pipeline.__version__}"
+
+
+def test_the_module_answers_as_the_command_does() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "launch", "--version"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert ended.stdout == f"timebox {pipeline.__version__}\n"
+    assert ended.stderr == ""
+
+
+def test_the_module_exits_with_the_commands_code() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "launch", "run", "--preset", "nope"], capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import launch",
+        "import launch.cli",
+        "from launch import Config, run; Config()",
+        "import launch.cli; launch.cli.main(['list', '--run.dir', 'nowhere'])",
+        "import launch.cli; launch.cli.main(['run', '--preset', 'nope'])",
+    ],
+)
+def test_numpy_is_not_imported_before_it_is_needed(code: str) -> None:
+    asks = "import sys; print([name for name in ('numpy', 'matplotlib') if name in sys.modules], file=sys.stdout)"
+    ended = subprocess.run([sys.executable, "-c", f"{code}\n{asks}"], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0
+    assert ended.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_reader_that_has_had_enough_is_no_failure() -> None:
+    command = f"{sys.executable} -m launch run --help | head -1"
+    ended = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("usage: timebox run")

@@ -1,0 +1,196 @@
+"""What a run leaves: the tables of costs and predictions, and weights that come back bit for bit or as one clear error."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.box import Judged
+from pipeline.config import resolve
+from pipeline.errors import RunError
+from pipeline.plan import Plan
+from pipeline.results import epochs, load_weights, save_metrics, save_weights, summary
+
+
+def plan_of(**flags: Any) -> Plan:
+    return Plan.of(resolve(flags={key.replace("__", "."): value for key, value in flags.items()}))
+
+
+def judged_of(right: int, wrong: int, cost: float, outputs: int = 1) -> Judged:
+    """Return an evaluation of zeros, told right or wrong."""
+    count = right + wrong
+    y_hat = np.full((count, outputs), 0.25)
+    told = np.array([0] * right + [1] * wrong)
+    return Judged(np.arange(count) + 100, np.zeros(count, np.uint8), told, y_hat, cost)
+
+
+# Epochs
+
+
+def test_an_epochs_cost_is_the_mean_over_its_images() -> None:
+    plan = plan_of(data__train=5, data__batch=2, train__epochs=2, train__evaluate_every=0)
+    rows = epochs(plan, [1.0, 2.0, 6.0, 0.0, 0.0, 5.0], [])
+    assert rows == [{"epoch": 1, "cost": pytest.approx(12 / 5)}, {"epoch": 2, "cost": pytest.approx(1.0)}]
+
+
+def test_an_evaluation_of_several_chunks_counts_each_image_once() -> None:
+    assert summary([judged_of(400, 100, 1.0), judged_of(1, 0, 5.0)]) == {
+        "test_cost": pytest.approx((500 * 1.0 + 5.0) / 501),
+        "accuracy": pytest.approx(401 / 501),
+    }
+
+
+@pytest.mark.parametrize(("every", "with_accuracy"), [(0, [5]), (1, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (3, [3, 5])])
+def test_an_epoch_that_was_evaluated_shows_its_own_evaluation(every: int, with_accuracy: list[int]) -> None:
+    plan = plan_of(data__train=2, data__test=501, train__epochs=5, train__evaluate_every=every)
+    judged = []
+    for place in range(len(with_accuracy)):
+        judged += [judged_of(500 - place, place, float(place)), judged_of(1, 0, float(place))]
+    rows = epochs(plan, [0.5] * 10, judged)
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5]
+    assert [row["epoch"] for row in rows if "accuracy" in row] == with_accuracy
+    evaluated = [row for row in rows if "accuracy" in row]
+    assert [row["accuracy"] for row in evaluated] == [(501 - place) / 501 for place in range(len(evaluated))]
+    assert [row["test_cost"] for row in evaluated] == pytest.approx([float(place) for place in range(len(evaluated))])
+
+
+@pytest.mark.parametrize(
+    ("batches", "evaluations", "accurate"),
+    [(0, 0, []), (1, 0, [False]), (2, 0, [False]), (2, 1, [True]), (3, 1, [True, False])],
+)
+def test_a_run_that_was_stopped_shows_what_there_is(batches: int, evaluations: int, accurate: list[bool]) -> None:
+    plan = plan_of(data__train=2, train__epochs=3)
+    rows = epochs(plan, [1.0] * batches, [judged_of(15, 5, 0.1)] * evaluations)
+    assert ["accuracy" in row for row in rows] == accurate
+
+
+# Tables
+
+
+def test_the_tables_say_the_same_as_the_rows(tmp_path: Path) -> None:
+    plan = plan_of(data__train=2, data__test=20, train__epochs=2, train__evaluate_every=2)
+    rows = save_metrics(tmp_path, plan, [0.1, 0.2, 1 / 3, 0.4], [judged_of(19, 1, 0.125)])
+    assert rows == epochs(plan, [0.1, 0.2, 1 / 3, 0.4], [judged_of(19, 1, 0.125)])
+    lines = (tmp_path / "metrics" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == rows
+    with (tmp_path / "metrics" / "epochs.csv").open(newline="") as stream:
+        table = list(csv.DictReader(stream))
+    assert [list(row) for row in table] == [["epoch", "cost", "test_cost", "accuracy"]] * 2
+    assert [float(row["cost"]) for row in table] == [row["cost"] for row in rows]
+    assert [(row["test_cost"], row["accuracy"]) for row in table] == [("", ""), ("0.125", "0.95")]
+
+
+def test_the_predictions_are_those_of_the_final_evaluation(tmp_path: Path) -> None:
+    plan = plan_of(data__train=1, data__test=501, train__epochs=2)
+    first = [judged_of(0, 500, 9.0), judged_of(0, 1, 9.0)]
+    y_hat = np.array([[0.125, 1 / 3]])
+    last = Judged(np.array([77]), np.array([1], np.uint8), np.array([1]), y_hat, 0.5)
+    save_metrics(tmp_path, plan, [1.0, 1.0], [*first, judged_of(499, 1, 0.5, outputs=2), last])
+    with (tmp_path / "metrics" / "predictions.csv").open(newline="") as stream:
+        table = list(csv.DictReader(stream))
+    assert len(table) == 501
+    assert list(table[0]) == ["image", "label", "prediction", "right", "output_0", "output_1"]
+    assert [row["right"] for row in table] == ["true"] * 499 + ["false", "true"]
+    assert list(table[0].values()) == ["100", "0", "0", "true", "0.25", "0.25"]
+    assert list(table[499].values()) == ["599", "0", "1", "false", "0.25", "0.25"]
+    assert list(table[500].values()) == ["77", "1", "1", "true", "0.125", "0.333333333"]
+
+
+def test_a_run_without_its_final_evaluation_has_no_predictions(tmp_path: Path) -> None:
+    plan = plan_of(data__train=1, data__test=20, train__epochs=2)
+    save_metrics(tmp_path, plan, [1.0, 1.0], [judged_of(20, 0, 0.5)])
+    assert sorted(path.name for path in (tmp_path / "metrics").iterdir()) == ["epochs.csv", "metrics.jsonl"]
+
+
+# Weights
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_weights_come_back_bit_for_bit(tmp_path: Path, dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    square = rng.standard_normal((4, 3)).astype(dtype)
+    special = np.array([0.0, -0.0, np.inf, np.nan, np.finfo(dtype).tiny], dtype)
+    weights = {"Wx": square, "Wrec": square.T, "oracle_L": square[::2], "b": special}
+    save_weights(tmp_path / "checkpoint" / "box-1.npz", weights)
+    read = load_weights(tmp_path / "checkpoint" / "box-1.npz")
+    assert list(read) == list(weights)
+    for name, array in weights.items():
+        assert (read[name].dtype, read[name].shape) == (array.dtype, array.shape)
+        assert read[name].tobytes() == np.ascontiguousarray(array).tobytes()
+        assert read[name].flags.c_contiguous
+    assert [path.name for path in (tmp_path / "checkpoint").iterdir()] == ["box-1.npz"]
+
+
+def assert_refused(path: Path) -> None:
+    with pytest.raises(RunError) as error:
+        load_weights(path)
+    line = str(error.value)
+    assert line.startswith(f"{path}: cannot read the weights: ")
+    assert len(line.splitlines()) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"no archive", b"\x80\x04N.", b"PK\x05\x06" + b"\0" * 10])
+def test_what_is_no_archive_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "box-1.npz"
+    path.write_bytes(content)
+    assert_refused(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    assert_refused(tmp_path / "box-1.npz")
+
+
+def test_a_single_array_is_no_archive_of_weights(tmp_path: Path) -> None:
+    path = tmp_path / "box-1.npz"
+    with path.open("wb") as stream:
+        np.save(stream, np.zeros(3))
+    assert_refused(path)
+
+
+def test_pickled_objects_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "box-1.npz"
+    np.savez(path, Wx=np.array([{"not": "numbers"}], dtype=object), allow_pickle=True)
+    assert_refused(path)
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    path = tmp_path / "box-1.npz"
+    save_weights(path, {"Wx": np.arange(6.0).reshape(2, 3), "b": np.zeros(3, np.float32)})
+    return path
+
+
+def test_a_truncated_archive_is_named_wherever_it_ends(archive: Path) -> None:
+    whole = archive.read_bytes()
+    for length in range(0, len(whole), 13):
+        archive.write_bytes(whole[:length])
+        assert_refused(archive)
+
+
+def test_a_flipped_bit_among_the_numbers_is_found(archive: Path) -> None:
+    damaged = bytearray(archive.read_bytes())
+    damaged[damaged.index(np.float64(5).tobytes())] ^= 1
+    archive.write_bytes(damaged)
+    assert_refused(archive)
+
+
+@pytest.mark.parametrize("change", [1, 8, 0x80])
+def test_a_damaged_byte_is_a_clear_error_or_harmless(archive: Path, change: int) -> None:
+    whole = archive.read_bytes()
+    expected = load_weights(archive)
+    start = whole.index(b"PK\x01\x02")  # the directory, where every byte means something else to the reader
+    for place in [*range(0, start, 9), *range(start, start + 46)]:
+        damaged = bytearray(whole)
+        damaged[place] ^= change
+        archive.write_bytes(damaged)
+        try:
+            read = load_weights(archive)
+        except RunError:
+            continue
+        arrays = [(array.dtype, array.tobytes()) for array in read.values()]
+        assert all(array in [(e.dtype, e.tobytes()) for e in expected.values()] for array in arrays), place
