@@ -45,6 +45,7 @@ def collect() -> dict[str, Any]:
 
 
 def version_of(package: str) -> str:
+    """Return the version of an installed package, or `not installed`."""
     with contextlib.suppress(metadata.PackageNotFoundError):
         return metadata.version(package)
     return "not installed"

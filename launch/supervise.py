@@ -12,6 +12,7 @@ import signal
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from pipeline import control
 from pipeline.plan import Plan
 
 #: Seconds a worker has to get ready, to stop when told, to go after SIGTERM, and to quit after the end.
@@ -125,8 +126,10 @@ class Supervisor:
         member = self.members.get(stage)
         if member is None:
             return []
+        if (lack := control.missing(word, body)) is not None:
+            return self._fail(Failure(stage, member.batch, f"said nonsense: {lack}"), now)
         if word == "hello":
-            member.endpoint = str(body["endpoint"])
+            member.endpoint = body["endpoint"]
             if self._ending:
                 return [Tell(stage, "stop", {})]  # it was not there yet when the others were told
             if all(other.endpoint for other in self.members.values()):
@@ -137,14 +140,14 @@ class Supervisor:
                 self.is_running = True
                 return self._tell_all("go")
         elif word == "progress":
-            member.batch = int(body["batch"])
+            member.batch = body["batch"]
             self.cost = body.get("cost", self.cost)
         elif word == "done":
-            member.done, member.batch = body, int(body["batches"])
+            member.done, member.batch = body, body["batches"]
             if not self._ending and all(other.done is not None for other in self.members.values()):
                 return self._end("quit", now, QUIT_S)
         elif word == "failed":
-            return self._fail(Failure(stage, member.batch, str(body["error"]), bool(body["wrong"])), now)
+            return self._fail(Failure(stage, member.batch, body["error"], body["wrong"]), now)
         return []
 
     def _peers(self, name: str) -> dict[str, str]:

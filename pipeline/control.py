@@ -1,6 +1,6 @@
 """What launcher and workers say to each other: a word and a small map, as one msgpack frame. Pure.
 
-    worker → launcher   hello {pid, endpoint}   ready   progress {batch, cost}   done {…}   stopped {…}   failed {error, wrong}
+    worker → launcher   hello {pid, endpoint}   ready   progress {batch}   done {…}   stopped   failed {error, wrong}
     launcher → worker   peers {name: endpoint}   go   stop   quit
 
 A run begins when every worker has said `ready` and ends when every worker has said `done`; a worker stays until it is
@@ -17,7 +17,16 @@ from .errors import WireError
 
 MOST_BYTES = 1 << 20
 
-FROM_WORKER = frozenset({"hello", "ready", "progress", "done", "stopped", "failed"})
+#: What a worker may say, and what must come with it.
+BODIES: dict[str, dict[str, type]] = {
+    "hello": {"pid": int, "endpoint": str},
+    "ready": {},
+    "progress": {"batch": int},
+    "done": {"batches": int, "busy_s": float, "digest": str},
+    "stopped": {},
+    "failed": {"error": str, "wrong": bool},
+}
+FROM_WORKER = frozenset(BODIES)
 FROM_LAUNCHER = frozenset({"peers", "go", "stop", "quit"})
 
 
@@ -41,3 +50,11 @@ def decode(frame: bytes, words: frozenset[str]) -> tuple[str, dict[str, Any]]:
     if type(word) is not str or word not in words or type(body) is not dict:
         raise WireError(f"a control message that says {word!r}")
     return word, body
+
+
+def missing(word: str, body: dict[str, Any]) -> str | None:
+    """Return what a worker's message lacks of what must come with its word, or None."""
+    for key, kind in BODIES[word].items():
+        if not isinstance(body.get(key), kind):
+            return f"{word} must come with {key}, a {kind.__name__}"
+    return None

@@ -45,6 +45,8 @@ FILES = {
         10_008,
     ),
 }
+_WAY_OUT = "give the folder of the four MNIST files with --data.dir, or use --data.source packaged"
+
 PACKAGED = Path(__file__).parent / "mnist"
 
 #: sha256 of the packaged gzips: a run checks them in milliseconds, without unpacking.
@@ -79,9 +81,7 @@ def _locate(name: str, data: Data, check: bool) -> Path:
     elif data.dir:
         folders = [_expanded(data.dir), cache_folder()]
         if not _is_folder(folders[0]):
-            raise ConfigError(
-                f"data.dir: {data.dir} is no folder; give the one with the four MNIST files, or leave it out"
-            )
+            raise ConfigError(f"data.dir: {data.dir} is no folder; {_WAY_OUT}")
     else:
         folders = [cache_folder()]
     for folder in folders:
@@ -100,11 +100,7 @@ def _locate(name: str, data: Data, check: bool) -> Path:
             except (OSError, HTTPException, ConfigError) as error:
                 reason = getattr(error, "reason", None) or error or type(error).__name__
                 tried.append(f"{mirror}{name}.gz: {reason}")
-    way_out = (
-        "install the package again"
-        if data.source == "packaged"
-        else "give the folder of the four MNIST files with --data.dir, or use --data.source packaged"
-    )
+    way_out = "install the package again" if data.source == "packaged" else _WAY_OUT
     raise ConfigError(f"data.source {data.source}: {name} is nowhere; tried {'; '.join(tried)}; {way_out}")
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from .actions import Action, Part, parse_journal
-from .errors import RunError
+from .errors import RunError, ScheduleError
 
 FORMAT = "timebox-spans-1"
 PARTS = ("forward", "update", "train", "backward", "apply", "evaluate")
@@ -87,12 +87,15 @@ class Writer:
 
 
 def read_journal(folder: Path, stage: str) -> list[Action]:
-    """Return a stage's actions in their order; raises RunError."""
+    """Return a stage's actions in their order, up to the last whole line; raises RunError."""
     path = folder / "journal" / f"{stage}.txt"
     try:
-        return parse_journal(path.read_text())
+        whole, _, _ = path.read_bytes().rpartition(b"\n")
+        return parse_journal(whole.decode())
     except OSError as error:
         raise RunError(f"{path}: cannot read the journal: {error.strerror}") from None
+    except (ScheduleError, UnicodeDecodeError) as error:
+        raise RunError(f"{path}: damaged: {error}") from None
 
 
 def read_header(folder: Path, stage: str) -> dict[str, Any]:

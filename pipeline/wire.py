@@ -83,6 +83,7 @@ class Encoder:
         sequence = self._sequence.get(target, 0)
         self._sequence[target] = sequence + 1
         header = self._pack((self.epoch, sequence, source, _KIND[kind], batch, version, payload.description))
+        assert all([array.flags.c_contiguous for array in arrays]), f"{message}: arrays that are not C-contiguous"
         return [header, *[array.data for array in arrays]]
 
 

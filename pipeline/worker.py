@@ -254,9 +254,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     line = Lifeline(options.parent)
     sockets = Path(options.sockets) if options.sockets else None
-    if line.is_orphan:
-        code = 1
-    else:
+    code = 1
+    if not line.is_orphan:
         code = live(Worker(options.folder, options.stage, options.control, sockets, options.epoch, line))
     if line.is_orphan and sockets is not None:
         transport.remove_socket_folder(sockets)  # the launcher is gone and cannot do it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ LAYERS = [
     "errors config actions plan mnist data arrays cells oracles heads files frames",
     "stage schedules steps box payloads wire trace control results worklog",
     "transport",
-    "drive worker reference",
+    "drive lifeline worker reference",
 ]
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names.split()}
 
@@ -34,8 +35,8 @@ IMPURE = {
     "time",
     "zmq",
 }
-#: Who may know zmq, and why: the edge.
-KNOW_ZMQ = {"pipeline/transport.py"}
+#: Who may know zmq, and why: the edge, and the benchmark that holds it against raw pyzmq.
+KNOW_ZMQ = {"pipeline/transport.py", "launch/bench.py"}
 #: The log's lines carry the time at which they were written.
 KNOW_TIME = {"worklog"}
 
@@ -45,13 +46,19 @@ def place(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+@functools.cache
 def parsed(path: Path) -> ast.Module:
     """Return a file's syntax tree."""
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Yield the dotted name of every module that a file imports, wherever in it; ours in full: `pipeline.plan`."""
+@functools.cache
+def imports(path: Path) -> frozenset[str]:
+    """Return the dotted name of every module that a file imports, wherever in it; ours in full: `pipeline.plan`."""
+    return frozenset(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[str]:
     package = path.parent.name
     for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):

@@ -259,7 +259,7 @@ def test_images_and_labels_that_do_not_belong_together_are_named(
 @pytest.mark.parametrize(
     "folder", ["missing", "x" * 300, "~nobody-of-this-name/digits"], ids=["missing", "too-long", "no-such-user"]
 )
-def test_a_folder_that_cannot_be_read_is_one_line_with_what_was_tried(tmp_path: Path, folder: str) -> None:
+def test_a_folder_that_is_not_there_is_one_line_with_the_way_out(tmp_path: Path, folder: str) -> None:
     given = folder if folder.startswith("~") else str(tmp_path / folder)
     with pytest.raises(ConfigError) as error:
         mnist.locate(Data(source="full", dir=given))
@@ -272,6 +272,7 @@ def test_a_folder_that_cannot_be_read_is_one_line_with_what_was_tried(tmp_path: 
 @pytest.mark.usefixtures("tiny")
 def test_what_was_tried_is_listed_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mnist, "MIRRORS", ("nowhere:first/", "nowhere:second/"))
+    (tmp_path / "digits").mkdir()
     with pytest.raises(ConfigError) as error:
         mnist.locate(Data(source="full", dir=str(tmp_path / "digits")))
     name = "train-images-idx3-ubyte"

@@ -151,7 +151,7 @@ def test_programs_complete_with_any_number_of_boxes_and_batches(boxes: int) -> N
 
 @pytest.mark.parametrize("schedule", ["article", "locked", "decoupled"])
 def test_a_journal_is_a_program(schedule: str) -> None:
-    for seed in range(20):
+    for seed in range(10):
         plan = make_plan(schedule, boxes=3, batches=4, epoch_batches=2, window=2 if schedule == "decoupled" else 0)
         network = Network(plan, schedules=whims(plan, seed))
         run_hostile(network, seed)

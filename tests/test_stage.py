@@ -31,7 +31,7 @@ SCHEDULES = [("article", 1), ("locked", 1), ("decoupled", 1), ("decoupled", 3)]
 
 
 def states(schedule: str, window: int, seed: int) -> Iterator[tuple[Network, Stage]]:
-    """Yield a stage in the state it is in before each of the moves of a run in random order."""
+    """Yield a stage in the state it is in before some of the moves of a run in random order."""
     rng = random.Random(f"states {schedule} {window} {seed}")
     plan = random_plan(rng, schedule, window, most_boxes=4)
     network = Network(plan, schedules=whims(plan, seed))
@@ -39,7 +39,8 @@ def states(schedule: str, window: int, seed: int) -> Iterator[tuple[Network, Sta
         if network.is_done:
             return
         number = rng.choice(list(network.numbers))
-        yield network, network.stages[number]
+        if rng.random() < 0.4:
+            yield network, network.stages[number]
         for edge in network.edges.values():
             edge.deliver(rng.randint(0, edge.travelling))
         move_checked(network, number)
@@ -197,7 +198,7 @@ def test_a_message_that_cannot_come_is_refused_and_changes_nothing(schedule: str
                         with pytest.raises(WireError, match=f"^{stage.name}: "):
                             stage.receive(message)
                 assert picture(stage) == before
-    assert min(outcomes.values()) > 40, "the letters are no mixture"
+    assert min(outcomes.values()) > 30, "the letters are no mixture"
 
 
 @pytest.fixture

@@ -109,11 +109,6 @@ def test_a_normal_run_goes_from_hello_to_finish() -> None:
     assert history.exits("box-2", "head") == []
     assert history.exits("box-1") == [Finish("done")]
     assert history.supervisor.failure is None
-    assert {name: member.pid for name, member in history.supervisor.members.items()} == {
-        "box-1": 11,
-        "box-2": 12,
-        "head": 13,
-    }
     assert history.supervisor.members["head"].done == DONE
 
 
@@ -243,6 +238,14 @@ def test_a_launcher_that_slept_through_both_deadlines_sends_both_signals() -> No
     history = History().running()
     history.exits("box-1", code=1)
     assert history.at(500) == signals(signal.SIGTERM, "box-2", "head") + signals(signal.SIGKILL, "box-2", "head")
+
+
+def test_a_worker_that_comes_when_the_run_is_ending_is_told_to_stop() -> None:
+    """It was not there yet when the others were told."""
+    history = History()
+    history.exits("box-1", code=1)
+    assert history.says("box-2", "hello", pid=12, endpoint="e2") == tells("stop", "box-2")
+    assert history.says("head", "hello", pid=13, endpoint="e3") == tells("stop", "head")
 
 
 # Not ready in time
