@@ -1,7 +1,8 @@
 """Benchmarks: programs that print figures with their spread, never assertions. `timebox bench hop`, `timebox bench start`.
 
-hop     one message one way, encode + send + receive + decode, against raw pyzmq with the same frames: half a round trip
-        between two processes, in alternating lots, so that the machine's drift meets both alike
+hop     a message between two processes, encode + send + receive + decode, against raw pyzmq with the same frames, in
+        alternating lots, so that the machine's drift meets both alike. *One way* is from rest, as in a pipeline whose
+        stages compute in between; *half a round trip* is at full speed, where libzmq's threads are still awake.
 start   from the command to the first update of a box, whole processes; and each worker's peak memory
 """
 
@@ -22,8 +23,10 @@ from .spawn import worker_environment
 from .text import table
 
 KIB = (1, 64, 1024)
-#: Round trips in a lot, by size; enough for some ten milliseconds.
-TRIPS = {1: 400, 64: 300, 1024: 60}
+#: Messages in a lot, by size: some ten milliseconds, so that a pair of lots meets the same weather.
+LOT = {1: 40, 64: 40, 1024: 15}
+#: The pause before a message that goes one way.
+REST_S = 0.0005
 
 
 class _Payload:
@@ -41,6 +44,9 @@ class _Payload:
 
     def expected(self, message: object) -> Any:  # noqa: ARG002
         return self._payload
+
+    def is_fixed(self, kind: str) -> bool:  # noqa: ARG002
+        return True
 
 
 def _ours(folder: str, me: int, other: int, kib: int) -> tuple[Callable[[], None], Callable[[], None]]:
@@ -96,13 +102,19 @@ def _raw(folder: str, me: int, other: int, kib: int) -> tuple[Callable[[], None]
 _WAYS = {"ours": _ours, "raw": _raw}
 
 
-def _echo(folder: str, way: str, kib: int) -> None:
-    """Send every message back until killed: the other end of a benchmark."""
+def _peer(folder: str, way: str, kib: int) -> None:
+    """The other end: take a lot of messages and print when each was there, then send as many back as they come."""
     send, receive = _WAYS[way](folder, 2, 1, kib)
     print("ready", flush=True)
     while True:
-        receive()
-        send()
+        stamps = []
+        for _ in range(LOT[kib]):
+            receive()
+            stamps.append(time.monotonic_ns())
+        print(json.dumps(stamps), flush=True)
+        for _ in range(LOT[kib]):
+            receive()
+            send()
 
 
 def hop(repeats: int) -> dict[str, Any]:
@@ -112,42 +124,51 @@ def hop(repeats: int) -> dict[str, Any]:
 
 
 def _hop(kib: int, repeats: int) -> dict[str, Any]:
+    peers: dict[str, subprocess.Popen[bytes]] = {}
     with tempfile.TemporaryDirectory(prefix="timebox-bench-") as folder:
-        echoes = []
         try:
             for way in _WAYS:
                 command = [sys.executable, "-m", "launch.bench", folder, way, str(kib)]
-                echo = subprocess.Popen(command, stdout=subprocess.PIPE, env=worker_environment())
-                echoes.append(echo)
-                assert echo.stdout is not None
-                echo.stdout.readline()
-            pairs = {way: make(folder, 1, 2, kib) for way, make in _WAYS.items()}
-            for way in _WAYS:
-                _trip_us(*pairs[way], TRIPS[kib])  # warm up
-            found = [{way: _trip_us(*pairs[way], TRIPS[kib]) for way in _WAYS} for _ in range(repeats)]
+                peers[way] = subprocess.Popen(command, stdout=subprocess.PIPE, env=worker_environment())
+                _line(peers[way])
+            ends = {way: make(folder, 1, 2, kib) for way, make in _WAYS.items()}
+            found = [{way: _lot(*ends[way], peers[way], kib) for way in _WAYS} for _ in range(repeats + 1)]
         finally:
-            for echo in echoes:
-                echo.kill()
-                echo.wait()
-    ratios = [pair["ours"] / pair["raw"] for pair in found]
-    return {
-        "kib": kib,
-        **{f"{way}_us": statistics.median(pair[way] for pair in found) for way in _WAYS},
-        "ratio": statistics.median(ratios),
-        "ratio_min": min(ratios),
-        "ratio_max": max(ratios),
-    }
+            for peer in peers.values():
+                peer.kill()
+                peer.wait()
+    row: dict[str, Any] = {"kib": kib}
+    for place, name in enumerate(("hop", "trip")):
+        pairs = [{way: lot[way][place] for way in _WAYS} for lot in found[1:]]  # the first pair warms up
+        ratios = sorted(pair["ours"] / pair["raw"] for pair in pairs)
+        row |= {f"{name}_{way}_us": statistics.median(pair[way] for pair in pairs) for way in _WAYS}
+        row |= {f"{name}_ratio": statistics.median(ratios)}
+        row |= {f"{name}_ratio_quartiles": [ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]]}
+    return row
 
 
-def _trip_us(send: Callable[[], None], receive: Callable[[], None], trips: int) -> float:
-    """Return the median time of half a round trip, in microseconds."""
-    times = []
-    for _ in range(trips):
-        started = time.perf_counter_ns()
+def _lot(
+    send: Callable[[], None], receive: Callable[[], None], peer: subprocess.Popen[bytes], kib: int
+) -> tuple[float, float]:
+    """Return the medians of a lot, in microseconds: one way from rest, and half a round trip at full speed."""
+    sent = []
+    for _ in range(LOT[kib]):
+        time.sleep(REST_S)  # both ends and libzmq's threads go to sleep, as they do while a stage computes
+        sent.append(time.monotonic_ns())
+        send()
+    ways = [there - here for here, there in zip(sent, json.loads(_line(peer)), strict=True)]
+    trips = []
+    for _ in range(LOT[kib]):
+        started = time.monotonic_ns()
         send()
         receive()
-        times.append(time.perf_counter_ns() - started)
-    return statistics.median(times) / 2000
+        trips.append((time.monotonic_ns() - started) / 2)
+    return statistics.median(ways) / 1000, statistics.median(trips) / 1000
+
+
+def _line(peer: subprocess.Popen[bytes]) -> bytes:
+    assert peer.stdout is not None
+    return peer.stdout.readline()
 
 
 def start(repeats: int) -> dict[str, Any]:
@@ -187,17 +208,15 @@ def render(document: dict[str, Any]) -> str:
     where = f"{environment['processor']}, {environment['cores']} cores, load {environment['load'][0]}"
     lines = [f"{where}; {document['repeats']} repeats; BLAS threads {BLAS_THREADS['OPENBLAS_NUM_THREADS']}"]
     if document["bench"] == "hop":
-        rows = [
-            (
-                f"{row['kib']} KiB",
-                f"{row['ours_us']:.1f}",
-                f"{row['raw_us']:.1f}",
-                f"{row['ratio']:.2f}",
-                f"{row['ratio_min']:.2f} – {row['ratio_max']:.2f}",
-            )
-            for row in document["rows"]
-        ]
-        lines.append(table(("array", "hop µs", "raw pyzmq µs", "ratio", "min – max"), rows))
+        rows = []
+        for row in document["rows"]:
+            for name, text in (("hop", "one way"), ("trip", "half a round trip")):
+                low, high = row[f"{name}_ratio_quartiles"]
+                figures = [f"{row[f'{name}_{way}_us']:.1f}" for way in _WAYS]
+                rows.append(
+                    (f"{row['kib']} KiB", text, *figures, f"{row[f'{name}_ratio']:.2f}", f"{low:.2f} – {high:.2f}")
+                )
+        lines.append(table(("array", "", "µs", "raw pyzmq µs", "ratio", "quartiles"), rows, left=(1,)))
     else:
         spread = f"{document['first_update_min_s']:.2f} – {document['first_update_max_s']:.2f}"
         lines.append(f"first update {document['first_update_s']:.2f} s after the command (median; {spread})")
@@ -206,4 +225,4 @@ def render(document: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    _echo(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    _peer(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -78,7 +78,7 @@ def _dispatch(arguments: list[str]) -> int:
     _add_run_dir(command("doctor", "what this machine can and cannot do"))
     bench = command("bench", "measure this machine: hop (a message), start (the first update)")
     bench.add_argument("what", choices=("hop", "start"), help="what to measure")
-    bench.add_argument("--repeats", type=int, default=10, help="paired repeats (10)")
+    bench.add_argument("--repeats", type=int, help="paired repeats (hop 60, start 10)")
 
     options, rest = parser.parse_known_args(arguments)
     if options.command is None:
@@ -200,9 +200,10 @@ def _doctor(options: argparse.Namespace) -> int:
 def _bench(options: argparse.Namespace) -> int:
     from . import bench
 
-    if options.repeats < 1:
-        raise ConfigError(f"--repeats: {options.repeats} repeats measure nothing; at least 1")
-    document = bench.hop(options.repeats) if options.what == "hop" else bench.start(options.repeats)
+    repeats = {"hop": 60, "start": 10}[options.what] if options.repeats is None else options.repeats
+    if repeats < 1:
+        raise ConfigError(f"--repeats: {repeats} repeats measure nothing; at least 1")
+    document = bench.hop(repeats) if options.what == "hop" else bench.start(repeats)
     if options.json:
         _print_json(document)
     else:

@@ -134,7 +134,11 @@ def launch(
         found = [(member.done or {}).get("digest") for _, member in members]
         digests = found if all(found) else None
         stages = [
-            {"name": name, "batches": member.batch, "busy_s": (member.done or {}).get("busy_s")}
+            {
+                "name": name,
+                "batches": member.batch,
+                **{key: (member.done or {}).get(key) for key in ("busy_s", "peak_mb")},
+            }
             for name, member in members
         ]
         document |= _timing(folder, Plan.of(config), since_ns)

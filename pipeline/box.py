@@ -212,7 +212,7 @@ class BoxWork:
             return cells.gradient(Factors(x.reshape(-1, x.shape[2]), entering, delta), self.cell)
         has_recurrent = len(arrays) == len(self.cell)
         names = [name for name in self.cell if has_recurrent or name != "Wrec"]
-        return dict(zip(names, arrays, strict=True))
+        return {name: G.copy() for name, G in zip(names, arrays, strict=True)}  # received arrays may be read-only
 
     def _apply(self, batch: int, sibling: int) -> Iterator[Part]:
         read = self.version

@@ -14,7 +14,7 @@ import numpy as np
 from .actions import ACTIVATION, EVALUATION, GRADIENT, INCREMENT, TARGET, Message
 from .config import Config
 from .errors import WireError
-from .plan import Plan, box_steps, inputs
+from .plan import EVALUATION_ROWS, Plan, box_steps, inputs
 from .wire import Payload, describe
 
 
@@ -67,6 +67,12 @@ class Payloads:
         if payload is None:
             payload = self._known[kind, source, rows] = describe(self.dtype, self.shapes(message))
         return payload
+
+    def is_fixed(self, kind: str) -> bool:
+        """Whether messages of a kind carry the same from one batch to the next."""
+        if kind == EVALUATION:
+            return self.plan.test % EVALUATION_ROWS == 0 or self.plan.chunks == 1
+        return self.plan.train % self.plan.batch == 0
 
     def most_bytes(self) -> int:
         """Return the size of the largest frame."""

@@ -3,7 +3,7 @@
     stage → stage       one PUSH, one connect, per directed edge; one PULL a stage, bound, that all of them reach
     launcher ↔ worker   ROUTER ↔ DEALER
 
-The rules bound how many messages can be on an edge, and the high-water mark is just above that, so a send does not wait
+The rules bound how many messages can be on an edge, and the high-water mark is above that, so a send does not wait
 for its receiver. One that would is a fault of ours and says so. Sockets belong to the thread that made them.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 import zmq
 
 from .errors import ConfigError, RunError
-from .frames import ALIAS_BYTES, HEADER_BYTES, Frame
+from .frames import HEADER_BYTES, RECEIVE_ALIAS_BYTES, SEND_ALIAS_BYTES, Frame
 
 #: How long a receiver sleeps at most before it looks at the control link, in milliseconds.
 NAP_MS = 50
@@ -25,6 +25,9 @@ LINGER_MS = 2_000
 #: How long a send may wait. It has no reason to; but libzmq looks for room that has become free at most every millisecond
 #: or so, and a send that may not wait at all is refused in between (a small window at full speed shows it).
 SEND_MS = 10_000
+#: The high-water mark is a backstop, at least this high: libzmq tells a sender of freed room each time half of it has been
+#: taken, and with a mark of a few messages that costs every hop a fifth of its time.
+HIGH_WATER = 1_000
 #: libzmq's version.
 VERSION = zmq.zmq_version()
 
@@ -52,10 +55,10 @@ class Links:
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], most_waiting: int, most_bytes: int) -> None:
         self._context = context
         self._most_waiting = most_waiting
-        self._has_large = most_bytes >= ALIAS_BYTES
+        self._has_large = most_bytes >= RECEIVE_ALIAS_BYTES
         self._pushes: dict[int, zmq.Socket[bytes]] = {}
         self._pull = context.socket(zmq.PULL)
-        self._pull.set_hwm(most_waiting)
+        self._pull.set_hwm(max(most_waiting, HIGH_WATER))
         self._pull.setsockopt(zmq.MAXMSGSIZE, max(most_bytes, HEADER_BYTES))
         self._pull.setsockopt(zmq.RCVTIMEO, NAP_MS)
         self._pull.setsockopt(zmq.LINGER, 0)
@@ -67,7 +70,7 @@ class Links:
     def connect(self, target: int, address: str) -> None:
         """Open the edge to another stage."""
         push = self._context.socket(zmq.PUSH)
-        push.set_hwm(self._most_waiting)
+        push.set_hwm(max(self._most_waiting, HIGH_WATER))
         push.setsockopt(zmq.SNDTIMEO, SEND_MS)
         push.setsockopt(zmq.LINGER, LINGER_MS)
         push.connect(address)
@@ -81,7 +84,7 @@ class Links:
             for place, frame in enumerate(frames):
                 # A large array is not copied into the socket: what was sent is never written to again.
                 size = frame.nbytes if isinstance(frame, memoryview) else len(frame)
-                push.send(frame, 0 if place == last else zmq.SNDMORE, copy=size < ALIAS_BYTES)
+                push.send(frame, 0 if place == last else zmq.SNDMORE, copy=size < SEND_ALIAS_BYTES)
         except zmq.Again:
             raise RunError(f"the edge to stage {target} is full: more messages than its credits allow") from None
 

@@ -12,6 +12,8 @@ import pipeline
 from launch.cli import main
 from pipeline.config import fields
 
+pytestmark = pytest.mark.in_process
+
 COMMANDS = ("run", "list", "logs", "order", "doctor", "bench")
 
 

@@ -38,6 +38,8 @@ from pipeline.reference import Reference
 from pipeline.schedules import Greedy, Program
 from pipeline.stage import Stage
 
+pytestmark = pytest.mark.in_process
+
 # Programs equal the reference
 
 

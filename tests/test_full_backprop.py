@@ -16,6 +16,8 @@ from pipeline.config import Config, Data, Model, Schedule, Train, complete
 from pipeline.data import Batches, Split
 from pipeline.reference import Reference
 
+pytestmark = pytest.mark.in_process
+
 Array = NDArray[np.float64]
 Network = dict[str, Array]  # Wx, Wrec and b of each box as Wx1, Wx2 …, of tied boxes as Wx1 alone; Wfc and bfc
 

@@ -14,6 +14,8 @@ from network import Network, Whim, check_history, make_plan, random_plan, run_ho
 from pipeline.actions import Action
 from pipeline.stage import Stage
 
+pytestmark = pytest.mark.in_process
+
 SEEDS = int(os.environ.get("TIMEBOX_HOSTILE_SEEDS", "120"))
 SCHEDULES = [("article", 1), ("locked", 1), ("decoupled", 1), ("decoupled", 2), ("decoupled", 7)]
 

@@ -15,6 +15,8 @@ from launch.cli import main
 from launch.runs import make_run
 from pipeline.mnist import FILES
 
+pytestmark = pytest.mark.in_process
+
 IMAGES = "train-images-idx3-ubyte"
 
 
