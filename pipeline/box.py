@@ -100,7 +100,7 @@ class BoxWork:
         self.oracle_version = 0
         self.outputs: dict[str, Arrays] = {}
         self._rates = box_rates(config)
-        self._oracle_rates = dict.fromkeys(self.oracle, config.train.rate_oracle)
+        self._oracle_rate = config.train.rate_oracle
         self._sees_label = config.oracle.sees_label
         self._factors = sends_factors(config)
         self._passes_on = number > 1
@@ -156,9 +156,13 @@ class BoxWork:
         return self.batches.one_hot(self.batches.labels(batch)) if self._sees_label else None
 
     def _update(self, factors: Factors) -> None:
-        dense = cells.gradient(factors, self.cell)
-        self._share(factors, dense)
-        descend(self.cell, dense, self._rates)
+        if self._factors or not self.plan.shares_increments:
+            self._share(factors, None)
+            cells.descend(self.cell, factors, self._rates)
+        else:
+            dense = cells.gradient(factors, self.cell)
+            self._share(factors, dense)
+            descend(self.cell, dense, self._rates)
         self.version += 1
 
     def _share(self, factors: Factors, dense: Weights | None) -> None:
@@ -176,8 +180,7 @@ class BoxWork:
         (target,) = self._take(kind, batch, self.number + 1)
         trail, _ = self._flights.pop(batch)
         read = self.oracle_version
-        dense = oracles.gradient(self.oracle, trail.h, self._label(batch), target)
-        descend(self.oracle, dense, self._oracle_rates)
+        oracles.train(self.oracle, trail.h, self._label(batch), target, self._oracle_rate)
         self.oracle_version += 1
         if self.plan.target == "true" and self._passes_on:
             _, g = cells.backward(self.cell, trail, target, passes_on=True)
@@ -203,29 +206,33 @@ class BoxWork:
             self._update(factors)
         yield Part("backward", read, self.version)
 
-    def _increment(self, batch: int, sibling: int) -> Weights:
-        """Return a sibling's increment of a batch as a dense gradient, computed as the sibling computes its own."""
+    def _increment(self, batch: int, sibling: int) -> Factors | Weights:
+        """Return a sibling's increment of a batch, as factors or dense."""
         arrays = self._take(INCREMENT, batch, sibling)
         if self._factors:
             x = self.batches.inputs(batch, sibling)
             delta, entering = arrays[0], arrays[1] if len(arrays) > 1 else arrays[0][:0]
-            return cells.gradient(Factors(x.reshape(-1, x.shape[2]), entering, delta), self.cell)
+            return Factors(x.reshape(-1, x.shape[2]), entering, delta)
         has_recurrent = len(arrays) == len(self.cell)
         names = [name for name in self.cell if has_recurrent or name != "Wrec"]
         return {name: G.copy() for name, G in zip(names, arrays, strict=True)}  # received arrays may be read-only
 
     def _apply(self, batch: int, sibling: int) -> Iterator[Part]:
         read = self.version
-        descend(self.cell, self._increment(batch, sibling), self._rates)
+        increment = self._increment(batch, sibling)
+        if isinstance(increment, Factors):
+            cells.descend(self.cell, increment, self._rates)
+        else:
+            descend(self.cell, increment, self._rates)
         self.version += 1
         yield Part("apply", read, self.version)
 
     def _step(self, batch: int) -> Iterator[Part]:
         read = self.version
-        own = cells.gradient(self._own.pop(batch), self.cell)
-        descending = range(self.plan.boxes, 0, -1)
-        parts = (own if k == self.number else self._increment(batch, k) for k in descending)
-        descend(self.cell, total(parts), self._rates)
+        own = self._own.pop(batch)
+        parts = (own if k == self.number else self._increment(batch, k) for k in range(self.plan.boxes, 0, -1))
+        gradients = (cells.gradient(part, self.cell) if isinstance(part, Factors) else part for part in parts)
+        descend(self.cell, total(gradients), self._rates)
         self.version += 1
         yield Part("apply", read, self.version)
 

@@ -13,11 +13,12 @@ The first box starts from h_0 = 0: its first step has no recurrent term, forward
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from .arrays import Array, Weights, product
+from .arrays import Array, Weights, product, step
 
 
 class Trail(NamedTuple):
@@ -106,3 +107,15 @@ def gradient(factors: Factors, weights: Weights) -> Weights:
     if "b" in weights:
         dense["b"] = delta.sum(axis=0)
     return dense
+
+
+def descend(weights: Weights, factors: Factors, rates: Mapping[str, float]) -> None:
+    """Take one step of gradient descent with the gradient that factors stand for."""
+    x, entering, delta = factors
+    step(weights["Wx"], x, delta, rates["Wx"])
+    if len(entering):
+        step(weights["Wrec"], entering, delta[len(delta) - len(entering) :], rates["Wrec"])
+    if "b" in weights:
+        G = delta.sum(axis=0)
+        G *= rates["b"]
+        weights["b"] -= G

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .arrays import Array, Weights, product
+from .arrays import Array, Weights, step
 from .config import Oracle
 
 #: The published start of an oracle's weights, in standard deviations of a normal.
@@ -43,15 +43,16 @@ def predict(weights: Weights, h: Array, y: Array | None) -> Array:
     return g
 
 
-def gradient(weights: Weights, h: Array, y: Array | None, target: Array) -> Weights:
-    """Return the gradient of ½‖ĝ − t‖², averaged over the rows, by each of the oracle's weights."""
+def train(weights: Weights, h: Array, y: Array | None, target: Array, rate: float) -> None:
+    """Take one step of gradient descent on ½‖ĝ − t‖², averaged over the rows."""
     error = predict(weights, h, y)
     error -= target
     error /= error.dtype.type(len(error))
-    dense = {"L": product(h, error)}
+    step(weights["L"], h, error, rate)
     if "M" in weights:
         assert y is not None, "an oracle that sees labels is given them"
-        dense["M"] = product(y, error)
+        step(weights["M"], y, error, rate)
     if "c" in weights:
-        dense["c"] = error.sum(axis=0)
-    return dense
+        G = error.sum(axis=0)
+        G *= rate
+        weights["c"] -= G

@@ -66,7 +66,7 @@ class Reference:
             g = oracles.predict(self.oracles[k], trail.h, self.label(batch))
             bootstraps = k > 1 and self.plan.target == "bootstrapped"
             factors, target = cells.backward(cell, trail, g, passes_on=bootstraps)
-            descend(cell, cells.gradient(factors, cell), self.rates)
+            cells.descend(cell, factors, self.rates)
             if target is not None:
                 self.train_oracle(k - 1, batch, trails[k - 1].h, target)
             h = trail.h
@@ -90,11 +90,10 @@ class Reference:
         for k in range(self.plan.boxes, 0, -1):
             assert g is not None
             factors, g = cells.backward(self.cells[k], trails[k], g, passes_on=k > 1)
-            dense = cells.gradient(factors, self.cells[k])
             if self.plan.tied:
-                gradients.append(dense)
+                gradients.append(cells.gradient(factors, self.cells[k]))
             else:
-                descend(self.cells[k], dense, self.rates)
+                cells.descend(self.cells[k], factors, self.rates)
         if self.plan.tied:
             descend(self.cells[1], total(gradients), self.rates)
 
@@ -117,8 +116,7 @@ class Reference:
 
     def train_oracle(self, k: int, batch: int, h: Array, target: Array) -> None:
         """Fit oracle k to a target gradient at h."""
-        dense = oracles.gradient(self.oracles[k], h, self.label(batch), target)
-        descend(self.oracles[k], dense, dict.fromkeys(dense, self.config.train.rate_oracle))
+        oracles.train(self.oracles[k], h, self.label(batch), target, self.config.train.rate_oracle)
 
     def label(self, batch: int) -> Array | None:
         """Return the one-hot labels of a batch where the oracles see them."""

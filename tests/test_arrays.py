@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.arrays import Weights, descend, product, total
+from pipeline.arrays import BLOCK, Weights, descend, product, step, total
 
 DTYPES = ["float32", "float64"]
 
@@ -73,3 +73,27 @@ def test_a_step_rounds_the_scaled_gradient_before_it_subtracts() -> None:
     weights: Weights = {"Wx": W}
     descend(weights, {"Wx": G}, {"Wx": 0.01})
     assert weights["Wx"].tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 1.0])
+@pytest.mark.parametrize(("rows", "inputs"), [(1, 1), (1, BLOCK), (1, 3 * BLOCK + 5), (4, 30)])
+def test_a_step_is_that_of_the_plain_formula(rows: int, inputs: int, share: float, dtype: str) -> None:
+    """Whatever way it goes: many rows, one row of a few inputs that are not zero, one row of many."""
+    rng = np.random.default_rng(2)
+    W = rng.standard_normal((inputs, 7)).astype(dtype)
+    a = (rng.standard_normal((rows, inputs)) * (rng.random((rows, inputs)) < share)).astype(dtype)
+    delta = rng.standard_normal((rows, 7)).astype(dtype)
+    G = a.T @ delta
+    G *= 0.3
+    wanted = W - G
+    step(W, a, delta, 0.3)
+    assert W.dtype == np.dtype(dtype)
+    assert np.array_equal(W, wanted)
+
+
+def test_a_step_on_what_is_not_finite_shows() -> None:
+    W = np.ones((3, 2))
+    step(W, np.array([[0.0, np.nan, 1.0]]), np.array([[1.0, np.inf]]), 0.1)
+    assert np.isnan(W[1]).all()
+    assert np.isinf(W[2, 1])

@@ -130,7 +130,7 @@ def combinations(boxes: int) -> list[Plan]:
     """Return every plan of a program with so many boxes: schedules, rules, targets, tied or not, rounds, batches."""
     found = []
     rules = [("article", "synthetic"), ("article", "frozen"), ("locked", "backward"), ("locked", "frozen")]
-    counts = itertools.product(rules, (True, False), ("bootstrapped", "true"), (0, 1, 2), range(1, 6))
+    counts = itertools.product(rules, (True, False), ("bootstrapped", "true"), (0, 1, 2), (1, 2, 5))
     for (schedule, rule), tied, target, every, batches in counts:
         if rule != "synthetic" and target == "true":
             continue  # nothing but oracles has a target
@@ -139,7 +139,7 @@ def combinations(boxes: int) -> list[Plan]:
     return found
 
 
-@pytest.mark.parametrize("boxes", range(1, 8))
+@pytest.mark.parametrize("boxes", [1, 2, 3, 4, 7])
 def test_programs_complete_with_any_number_of_boxes_and_batches(boxes: int) -> None:
     """Fewer batches than stages too."""
     for plan in combinations(boxes):
