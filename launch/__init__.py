@@ -5,8 +5,9 @@ result = run(Config(...))
 result.accuracy, result.journal["box-1"], result.weights["head"]["Wfc"]
 """
 
-from pipeline.config import Config, Data, Log, Model, Oracle, Run, Schedule, Train, Transport, resolve
+from pipeline.config import resolve
 from pipeline.errors import ConfigError, RunError, TimeboxError
+from pipeline.schema import Config, Data, Log, Model, Oracle, Run, Schedule, Train, Transport
 
 from .live import Result, run
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline import mnist, transport
-from pipeline.config import Data
 from pipeline.errors import ConfigError
+from pipeline.schema import Data
 
 from . import plots
 from .environment import BLAS_THREADS, PACKAGES, cores, version_of

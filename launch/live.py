@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import mnist, trace
 from pipeline.actions import Action
-from pipeline.config import Config, complete
+from pipeline.config import complete
 from pipeline.errors import ConfigError, RunError
 from pipeline.files import run_digest, save_json
 from pipeline.plan import Plan
+from pipeline.schema import Config
 
 from . import runs
 from .spawn import LiveRun, Observer, ReferenceRun, check_ports

@@ -15,9 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Config, dump
+from pipeline.config import dump
 from pipeline.errors import ConfigError
 from pipeline.files import save_text
+from pipeline.schema import Config
 
 LATEST = "latest"
 

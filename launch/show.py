@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Config
 from pipeline.plan import Plan, box_steps
+from pipeline.schema import Config
 
 from . import plots
 from .doctor import Check

@@ -18,10 +18,10 @@ from typing import Any
 
 import pipeline
 from pipeline import control, transport
-from pipeline.config import Config
 from pipeline.errors import ConfigError, WireError
 from pipeline.files import save_json
 from pipeline.plan import Plan
+from pipeline.schema import Config
 from pipeline.worklog import Anchor, WorkLog
 
 from .environment import BLAS_THREADS

@@ -1,4 +1,4 @@
-"""What can be configured: one tree of frozen structs that is file schema, flags and validation at once. Reads files, else pure.
+"""From defaults, preset, file and flags to one checked configuration, and back to a file. Reads files, else pure.
 
 Values come in layers: defaults < preset < file < flags. Each layer is checked by itself, so that an error can name
 its source, and the result is checked as a whole. A resolved configuration written to a file and read again is the
@@ -13,153 +13,13 @@ import tomllib
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 from .errors import ConfigError
-
-Count = Annotated[int, Meta(ge=1)]
-Rate = Annotated[float, Meta(ge=0.0, le=1e6)]
-Seed = Annotated[int, Meta(ge=0, lt=2**32)]
-
-
-class Model(Struct, frozen=True, forbid_unknown_fields=True):
-    """The network: boxes along time and a head."""
-
-    boxes: Annotated[int, Meta(ge=1, le=10_000, description="time boxes, each a process")] = 2
-    steps_per_box: Annotated[
-        int, Meta(ge=0, description="time steps in a box; 0: one for vectors, the 28 rows spread evenly for rows")
-    ] = 0
-    width: Annotated[int, Meta(ge=1, le=65_536, description="units of the hidden state")] = 784
-    cell: Annotated[Literal["rnn"], Meta(description="the recurrent cell")] = "rnn"
-    tied: Annotated[bool, Meta(description="all boxes share one Wx, Wrec (an RNN), or each has its own")] = True
-    bias: Annotated[bool, Meta(description="a bias in every box and in the head")] = False
-    init: Annotated[
-        float, Meta(gt=0.0, le=1e6, description="standard deviation of the first weights, times 1/sqrt(inputs)")
-    ] = 1.0
-    loss: Annotated[
-        Literal["squared", "bce", "softmax"],
-        Meta(description="squared error or cross-entropy on a sigmoid, or softmax cross-entropy"),
-    ] = "squared"
-    dtype: Annotated[Literal["float32", "float64"], Meta(description="of every array")] = "float32"
-
-
-class Oracle(Struct, frozen=True, forbid_unknown_fields=True):
-    """How a box comes to its gradient before the true one is there."""
-
-    kind: Annotated[
-        Literal["linear", "frozen"], Meta(description="linear, or frozen: the control whose boxes never learn")
-    ] = "linear"
-    sees_label: Annotated[bool, Meta(description="the oracle is given the batch's labels too")] = False
-    bias: Annotated[bool, Meta(description="the oracle has a bias")] = False
-    init: Annotated[
-        Literal["zero", "random"], Meta(description="first weights: zero, or the published 0.2 times a standard normal")
-    ] = "zero"
-    target: Annotated[
-        Literal["bootstrapped", "true"],
-        Meta(description="fit the next box's derived gradient at once, or the true one when it has come"),
-    ] = "bootstrapped"
-
-
-class Data(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is learnt. A batch is a pure function of (seed, index): no stage sends it to another."""
-
-    name: Annotated[Literal["mnist01", "mnist"], Meta(description="the digits 0 and 1, or all ten")] = "mnist01"
-    source: Annotated[
-        Literal["packaged", "full"],
-        Meta(description="the 10,000 packaged images, or the full 60,000 + 10,000 from data.dir, cache or mirror"),
-    ] = "packaged"
-    dir: Annotated[str, Meta(description="folder with the four MNIST files, for data.source full")] = ""
-    train: Annotated[int, Meta(ge=1, description="training images")] = 50
-    test: Annotated[int, Meta(ge=1, description="test images")] = 20
-    batch: Annotated[int, Meta(ge=1, description="images in a batch")] = 1
-    reading: Annotated[
-        Literal["vector", "rows"], Meta(description="the whole image at every step, or a row a step")
-    ] = "vector"
-    seed: Annotated[Seed, Meta(description="chooses the images and their order")] = 0
-
-
-class Train(Struct, frozen=True, forbid_unknown_fields=True):
-    """How long and how fast."""
-
-    epochs: Annotated[int, Meta(ge=1, description="passes over the training images")] = 50
-    rate_input: Annotated[Rate, Meta(description="learning rate of Wx")] = 1e-2
-    rate_recurrent: Annotated[Rate, Meta(description="learning rate of Wrec")] = 1e-2
-    rate_head: Annotated[Rate, Meta(description="learning rate of Wfc")] = 1e-3
-    rate_oracle: Annotated[Rate, Meta(description="learning rate of the oracles")] = 1e-4
-    optimizer: Annotated[Literal["sgd"], Meta(description="plain stochastic gradient descent")] = "sgd"
-    evaluate_every: Annotated[int, Meta(ge=0, description="epochs between evaluations; 0: at the end alone")] = 1
-    seed: Annotated[Seed, Meta(description="chooses the first weights")] = 0
-
-
-class Schedule(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which enabled action a stage takes next."""
-
-    kind: Annotated[
-        Literal["article", "locked", "decoupled"],
-        Meta(description="the eight steps; full backpropagation through time; or greedy with a window"),
-    ] = "article"
-    window: Annotated[
-        Annotated[int, Meta(ge=1, le=100_000)] | None,
-        Meta(description="decoupled: batches a box may have forwarded and not settled; default 2 (boxes + 1)"),
-    ] = None
-
-
-class Transport(Struct, frozen=True, forbid_unknown_fields=True):
-    """How messages travel."""
-
-    kind: Annotated[Literal["ipc", "tcp"], Meta(description="sockets in a private folder, or TCP on 127.0.0.1")] = "ipc"
-    port: Annotated[
-        int, Meta(ge=0, le=65_535, description="tcp: launcher's port, stage k takes port + k; 0: any free ones")
-    ] = 0
-
-
-class Log(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the workers' logs say."""
-
-    level: Annotated[Literal["action", "info"], Meta(description="action: a line for every span; info: milestones")] = (
-        "info"
-    )
-
-
-class Run(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the run goes."""
-
-    dir: Annotated[str, Meta(min_length=1, description="folder that holds the runs")] = "runs"
-    name: Annotated[str, Meta(pattern=r"^[\w.-]{0,64}\Z", description="a name to find the run by")] = ""
-    plot: Annotated[bool, Meta(description="draw the cost curve as a picture, where matplotlib is installed")] = True
-
-
-class Config(Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything that decides a run. The defaults are the published experiment; preset `article` adds its first weights."""
-
-    model: Model = Model()
-    oracle: Oracle = Oracle()
-    data: Data = Data()
-    train: Train = Train()
-    schedule: Schedule = Schedule()
-    transport: Transport = Transport()
-    log: Log = Log()
-    run: Run = Run()
-
-
-#: Named starting points: only what differs from the defaults.
-PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    "article": {"model": {"init": 3.0}, "log": {"level": "action"}},
-    "digits": {"data": {"train": 1600, "test": 400}, "train": {"epochs": 3}, "schedule": {"kind": "decoupled"}},
-}
-
-LABELS = {"mnist01": 2, "mnist": 10}
-#: Images to train and to test with; the packaged ones serve for both.
-IMAGES = {
-    ("mnist01", "packaged"): (2_115, 2_115),
-    ("mnist", "packaged"): (10_000, 10_000),
-    ("mnist01", "full"): (12_665, 2_115),
-    ("mnist", "full"): (60_000, 10_000),
-}
-ROWS = 28
+from .schema import IMAGES, PRESETS, ROWS, Config
 
 
 class Field(typing.NamedTuple):

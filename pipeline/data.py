@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from . import mnist
 from .arrays import Array
-from .config import LABELS, ROWS, Config, Data
 from .errors import ConfigError
 from .plan import EVALUATION_ROWS, box_steps, outputs
+from .schema import LABELS, ROWS, Config, Data
 
 
 class Split(NamedTuple):

@@ -13,9 +13,9 @@ import os
 import zlib
 from pathlib import Path
 
-from .config import Data
 from .errors import ConfigError
 from .files import save
+from .schema import Data
 
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",

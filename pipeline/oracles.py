@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from .arrays import Array, Weights, step
-from .config import Oracle
+from .schema import Oracle
 
 #: The published start of an oracle's weights, in standard deviations of a normal.
 RANDOM_SCALE = 0.2

@@ -12,9 +12,9 @@ from __future__ import annotations
 import numpy as np
 
 from .actions import ACTIVATION, EVALUATION, GRADIENT, INCREMENT, TARGET, Message
-from .config import Config
 from .errors import WireError
 from .plan import EVALUATION_ROWS, Plan, box_steps, inputs
+from .schema import Config
 from .wire import Payload, describe
 
 

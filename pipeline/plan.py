@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from .actions import GRADIENT, TARGET, stage_name, stage_number
-from .config import LABELS, ROWS, Config
+from .schema import LABELS, ROWS, Config
 
 #: Most test images in one evaluation.
 EVALUATION_ROWS = 500

@@ -15,14 +15,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import box, cells, heads, oracles, results
+from . import box, cells, head, heads, oracles, results
 from .arrays import Array, Weights, descend, total
-from .config import Config, load
+from .config import load
 from .data import Batches
 from .data import load as load_data
 from .errors import ConfigError, TimeboxError
 from .lifeline import Lifeline
 from .plan import Plan
+from .schema import Config
 
 
 class Reference:
@@ -41,10 +42,10 @@ class Reference:
         shared = box.box_weights(config, 1)
         self.cells = {k: shared if config.model.tied else box.box_weights(config, k) for k in boxes}
         self.oracles = {k: box.oracle_weights(config, k) for k in boxes} if self.plan.rule == "synthetic" else {}
-        self.layer = box.head_weights(config)
+        self.layer = head.head_weights(config)
         self.rates = box.box_rates(config)
         self.costs: list[float] = []
-        self.judged: list[box.Judged] = []
+        self.judged: list[head.Judged] = []
 
     def run(self) -> Iterator[int]:
         """Train, yielding after every batch."""
@@ -128,7 +129,7 @@ class Reference:
         for k, cell in self.cells.items():
             h = cells.forward(cell, self.batches.evaluation_inputs(evaluation, k), h).h
         assert h is not None
-        self.judged.append(box.judge(self.layer, h, self.batches, evaluation, self.loss))
+        self.judged.append(head.judge(self.layer, h, self.batches, evaluation, self.loss))
 
     def weights(self) -> list[Weights]:
         """Return each stage's weights by the names that checkpoints use, in stage order."""

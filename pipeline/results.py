@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from .arrays import Weights
-from .box import Judged
 from .errors import RunError
 from .files import save, save_text
+from .head import Judged
 from .plan import Plan
 
 

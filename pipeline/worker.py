@@ -19,16 +19,18 @@ from typing import Any
 
 from . import control, results, steps, transport
 from .actions import Action, Message, Part
-from .box import Arrays, BoxWork, HeadWork, digest
-from .config import Config, load
+from .box import Arrays, BoxWork, digest
+from .config import load
 from .data import Batches
 from .data import load as load_data
 from .drive import advance
 from .errors import ConfigError, TimeboxError
+from .head import HeadWork
 from .lifeline import Lifeline
 from .payloads import Payloads
 from .plan import Plan
 from .schedules import make_schedule
+from .schema import Config
 from .stage import Stage
 from .trace import Writer
 from .wire import Decoder, Encoder

@@ -31,14 +31,16 @@ from pipeline.actions import (
     Part,
     format_journal,
 )
-from pipeline.box import Arrays, BoxWork, HeadWork, Work
-from pipeline.config import Config, Data, resolve
+from pipeline.box import Arrays, BoxWork, Work
+from pipeline.config import resolve
 from pipeline.data import Batches, Split, load
 from pipeline.drive import advance
 from pipeline.errors import TimeboxError
+from pipeline.head import HeadWork
 from pipeline.payloads import Payloads
 from pipeline.plan import EVALUATION_ROWS, Plan
 from pipeline.schedules import Program, Schedule, make_schedule
+from pipeline.schema import Config, Data
 from pipeline.stage import Stage
 from pipeline.wire import Decoder, Encoder
 

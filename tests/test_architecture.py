@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    "errors config actions plan mnist data arrays cells oracles heads files frames",
-    "stage schedules steps box payloads wire trace control results worklog",
+    "errors schema config actions plan mnist data arrays cells oracles heads files frames",
+    "stage schedules steps box head payloads wire trace control results worklog",
     "transport",
     "drive lifeline worker reference",
 ]

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import PRESETS, Config, Data, Model, Schedule, complete, dump, fields, load, parse_value, resolve
+from pipeline.config import complete, dump, fields, load, parse_value, resolve
 from pipeline.errors import ConfigError
+from pipeline.schema import PRESETS, Config, Data, Model, Schedule
 
 
 def file_of(folder: Path, text: str | bytes) -> Path:

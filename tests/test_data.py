@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import Config, Data, resolve
+from pipeline.config import resolve
 from pipeline.data import Batches, Split, load
 from pipeline.plan import EVALUATION_ROWS, Plan
+from pipeline.schema import Config, Data
 
 
 def numbered_split(train: int, test: int, digits: int = 2) -> Split:

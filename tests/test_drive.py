@@ -28,7 +28,6 @@ from network import (
 
 from pipeline.actions import ACTIVATION, CREDIT_ACTIVATION, TARGET, Action, Message, format_journal, parse_journal
 from pipeline.box import Arrays, digest
-from pipeline.config import Config
 from pipeline.data import Batches
 from pipeline.drive import advance
 from pipeline.errors import ScheduleError, WireError
@@ -36,6 +35,7 @@ from pipeline.payloads import sends_factors
 from pipeline.plan import Plan
 from pipeline.reference import Reference
 from pipeline.schedules import Greedy, Program
+from pipeline.schema import Config
 from pipeline.stage import Stage
 
 pytestmark = pytest.mark.in_process

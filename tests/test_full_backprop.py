@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.config import Config, Data, Model, Schedule, Train, complete
+from pipeline.config import complete
 from pipeline.data import Batches, Split
 from pipeline.reference import Reference
+from pipeline.schema import Config, Data, Model, Schedule, Train
 
 pytestmark = pytest.mark.in_process
 

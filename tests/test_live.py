@@ -25,11 +25,12 @@ from launch.cli import main
 from pipeline import mnist
 from pipeline.actions import Action, Message, Part, parse_journal
 from pipeline.arrays import Array, Weights
-from pipeline.box import BoxWork, HeadWork
+from pipeline.box import BoxWork
 from pipeline.config import load
 from pipeline.data import Batches
 from pipeline.data import load as load_data
 from pipeline.drive import advance
+from pipeline.head import HeadWork
 from pipeline.plan import Plan, box_steps
 from pipeline.schedules import Program
 from pipeline.stage import Stage

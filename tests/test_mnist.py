@@ -15,9 +15,9 @@ import pytest
 
 from pipeline import data as data_module
 from pipeline import mnist
-from pipeline.config import Data
 from pipeline.data import parse_idx
 from pipeline.errors import ConfigError
+from pipeline.schema import Data
 
 IMAGES, LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 

@@ -7,8 +7,8 @@ import pytest
 from test_cells import assert_close, numerical_gradient
 
 from pipeline.arrays import Array, Weights
-from pipeline.config import Oracle
 from pipeline.oracles import RANDOM_SCALE, initial_weights, predict, train
+from pipeline.schema import Oracle
 
 WIDTH, CLASSES = 4, 3
 KINDS = pytest.mark.parametrize(("label", "bias"), [(False, False), (True, False), (False, True), (True, True)])

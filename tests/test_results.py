@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.box import Judged
 from pipeline.config import resolve
 from pipeline.errors import RunError
+from pipeline.head import Judged
 from pipeline.plan import Plan
 from pipeline.results import epochs, load_weights, save_metrics, save_weights, summary
 

@@ -1,0 +1,101 @@
+"""The arithmetic of the head: its weights, the cost of every batch, the judgement of test images. No clock, no socket.
+
+F   forward · update      the loss, the gradient to the last box, the step of Wfc
+E   evaluate              forward only: predictions beside labels
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import heads
+from .actions import ACTIVATION, EVALUATION, GRADIENT, Action, Message, Part
+from .arrays import Array, Weights, descend
+from .box import Arrays, rng
+from .data import Batches
+from .plan import Plan, outputs
+from .schema import Config
+
+
+def head_weights(config: Config) -> Weights:
+    """Return the first weights of the head."""
+    model = config.model
+    generator = rng(config.train.seed, model.boxes + 1, 0)
+    return heads.initial_weights(model.width, outputs(config), model.bias, model.init, generator, model.dtype)
+
+
+class Judged(NamedTuple):
+    """What the head said of one evaluation's images, row by row."""
+
+    places: NDArray[np.int64]
+    labels: NDArray[np.uint8]
+    predictions: NDArray[np.int64]
+    outputs: Array  # (rows, outputs): ŷ
+    cost: float
+
+    @property
+    def right(self) -> int:
+        """How many images were told right."""
+        return int((self.predictions == self.labels).sum())
+
+
+class HeadWork:
+    """The head's weights, the cost of every batch, and what it said of the test images."""
+
+    def __init__(self, config: Config, plan: Plan, batches: Batches) -> None:
+        self.plan = plan
+        self.batches = batches
+        self.layer = head_weights(config)
+        self.version = 0
+        self.outputs: dict[str, Arrays] = {}
+        self.costs: list[float] = []
+        self.judged: list[Judged] = []
+        self._loss = config.model.loss
+        self._rates = dict.fromkeys(self.layer, config.train.rate_head)
+        self._inbox: dict[tuple[str, int], Array] = {}
+
+    def weights(self) -> Weights:
+        """Return all arrays that this stage learns, by the names that checkpoints use."""
+        return dict(self.layer)
+
+    def keep(self, message: Message, arrays: Arrays) -> None:
+        """Keep what a message brought."""
+        if arrays:
+            self._inbox[message.kind, message.batch] = arrays[0]
+
+    def do(self, action: Action) -> Iterator[Part]:
+        """Do an action, yielding after each part; `outputs` is complete at the end."""
+        self.outputs = {}
+        if action.kind == "F":
+            return self._forward(action.batch)
+        return self._evaluate(action.batch)
+
+    def _forward(self, batch: int) -> Iterator[Part]:
+        h = self._inbox.pop((ACTIVATION, batch))
+        a, y_hat = heads.forward(self.layer, h, self._loss)
+        y = self.batches.wanted(self.batches.labels(batch))
+        self.costs.append(heads.cost(a, y, self._loss))
+        read = self.version
+        yield Part("forward", read, read)
+        dense, g = heads.backward(self.layer, h, y_hat, y, self._loss)
+        descend(self.layer, dense, self._rates)
+        self.version += 1
+        self.outputs[GRADIENT] = (g,)
+        yield Part("update", read, self.version)
+
+    def _evaluate(self, evaluation: int) -> Iterator[Part]:
+        h = self._inbox.pop((EVALUATION, evaluation))
+        self.judged.append(judge(self.layer, h, self.batches, evaluation, self._loss))
+        yield Part("evaluate", self.version, self.version)
+
+
+def judge(layer: Weights, h: Array, batches: Batches, evaluation: int, loss: str) -> Judged:
+    """Return what the head says of one evaluation, whose activation h is (rows, width)."""
+    a, y_hat = heads.forward(layer, h, loss)
+    labels = batches.evaluation_labels(evaluation)
+    cost = heads.cost(a, batches.wanted(labels), loss)
+    return Judged(batches.evaluation_places(evaluation), labels, heads.predictions(y_hat), y_hat, cost)
