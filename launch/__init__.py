@@ -1,15 +1,21 @@
 """The launcher: starts a run's processes, watches them, and shows what they did.
 
-from launch import Config, run
-result = run(Config(...))
-result.accuracy, result.journal["box-1"], result.weights["head"]["Wfc"]
+    from launch import resolve, run
+    result = run(resolve("article", flags={"model.width": 128}))
+    result.accuracy, result.journal["box-1"], result.weights["head"]["Wfc"]
+
+Names are imported when they are first used, so that `import launch` costs nothing.
 """
 
-from pipeline.config import resolve
-from pipeline.errors import ConfigError, RunError, TimeboxError
-from pipeline.schema import Config, Data, Log, Model, Oracle, Run, Schedule, Train, Transport
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from .live import Result, run
+if TYPE_CHECKING:
+    from pipeline.config import resolve
+    from pipeline.errors import ConfigError, RunError, TimeboxError
+    from pipeline.schema import Config, Data, Log, Model, Oracle, Run, Schedule, Train, Transport
+
+    from .live import Result, run
 
 __all__ = [
     "Config",
@@ -28,3 +34,17 @@ __all__ = [
     "resolve",
     "run",
 ]
+
+_HOMES = {
+    "pipeline.config": {"resolve"},
+    "pipeline.errors": {"ConfigError", "RunError", "TimeboxError"},
+    "pipeline.schema": {"Config", "Data", "Log", "Model", "Oracle", "Run", "Schedule", "Train", "Transport"},
+    "launch.live": {"Result", "run"},
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(home), name)
+    raise AttributeError(f"module 'launch' has no attribute {name!r}")

@@ -6,17 +6,23 @@ Exit codes: 0 done, 1 the run failed, 2 the request was wrong, 130 interrupted.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pipeline
 from pipeline.errors import ConfigError, TimeboxError
+from pipeline.files import to_json
 
 from . import flags
+
+#: When this process's own code began, in monotonic nanoseconds.
+BEGAN_NS = time.monotonic_ns()
+
+DESCRIPTION = "Asynchronous, decoupled training of a recurrent network cut along time into processes."
 
 EPILOGS = {
     "run": "example: timebox run --preset digits --schedule.kind decoupled --schedule.window 4",
@@ -37,7 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TimeboxError as error:
         print(f"timebox: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
-    except BrokenPipeError:
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            where = f"{error.filename}: " if error.filename else ""
+            print(f"timebox: {where}{error.strerror or error}", file=sys.stderr)
+            return 1
         # The reader, `head` say, has had enough; nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -46,9 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    parser = flags.Parser(
-        prog="timebox", description=sys.modules["pipeline"].__doc__ and _description(), allow_abbrev=False
-    )
+    parser = flags.Parser(prog="timebox", description=DESCRIPTION, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"timebox {pipeline.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command", parser_class=flags.Parser)
     known: dict[str, argparse.ArgumentParser] = {}
@@ -86,12 +94,7 @@ def _dispatch(arguments: list[str]) -> int:
         parser.print_help()
         return 0
     flags.refuse_unknown(known[options.command], rest)
-    code: int = globals()[f"_{options.command}"](options)
-    return code
-
-
-def _description() -> str:
-    return "Asynchronous, decoupled training of a recurrent network cut along time into processes."
+    return COMMANDS[options.command](options)
 
 
 def _add_run_dir(parser: argparse.ArgumentParser) -> None:
@@ -108,7 +111,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def _print_json(document: Any) -> None:
-    print(json.dumps(document, indent=1))
+    print(to_json(document, indent=1))
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -116,11 +119,12 @@ def _run(options: argparse.Namespace) -> int:
     from pipeline.plan import Plan
 
     from . import show
-    from .live import launch, process_start_ns
+    from .live import check, launch, process_start_ns
     from .progress import Progress
 
     config = resolve(options.preset, options.config, flags.given(options))
     plan = Plan.of(config)
+    check(config, reference=options.reference)
     if not options.json:
         show.announce(config, plan, reference=options.reference)
     with Progress(plan, quiet=options.json) as progress:
@@ -129,7 +133,7 @@ def _run(options: argparse.Namespace) -> int:
             reference=options.reference,
             label=options.preset or config.schedule.kind,
             observe=progress,
-            since_ns=process_start_ns(),
+            since_ns=process_start_ns(BEGAN_NS),
         )
     picture = show.draw_picture(result, config)
     if options.json:
@@ -145,6 +149,7 @@ def _run(options: argparse.Namespace) -> int:
 def _list(options: argparse.Namespace) -> int:
     from . import runs, show
 
+    runs.check_is_folder(options.run_dir, "--run.dir")
     found = [runs.describe(folder) for folder in runs.all_runs(options.run_dir)]
     if options.json:
         _print_json({"runs": found})
@@ -170,8 +175,12 @@ def _logs(options: argparse.Namespace) -> int:
     if options.json:
         _print_json({"run": folder.name, "lines": list(lines)})
         return 0
+    is_empty = True
     for line in lines:
+        is_empty = False
         print(logs.render(line))
+    if is_empty:
+        print(f"timebox: no line of {folder.name} is such a one", file=sys.stderr)
     return 0
 
 
@@ -209,6 +218,9 @@ def _bench(options: argparse.Namespace) -> int:
     else:
         print(bench.render(document))
     return 0
+
+
+COMMANDS = {"run": _run, "list": _list, "logs": _logs, "order": _order, "doctor": _doctor, "bench": _bench}
 
 
 if __name__ == "__main__":

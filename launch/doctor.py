@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import tempfile
@@ -12,9 +11,9 @@ from typing import NamedTuple
 
 from pipeline import mnist, transport
 from pipeline.errors import ConfigError
-from pipeline.schema import Data
+from pipeline.schema import Config, Data, Run
 
-from . import plots
+from . import plots, runs
 from .environment import BLAS_THREADS, PACKAGES, cores, version_of
 
 
@@ -102,22 +101,16 @@ def _port() -> str:
 
 
 def _writable(parent: Path) -> str:
-    nearest = parent
-    while not nearest.exists():
-        nearest = nearest.parent
-    if not nearest.is_dir():
-        raise ConfigError(f"{nearest} is not a folder; choose another with --run.dir")
-    if not os.access(nearest, os.W_OK):
-        raise ConfigError(f"{nearest} cannot be written; choose another folder with --run.dir")
+    runs.check_parent(Config(run=Run(dir=str(parent))))
     return str(parent)
 
 
 def _disk(parent: Path) -> Check:
-    nearest = parent
-    while not nearest.exists():
-        nearest = nearest.parent
-    free = shutil.disk_usage(nearest).free
-    text = f"{free / 1e9:.1f} GB free; a run of preset article takes 60 MB"
+    try:
+        free = shutil.disk_usage(next(path for path in (parent, *parent.absolute().parents) if path.exists())).free
+    except OSError as error:
+        return Check("disk", "fault", f"{parent}: {error.strerror}")
+    text = f"{free / 1e9:.1f} GB free; a run of preset article takes 35 MB"
     return Check("disk", "ok" if free > 1e9 else "warning", text)
 
 
@@ -127,7 +120,7 @@ def _data(data: Data) -> str:
 
 def _full_data() -> Check:
     folder = mnist.cache_folder()
-    found = [name for name in mnist.FILES if (folder / name).is_file() or (folder / f"{name}.gz").is_file()]
+    found = [name for name in mnist.FILES if mnist.is_file(folder / name) or mnist.is_file(folder / f"{name}.gz")]
     if len(found) == len(mnist.FILES):
         return Check("full data", "ok", f"all of MNIST in {folder}")
     return Check("full data", "ok", "not in the cache; --data.source full fetches it, or reads --data.dir")

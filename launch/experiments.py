@@ -57,8 +57,13 @@ def judge(result: Result) -> dict[str, Any]:
         "unseen": sum(right[TESTED:]) / len(right[TESTED:]),
         "first_cost": costs[0],
         "last_cost": costs[-1],
-        "flew_off": not max(costs) < FLEW_OFF * costs[0],
+        "flew_off": has_flown_off(costs),
     }
+
+
+def has_flown_off(costs: list[float]) -> bool:
+    """Whether an epoch's mean cost is not a number, or many times the first one."""
+    return not all(cost < FLEW_OFF * costs[0] for cost in costs)
 
 
 def render(rows: list[dict[str, Any]]) -> str:

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from pipeline.config import choices, fields, parse_value
 from pipeline.errors import ConfigError
+from pipeline.schema import PRESETS
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,8 +33,15 @@ def add(parser: argparse.ArgumentParser) -> None:
             dest=field.key,
             metavar="|".join(words) if words else field.key.partition(".")[2].upper(),
             default=argparse.SUPPRESS,
-            help=f"{field.description} ({default})".replace("%", "%%"),
+            help=f"{field.description} ({default}{_of_article(field.key)})".replace("%", "%%"),
         )
+
+
+def _of_article(key: str) -> str:
+    """Return what the default preset sets in place of the default, if it does."""
+    group, _, item = key.partition(".")
+    value = PRESETS["article"].get(group, {}).get(item)
+    return "" if value is None else f"; preset article: {value}"
 
 
 def given(options: argparse.Namespace) -> dict[str, Any]:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Batches at the start of a run that the steady throughput leaves out, as a share.
 WARM_UP = 0.1
+#: A process that was there longer before its own code began was something else: Python starts in a fraction of this.
+LONGEST_START_NS = 1_000_000_000
 #: Lines of a failed worker's log that its error shows.
 TAIL = 5
 
@@ -105,13 +107,7 @@ def launch(
     `observe` is called some twenty times a second; `since_ns` is the monotonic time of the command, for first_update_s.
     """
     since_ns = time.monotonic_ns() if since_ns is None else since_ns
-    if reference and config.schedule.kind == "decoupled":
-        raise ConfigError(
-            "schedule.kind: decoupled has no order that a reference could follow; --reference goes with article or locked"
-        )
-    mnist.locate(config.data)
-    if not reference:
-        check_ports(config)
+    check(config, reference=reference)
     folder = runs.make_run(config, label)
     live = ReferenceRun(config, folder) if reference else LiveRun(config, folder)
     started = time.monotonic()
@@ -174,13 +170,14 @@ def _timing(folder: Path, plan: Plan, since_ns: int) -> dict[str, Any]:
         ]
         first = [_first_update(folder, plan.name(k)) for k in range(1, plan.boxes + 1)]
     except RunError:
-        return {"batches_per_s": None, "first_update_s": None}
+        return {"batches_per_s": None, "first_update_s": None, "first_update_ns": None}
     warm = int(len(ends) * WARM_UP)
     elapsed = (ends[-1] - ends[warm]) / 1e9 if len(ends) > warm + 1 else 0.0
     updates = [end for end in first if end is not None]
     return {
         "batches_per_s": (len(ends) - 1 - warm) / elapsed if elapsed else None,
         "first_update_s": (min(updates) - since_ns) / 1e9 if updates else None,
+        "first_update_ns": min(updates, default=None),
     }
 
 
@@ -191,7 +188,7 @@ def _first_update(folder: Path, stage: str) -> int | None:
 def _failed(folder: Path, state: Supervisor, failure: Failure) -> dict[str, Any]:
     """Write error.json, the first failure, and return what the document says of it."""
     pid = state.members[failure.stage].pid
-    text = f"{failure.stage} (process {pid}) at batch {failure.batch}: {failure.error}"
+    text = f"{failure.stage} (process {pid}), last heard of at batch {failure.batch}: {failure.error}"
     tail = log_tail(folder, failure.stage)
     error = {"stage": failure.stage, "pid": pid, "batch": failure.batch, "error": failure.error, "log": tail}
     save_json(folder / "logs" / "error.json", error)
@@ -215,12 +212,28 @@ def _save_environment(folder: Path) -> None:
     save_json(folder / "environment.json", collect())
 
 
-def process_start_ns() -> int:
-    """Return when this process was started, in monotonic nanoseconds (Linux: to 10 ms; elsewhere: now)."""
+def process_start_ns(began_ns: int) -> int:
+    """Return when this process was started, given when its own code began; both in monotonic nanoseconds.
+
+    Linux tells a process's age, to 10 ms. A shell that replaces itself by its last command hands its own age on, so a gap
+    that Python's start cannot explain is not believed.
+    """
     try:
         ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-        since_boot = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        age_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
     except (OSError, AttributeError, ValueError, IndexError):
-        return time.monotonic_ns()
-    age_ns = since_boot - ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
-    return time.monotonic_ns() - age_ns
+        return began_ns
+    started_ns = time.monotonic_ns() - age_ns
+    return started_ns if began_ns - started_ns < LONGEST_START_NS else began_ns
+
+
+def check(config: Config, *, reference: bool) -> None:
+    """Check what can be wrong with a complete configuration on this machine; raises ConfigError, and has done nothing."""
+    if reference and config.schedule.kind == "decoupled":
+        raise ConfigError(
+            "schedule.kind: decoupled has no order that a reference could follow; --reference goes with article or locked"
+        )
+    mnist.locate(config.data)
+    if not reference:
+        check_ports(config)
+    runs.check_parent(config)

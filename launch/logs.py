@@ -14,6 +14,7 @@ from pipeline.actions import ACTIONS, parse_action
 from pipeline.config import load
 from pipeline.errors import ConfigError, ScheduleError
 from pipeline.plan import Plan
+from pipeline.worklog import iso
 
 from . import runs
 
@@ -108,27 +109,19 @@ def _from_trace(folder: Path, plan: Plan, name: str) -> Iterator[Line]:
         action = span.action
         step = known.get((action.kind, span.part)) if not action.sibling else None
         yield {
-            "ts": wall(span.end_ns + shift),
+            "ts": iso(span.end_ns + shift),
             "mono_ns": span.end_ns,
             "stage": name,
             "level": "action",
             "action": str(action),
             "part": span.part,
-            "batch": action.batch,
+            "evaluation" if action.kind == "E" else "batch": action.batch,
             **({"step": step.number} if step else {}),
             "read": span.read,
             "written": span.written,
             "ms": round((span.end_ns - span.start_ns) / 1e6, 3),
             "text": step.text if step else steps.describe(action.kind, span.part, action.sibling),
         }
-
-
-def wall(wall_ns: int) -> str:
-    """Return nanoseconds since 1970 as UTC in ISO 8601, to the microsecond."""
-    from datetime import UTC, datetime
-
-    seconds, rest = divmod(wall_ns // 1_000, 1_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:06d}Z"
 
 
 def render(line: Line) -> str:
@@ -143,3 +136,9 @@ def render(line: Line) -> str:
     rest = " ".join(f"{key}={value}" for key, value in line.items() if key not in skip)
     level = "" if line.get("level") == "info" else f"{line.get('level')}: "
     return f"{at} {line['stage']:>8}  {level}{line['text']}{'  ' + rest if rest else ''}"
+
+
+def render_text(text: str) -> str:
+    """Return a log's line for people, or the text itself where it is none."""
+    line = _parse(text.encode())
+    return text if line is None or "ts" not in line else render(line)

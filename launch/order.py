@@ -16,7 +16,7 @@ from pipeline.plan import Plan
 from pipeline.trace import Span
 
 #: Width of a worker's lane, and of what stands before the lanes.
-LANE, MARGIN = 19, 27
+LANE, MARGIN = 17, 26
 #: Most spans of other batches that a diagram shows.
 MOST_OTHERS = 24
 
@@ -44,7 +44,7 @@ def collect(folder: Path, batch: int) -> Order:
     """Return the order of a batch in a run; raises ConfigError for a batch that was never begun, RunError for no trace."""
     plan = Plan.of(load(folder / "config.toml"))
     if not (folder / "trace").is_dir():
-        raise RunError(f"{folder.name} has no trace: a reference runs in one process, in the order of its loop")
+        raise ConfigError(f"{folder.name} has no trace: a reference runs in one process, in the order of its loop")
     spans = [span for k in range(1, plan.head + 1) for span in _checked(folder, plan.name(k))]
     own = [span for span in spans if span.action.batch == batch and span.action.kind != "E"]
     if not own:
@@ -120,7 +120,7 @@ def draw(order: Order, width: int) -> str:
     has_lanes = MARGIN + LANE * plan.head <= width
     names = [plan.name(k) for k in range(1, plan.head + 1)]
     head = "".join(name.ljust(LANE) for name in names) if has_lanes else "worker    what"
-    lines.append(f" step    begins      took  {head}".rstrip())
+    lines.append(f" step   begins     took   {head}".rstrip())
     for row in order.rows:
         span = row.span
         number = str(row.step) if row.step else "·"
@@ -128,7 +128,7 @@ def draw(order: Order, width: int) -> str:
         what = f"{span.action} {span.part} {row.mark}".rstrip()
         indent = names.index(span.stage) * LANE
         place = " " * indent + what if has_lanes else f"{span.stage:<9} {what}"
-        lines.append(f"{number:>5} {begins:9.3f} {took:9.3f}  {place}")
+        lines.append(f"{number:>5} {begins:8.3f} {took:8.3f}   {place}")
     return "\n".join([*lines, "", *_legend(order, zero)]) + "\n"
 
 
@@ -146,6 +146,8 @@ def _legend(order: Order, zero: int) -> list[str]:
             lines.append("     No weight had changed before that.")
         if any(row.mark == "☆" for row in order.rows):
             lines.append("  ☆  weights that were being changed at that moment")
+    if any(row.span.action.sibling for row in order.rows):
+        lines.append("  ·  U k.b: box k's increment of batch b to the weights that all boxes share")
     lines.append("")
     shown = {row.step for row in order.rows}
     for step in steps.steps(order.plan):

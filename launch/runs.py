@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import dump
+from pipeline.config import dump, load
 from pipeline.errors import ConfigError
 from pipeline.files import save_text
 from pipeline.schema import Config
@@ -32,12 +32,33 @@ def make_run(config: Config, label: str) -> Path:
         folder = _new_folder(parent, stamp)
         (folder / "logs").mkdir()
     except OSError as error:
-        raise ConfigError(
-            f"run.dir: cannot write to {parent}: {error.strerror}; choose another folder with --run.dir"
-        ) from None
+        raise _cannot_write(parent, error.strerror) from None
     save_text(folder / "config.toml", dump(config))
     point_latest(parent, folder)
     return folder
+
+
+def check_is_folder(parent: Path, key: str) -> None:
+    """Raise ConfigError if something that is not a folder is in the place of the folder of runs."""
+    with contextlib.suppress(OSError):
+        if parent.exists() and not parent.is_dir():
+            raise ConfigError(f"{key}: {parent} is not a folder; choose another with --run.dir")
+
+
+def check_parent(config: Config) -> None:
+    """Raise ConfigError if a run's folder could not be made where the configuration wants it."""
+    parent = Path(config.run.dir).expanduser()
+    check_is_folder(parent, "run.dir")
+    try:
+        nearest = next(path for path in (parent, *parent.absolute().parents) if path.exists())
+    except OSError as error:
+        raise _cannot_write(parent, error.strerror) from None
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise _cannot_write(parent, f"{nearest} is read-only" if nearest.is_dir() else f"{nearest} is not a folder")
+
+
+def _cannot_write(parent: Path, why: str | None) -> ConfigError:
+    return ConfigError(f"run.dir: cannot write to {parent}: {why}; choose another folder with --run.dir")
 
 
 def _new_folder(parent: Path, stamp: str) -> Path:
@@ -59,7 +80,9 @@ def point_latest(parent: Path, folder: Path) -> None:
 
 def is_run(folder: Path) -> bool:
     """Whether a folder holds a run."""
-    return (folder / "config.toml").is_file() and (folder / "logs").is_dir()
+    with contextlib.suppress(OSError):  # a name that is too long, say
+        return (folder / "config.toml").is_file() and (folder / "logs").is_dir()
+    return False
 
 
 def find(run: str, parent: Path) -> Path:
@@ -83,8 +106,9 @@ def find(run: str, parent: Path) -> Path:
 
 def all_runs(parent: Path) -> list[Path]:
     """Return the folders of all runs, oldest first."""
-    if not parent.is_dir():
-        return []
+    with contextlib.suppress(OSError):
+        if not parent.is_dir():
+            return []
     return sorted(path for path in parent.iterdir() if not path.is_symlink() and is_run(path))
 
 
@@ -108,14 +132,17 @@ def describe(folder: Path) -> dict[str, Any]:
     state = read_json(folder / "launcher.json") or {}
     status = "running" if _is_alive(state.get("pid")) else "died"
     if summary is not None:
-        status = summary["status"]
-    config = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
+        status = str(summary.get("status", "unreadable"))
+    try:
+        config = load(folder / "config.toml")
+    except ConfigError:
+        config, status = None, "unreadable"
     return {
         "run": folder.name,
-        "name": config["run"]["name"],
+        "name": config.run.name if config else "",
         "status": status,
-        "schedule": config["schedule"]["kind"],
-        "boxes": config["model"]["boxes"],
+        "schedule": config.schedule.kind if config else "",
+        "boxes": config.model.boxes if config else "",
         "accuracy": (summary or {}).get("accuracy"),
         "seconds": (summary or {}).get("seconds"),
         "reference": bool(state.get("reference")),

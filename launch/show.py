@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.plan import Plan, box_steps
 from pipeline.schema import Config
 
-from . import plots
+from . import logs, plots
 from .doctor import Check
 from .environment import cores
 from .live import Result
@@ -29,7 +29,8 @@ def announce(config: Config, plan: Plan, *, reference: bool) -> None:
     boxes = "1 box" if model.boxes == 1 else f"{model.boxes} {tied} boxes"
     print(f"{config.schedule.kind}: {boxes} of width {model.width} over {steps} step{'s' * (steps > 1)}, and a head")
     images = f"{data.train:,} training and {data.test:,} test images"
-    print(f"{data.name} ({data.source}): {images}; {config.train.epochs} epochs of {plan.epoch_batches:,} batches")
+    epochs, batches = _count(config.train.epochs, "epoch"), _count(plan.epoch_batches, "batch")
+    print(f"{data.name} ({data.source}): {images}; {epochs} of {batches}")
     if reference:
         print("one process, the reference loop")
     elif plan.head > cores():
@@ -37,6 +38,11 @@ def announce(config: Config, plan: Plan, *, reference: bool) -> None:
     else:
         print(f"{plan.head} processes on {cores()} cores")
     sys.stdout.flush()
+
+
+def _count(number: int, word: str) -> str:
+    plural = {"batch": "batches"}.get(word, f"{word}s")
+    return f"{number:,} {word if number == 1 else plural}"
 
 
 def draw_picture(result: Result, config: Config) -> Path | None:
@@ -65,13 +71,14 @@ def result(outcome: Result, plan: Plan, picture: Path | None) -> None:
         print(f", first update {document['first_update_s']:.2f} s after the command", end="")
     print()
     if outcome.digest:
-        print(f"digest {outcome.digest}")
+        print(f"digest {outcome.digest} (equal digests: the same final weights, bit for bit)")
     print(f"run {outcome.folder}" + (f", cost curve {picture.relative_to(outcome.folder)}" if picture else ""))
     if outcome.status == "interrupted":
         batches = document["stages"][-1]["batches"]
         print(f"stopped at batch {batches} of {plan.batches}; what was there is kept in the run's folder")
     elif outcome.status == "done" and not document["reference"]:
-        print("look into it: timebox order, timebox logs")
+        name = outcome.folder.name if outcome.folder.parent == Path("runs") else outcome.folder
+        print(f"look into it: timebox order {name}, timebox logs {name}")
     sys.stdout.flush()
 
 
@@ -109,7 +116,7 @@ def failure(outcome: Result) -> None:
     sys.stdout.flush()
     print(f"timebox: {document['error']}", file=sys.stderr)
     for line in document["first_failure"]["log"]:
-        print(f"  | {line}", file=sys.stderr)
+        print(f"  | {logs.render_text(line)}", file=sys.stderr)
     print(f"  logs: {outcome.folder / 'logs'}", file=sys.stderr)
 
 

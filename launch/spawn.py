@@ -7,6 +7,7 @@ import json
 import os
 import selectors
 import signal
+import site
 import subprocess
 import sys
 import tempfile
@@ -48,10 +49,15 @@ Observer = Callable[[Supervisor], None]
 
 
 def worker_environment() -> dict[str, str]:
-    """Return the environment of a worker: one BLAS thread, and this very package to import."""
+    """Return the environment of a worker: one BLAS thread, this very package, and nothing of the user's folder to import.
+
+    A folder in which somebody runs us may well hold a `pipeline` of its own.
+    """
+    environment = {**os.environ, **BLAS_THREADS, "PYTHONSAFEPATH": "1"}
     root = str(Path(pipeline.__file__).parents[1])
-    path = os.environ.get("PYTHONPATH")
-    return {**os.environ, **BLAS_THREADS, "PYTHONPATH": f"{root}{os.pathsep}{path}" if path else root}
+    if root not in (*site.getsitepackages(), site.getusersitepackages()):
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    return environment
 
 
 @contextlib.contextmanager
@@ -63,7 +69,10 @@ def interruptions() -> Iterator[list[int]]:
         found.append(number)
 
     try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+        # Under nohup a closed terminal is to be survived.
+        numbers -= {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
+        before = {number: signal.signal(number, note) for number in numbers}
     except ValueError:  # not the main thread: whoever owns it decides
         before = {}
     try:
@@ -146,12 +155,14 @@ class LiveRun:
     ) -> None:
         answered = 0
         while True:
+            # Exits are looked for first and told last: what a worker said before it went is heard before.
+            exits = list(self._exits())
             events: list[Event] = []
             heard = server.receive(TICK_MS)
             while heard is not None:
                 events.extend(self._understand(*heard))
                 heard = server.receive(0)
-            events.extend(self._exits())
+            events.extend(exits)
             while answered < len(interrupted):
                 answered += 1
                 events.append(Interrupted())

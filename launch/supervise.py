@@ -2,8 +2,9 @@
 
     all hello  → peers to each      all ready → go to each      all done → quit to each      all gone → finish
 
-The first failure wins and is the one that is told. Whatever happens, every worker is told to stop, then asked by
-SIGTERM, then killed, within `STOP_S + TERM_S` seconds; nothing waits for a worker that does not answer.
+The first failure wins and is the one that is told. However a run ends, every worker is told so, then asked by SIGTERM,
+then killed: after a failure within `STOP_S + TERM_S` seconds, on request within `INTERRUPT_S + TERM_S`, at the end within
+`QUIT_S + TERM_S`. Nothing waits longer for a worker that does not answer.
 """
 
 from __future__ import annotations

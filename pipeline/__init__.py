@@ -5,7 +5,8 @@
     layer 2  transport (the only file that imports zmq)                                          the edge
     layer 3  drive  lifeline  worker  reference                                                  drivers
 
-A file imports only from lower layers. Layers 0 and 1 know no clock, socket, thread or process.
+A file imports only from its own or lower layers. Layers 0 and 1 know no clock, socket, thread or process, but for the log's
+lines, which carry the time, and MNIST, which may be fetched.
 """
 
 __version__ = "0.1.0"

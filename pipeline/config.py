@@ -155,6 +155,10 @@ def _nearest(word: str, known: Mapping[str, Any]) -> str:
 def _plain(text: str) -> str:
     """Return msgspec's sentence in the manner of ours: no back-ticks, no capital."""
     text = text.replace("Invalid enum value", "unknown value").replace("`", "")
+    if "matching regex" in text:
+        return "expected at most 64 letters, digits, dots, underscores and hyphens, and not 'latest'"
+    if text == "Number out of range":
+        return "expected a number of ordinary size"
     return text[0].lower() + text[1:]
 
 
@@ -186,6 +190,10 @@ def _check(config: Config) -> None:
         )
     if data.dir and data.source != "full":
         raise ConfigError("data.dir: only read with data.source full; add --data.source full, or leave data.dir out")
+    if config.transport.port and config.transport.kind != "tcp":
+        raise ConfigError(
+            "transport.port: only read with transport.kind tcp; add --transport.kind tcp, or leave it out"
+        )
     train, test = IMAGES[data.name, data.source]
     if data.source == "packaged" and data.train + data.test > train:
         raise ConfigError(

@@ -22,7 +22,7 @@ class Port(Protocol):
         """Return everything that has arrived and was not returned before, in its order on each edge."""
 
     def send(self, message: Message, arrays: Arrays) -> None:
-        """Send a message; never waits."""
+        """Send a message; does not wait for its receiver."""
 
 
 class Watcher(Protocol):

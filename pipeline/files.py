@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,7 +30,20 @@ def save_text(path: Path, text: str) -> None:
 
 def save_json(path: Path, document: Any) -> None:
     """Write a JSON document, whole or not at all."""
-    save_text(path, json.dumps(document, indent=1) + "\n")
+    save_text(path, to_json(document, indent=1) + "\n")
+
+
+def to_json(document: Any, indent: int | None = None) -> str:
+    """Return a document as JSON; what is not a finite number, as after a run that flew off, is null."""
+    return json.dumps(_finite(document), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def run_digest(stages: Iterable[str]) -> str:

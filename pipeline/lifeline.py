@@ -12,7 +12,8 @@ from types import FrameType
 class Lifeline:
     """Knows whether this process should stop: told by SIGTERM, or left alone by its parent.
 
-    Make it first, before anything slow. SIGINT is ignored: Ctrl-C is the launcher's, which tells its workers.
+    Make it before sockets and files; a parent that died before that is noticed too. SIGINT is ignored: Ctrl-C is the
+    launcher's, which tells its workers.
 
     The kernel sends SIGTERM when the parent dies (Linux; elsewhere the parent is looked at now and then), not SIGKILL:
     a worker removes the run's sockets on its way out. The signal comes when the *thread* that started this process ends.

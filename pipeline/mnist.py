@@ -86,7 +86,7 @@ def _locate(name: str, data: Data, check: bool) -> Path:
         folders = [cache_folder()]
     for folder in folders:
         for path in (folder / name, folder / f"{name}.gz"):
-            if _is_file(path):
+            if is_file(path):
                 if check:
                     _check(path, data)
                 return path
@@ -104,7 +104,8 @@ def _locate(name: str, data: Data, check: bool) -> Path:
     raise ConfigError(f"data.source {data.source}: {name} is nowhere; tried {'; '.join(tried)}; {way_out}")
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
+    """Return whether a file is there that can be seen."""
     try:
         return path.is_file()
     except OSError:  # a name that is too long, say: nothing is there

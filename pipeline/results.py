@@ -9,7 +9,6 @@ metrics/predictions.csv          image, label, prediction, right, outputs: the f
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 
 from .arrays import Weights
 from .errors import RunError
-from .files import save, save_text
+from .files import save, save_text, to_json
 from .head import Judged
 from .plan import Plan
 
@@ -68,7 +67,7 @@ def save_metrics(folder: Path, plan: Plan, costs: Sequence[float], judged: Seque
     names = ("epoch", "cost", "test_cost", "accuracy")
     table = [",".join(names), *(",".join(str(row.get(name, "")) for name in names) for row in rows)]
     save_text(folder / "metrics" / "epochs.csv", "\n".join(table) + "\n")
-    save_text(folder / "metrics" / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    save_text(folder / "metrics" / "metrics.jsonl", "".join(to_json(row) + "\n" for row in rows))
     if len(judged) == plan.evaluations:
         save_text(folder / "metrics" / "predictions.csv", _predictions(judged[plan.final_evaluation :]))
     return rows

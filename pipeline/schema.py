@@ -8,6 +8,8 @@ from msgspec import Meta, Struct
 
 Count = Annotated[int, Meta(ge=1)]
 Rate = Annotated[float, Meta(ge=0.0, le=1e6)]
+#: A run's name: letters, digits, dot, underscore, hyphen; not `latest`, which is a link, and not dots alone.
+NAME = r"^(?!latest\Z|\.+\Z)[\w.-]{0,64}\Z"
 Seed = Annotated[int, Meta(ge=0, lt=2**32)]
 
 
@@ -45,7 +47,9 @@ class Oracle(Struct, frozen=True, forbid_unknown_fields=True):
     ] = "zero"
     target: Annotated[
         Literal["bootstrapped", "true"],
-        Meta(description="fit the next box's derived gradient at once, or the true one when it has come"),
+        Meta(
+            description="fit the next box's derived gradient at once, or later the true one, through the latest weights"
+        ),
     ] = "bootstrapped"
 
 
@@ -114,7 +118,7 @@ class Run(Struct, frozen=True, forbid_unknown_fields=True):
     """Where the run goes."""
 
     dir: Annotated[str, Meta(min_length=1, description="folder that holds the runs")] = "runs"
-    name: Annotated[str, Meta(pattern=r"^[\w.-]{0,64}\Z", description="a name to find the run by")] = ""
+    name: Annotated[str, Meta(pattern=NAME, description="a name to find the run by")] = ""
     plot: Annotated[bool, Meta(description="draw the cost curve as a picture, where matplotlib is installed")] = True
 
 

@@ -77,7 +77,7 @@ class Links:
         self._pushes[target] = push
 
     def send(self, target: int, frames: Sequence[Frame]) -> None:
-        """Send frames to another stage at once; raises RunError if the edge is full, which the rules exclude."""
+        """Send frames to another stage; raises RunError if the edge is full, which the rules exclude."""
         push = self._pushes[target]
         last = len(frames) - 1
         try:

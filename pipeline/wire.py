@@ -129,13 +129,14 @@ class Decoder:
         payload = None
         if frames and len(frames[0]) <= HEADER_BYTES:
             try:
-                epoch, sequence, source, code, batch, version, description = _unpack(frames[0])
+                header = _unpack(frames[0])
+                epoch, sequence, source, code, batch, version, description = header
                 payload = self._fixed[code, source]
                 if not (
-                    epoch == self.epoch
+                    tuple(map(type, header)) == _TYPES
+                    and epoch == self.epoch
                     and sequence == self._sequence[source]
                     and description == payload.description
-                    and type(batch) is type(version) is int
                     and 0 <= batch < 2**53
                     and version >= 0
                 ):

@@ -51,7 +51,7 @@ class LivePort:
         self.links = links
         self._encoder = encoder
         self._decoder = decoder
-        self._work = work
+        self.work = work
         self.wait = False  # whether the next `arrived` may sleep for a message
 
     def arrived(self) -> Iterable[tuple[Message, Arrays]]:
@@ -64,7 +64,7 @@ class LivePort:
 
     def send(self, message: Message, arrays: Arrays) -> None:
         """Encode and send a message."""
-        self.links.send(message.target, self._encoder.encode(message, self._work.version, arrays))
+        self.links.send(message.target, self._encoder.encode(message, self.work.version, arrays))
 
 
 class LiveWatcher:
@@ -100,7 +100,7 @@ class LiveWatcher:
             mono_ns=now,
             action=str(action),
             part=part.name,
-            batch=action.batch,
+            **{"evaluation" if action.kind == "E" else "batch": action.batch},
             **number,
             read=part.read,
             written=part.written,
@@ -135,7 +135,7 @@ class Worker:
         """Live through the whole run; raises Stopped, TimeboxError."""
         stage, port, watcher, writer = self.prepare()
         schedule = make_schedule(self.plan, self.number)
-        work = port._work
+        work = port.work
         started = time.monotonic_ns()
         self.log.info("go", boxes=self.plan.boxes, batches=self.plan.batches, schedule=self.plan.schedule)
         next_round = started + ROUND_NS
@@ -146,7 +146,8 @@ class Worker:
                     next_round = now + ROUND_NS
                     self.round(stage, writer)
         except TimeboxError as error:
-            raise type(error)(f"{error}; {stage.story()}" if "did " not in str(error) else str(error)) from None
+            story = "" if stage.story() in str(error) else f"; {stage.story()}"  # the stage's own errors tell it
+            raise type(error)(f"{error}{story}") from None
         except Stopped:
             self.keep_what_is_there(work)
             raise
@@ -256,12 +257,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     line = Lifeline(options.parent)
     sockets = Path(options.sockets) if options.sockets else None
-    code = 1
-    if not line.is_orphan:
-        code = live(Worker(options.folder, options.stage, options.control, sockets, options.epoch, line))
-    if line.is_orphan and sockets is not None:
-        transport.remove_socket_folder(sockets)  # the launcher is gone and cannot do it
-    return code
+    try:
+        if line.is_orphan:
+            return 1
+        return live(Worker(options.folder, options.stage, options.control, sockets, options.epoch, line))
+    finally:
+        if line.is_orphan and sockets is not None:
+            transport.remove_socket_folder(sockets)  # the launcher is gone and cannot do it
 
 
 def live(worker: Worker) -> int:
@@ -274,12 +276,17 @@ def live(worker: Worker) -> int:
         worker.log.info("stopped")
         worker.say("stopped")
         linger_ms, code = 200, 0
-    except (TimeboxError, OSError, MemoryError, ArithmeticError, AssertionError, LookupError, ValueError) as error:
-        is_ours = isinstance(error, TimeboxError)
-        text = str(error) if is_ours else f"{type(error).__name__}: {error}"
-        worker.log.error(text, traceback=not is_ours)
-        worker.say("failed", error=text, wrong=isinstance(error, ConfigError))
+    except TimeboxError as error:
+        worker.log.error(str(error))
+        worker.say("failed", error=str(error), wrong=isinstance(error, ConfigError))
         linger_ms, code = 200, 2 if isinstance(error, ConfigError) else 1
+    except (
+        Exception
+    ) as error:  # the edge of the process: whatever it was is told to the launcher, and in full to the log
+        text = f"{type(error).__name__}: {error}"
+        worker.log.error(text, traceback=True)
+        worker.say("failed", error=text, wrong=False)
+        linger_ms, code = 200, 1
     worker.close(linger_ms)
     return code
 

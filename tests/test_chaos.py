@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from launch import runs
+from launch import logs, runs
 from pipeline.config import load
 from pipeline.plan import Plan
 from pipeline.schedules import PROGRAMS
@@ -226,7 +226,9 @@ def test_a_killed_worker_ends_the_run_and_is_named(victim: str, moment: str, tmp
         assert time.monotonic() - killed < 5
         assert no_worker_left(pids)
     first, *rest = run.errors.read_text().splitlines()
-    told = re.fullmatch(rf"timebox: {victim} \(process {pids[victim]}\) at batch (\d+): killed by SIGKILL", first)
+    told = re.fullmatch(
+        rf"timebox: {victim} \(process {pids[victim]}\), last heard of at batch (\d+): killed by SIGKILL", first
+    )
     assert told, first
     error = json.loads((run.folder / "logs" / "error.json").read_text())
     assert (error["stage"], error["pid"], error["batch"]) == (victim, pids[victim], int(told[1]))
@@ -235,7 +237,8 @@ def test_a_killed_worker_ends_the_run_and_is_named(victim: str, moment: str, tmp
     if moment == "running":
         assert int(told[1]) > 0
         last = log.read_text().splitlines()[-3:]
-        assert [line.removeprefix("  | ") for line in rest if line.startswith("  | ")][-3:] == last
+        shown = [line.removeprefix("  | ") for line in rest if line.startswith("  | ")]
+        assert shown[-3:] == [logs.render_text(line) for line in last]
         assert error["log"][-3:] == last
     assert f"{run.folder.name}/logs" in rest[-1]
     document = summary(run)

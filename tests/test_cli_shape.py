@@ -70,7 +70,7 @@ def test_help_of_run_tells_every_key_with_its_default(
 ) -> None:
     _, _, told = shown(capsys, "run", "--help").partition("options:")
     entry = next(part for part in told.split(" --") if part.startswith(f"{key} "))
-    assert f" ({_default(default)})" in entry
+    assert re.search(rf" \({re.escape(_default(default))}(; preset article: \S+)?\)", entry)
 
 
 def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:

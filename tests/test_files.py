@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import pytest
 
-from pipeline.files import run_digest, save, save_json, save_text
+from pipeline.files import run_digest, save, save_json, save_text, to_json
 
 
 def test_a_file_is_written_with_its_folders(tmp_path: Path) -> None:
@@ -85,3 +85,9 @@ def test_a_document_that_is_no_json_leaves_nothing(tmp_path: Path) -> None:
 def test_the_digest_of_a_run_is_that_of_its_stages_in_their_order() -> None:
     assert run_digest(["ab", "cd"]) == hashlib.sha256(b"ab\ncd").hexdigest()
     assert len({run_digest(["ab", "cd"]), run_digest(["cd", "ab"]), run_digest(["abcd"])}) == 3
+
+
+def test_what_is_no_finite_number_is_null_in_json() -> None:
+    """A run that flew off has costs that JSON has no word for, and its document must still be read."""
+    document = {"costs": [0.5, float("nan"), float("inf")], "stages": ({"busy_s": -float("inf")},), "name": "box-1"}
+    assert json.loads(to_json(document)) == {"costs": [0.5, None, None], "stages": [{"busy_s": None}], "name": "box-1"}

@@ -225,6 +225,34 @@ def test_ten_digits_read_by_rows_in_uneven_boxes_equal_the_reference(kind: str, 
         assert int(row["prediction"]) == int(np.argmax(outputs))
 
 
+@pytest.mark.parametrize("kind", ["article", "locked"])
+def test_the_published_width_equals_the_reference(kind: str, tmp_path: Path) -> None:
+    """At width 784 a step of one digit passes over the pixels that are zero, and goes through the others in blocks."""
+    config = Config(
+        model=Model(init=3.0),
+        data=Data(train=12),
+        train=Train(epochs=2),
+        schedule=Schedule(kind=kind),  # type: ignore[arg-type]
+        run=Run(dir=str(tmp_path), plot=False),
+    )
+    assert_same_bits(run(config), run(config, reference=True))
+
+
+def test_a_run_imports_nothing_from_the_users_folder(tmp_path: Path) -> None:
+    """Somebody's own folder called pipeline once took the place of ours in every worker."""
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "pipeline" / "__init__.py").write_text("raise RuntimeError('not ours')")
+    (tmp_path / "msgpack.py").write_text("raise RuntimeError('not ours')")
+    words = ["run", "--model.width", "8", "--train.epochs", "1", "--run.plot", "false", "--json"]
+    root = str(Path(__file__).parents[1])
+    ended = subprocess.run(
+        [sys.executable, "-P", "-m", "launch", *words],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": root}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert json.loads(ended.stdout)["status"] == "done"
+
+
 def test_live_equals_live(tmp_path: Path) -> None:
     one, other = run(small(tmp_path)), run(small(tmp_path))
     assert one.folder != other.folder
@@ -367,9 +395,10 @@ def log_lines(result: Result, stage: str) -> list[dict[str, Any]]:
 def test_each_workers_log_has_one_line_for_each_span(stage: str, article: Result) -> None:
     told = [line for line in log_lines(article, stage) if line["level"] == "action"]
     spans = spans_of(article, stage)
-    assert [(line["action"], line["part"], line["batch"], line["read"], line["written"]) for line in told] == [
-        (str(span.action), span.part, span.action.batch, span.read, span.written) for span in spans
-    ]
+    assert [
+        (line["action"], line["part"], line.get("batch", line.get("evaluation")), line["read"], line["written"])
+        for line in told
+    ] == [(str(span.action), span.part, span.action.batch, span.read, span.written) for span in spans]
     assert [line["mono_ns"] for line in told] == [span.end_ns for span in spans]
     for line in told:
         assert next(iter(line)) == "ts"
@@ -378,10 +407,22 @@ def test_each_workers_log_has_one_line_for_each_span(stage: str, article: Result
     assert [line["ts"] for line in told] == sorted(line["ts"] for line in told)
 
 
+def test_sort_alone_merges_the_logs_in_the_order_of_time(article: Result) -> None:
+    paths = [str(article.folder / "logs" / f"{name}.log") for name in ("box-1", "box-2", "head")]
+    merged = subprocess.run(
+        ["sort", "-m", *paths], capture_output=True, text=True, check=True, env={**os.environ, "LC_ALL": "C"}
+    )
+    lines = [json.loads(line) for line in merged.stdout.splitlines()]
+    assert len(lines) == sum(len(log_lines(article, name)) for name in ("box-1", "box-2", "head"))
+    steps = {line["step"]: place for place, line in enumerate(lines) if line.get("batch") == 0 and "step" in line}
+    assert steps[1] < steps[2] < steps[3] < steps[4] < steps[6] < steps[7] < steps[8]
+    assert steps[4] < steps[5]
+
+
 def test_the_logs_side_by_side_tell_the_eight_steps_of_every_batch(article: Result) -> None:
     lines = sorted((line for stage in WORKERS for line in log_lines(article, stage)), key=lambda line: line["mono_ns"])
     for batch in range(3 * 50):
-        told = [line for line in lines if "step" in line and line["batch"] == batch and line["action"][0] != "E"]
+        told = [line for line in lines if "step" in line and line.get("batch") == batch and line["action"][0] != "E"]
         named = sorted((line["step"], line["stage"], line["action"][0], line["part"]) for line in told)
         assert named == EIGHT_STEPS
         order = [line["step"] for line in told]
@@ -549,7 +590,7 @@ def test_order_refuses_a_batch_that_the_run_has_not(
 
 def test_order_of_a_reference_says_that_there_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = run(small(tmp_path, epochs=1), reference=True)
-    assert main(["order", str(result.folder)]) == 1
+    assert main(["order", str(result.folder)]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert "no trace" in err

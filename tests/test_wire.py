@@ -389,3 +389,21 @@ def test_well_formed_nonsense_is_refused_or_means_what_it_says(decoder: Decoder)
         fields = {name: rng.choice(other) for name in rng.sample(FIELDS, rng.randint(1, 3))}
         assert_stands(decoder, [header(**fields), ARRAY.tobytes()], before)
     assert_accepts(decoder)
+
+
+@pytest.mark.parametrize("place", range(6))
+@pytest.mark.parametrize("kind", [float, bool])
+def test_the_right_value_in_a_wrong_type_is_refused(place: int, kind: type) -> None:
+    """A header of 0.0 in place of 0 once passed the comparison, and failed as an index later."""
+    config = make_config("decoupled", 2, {})
+    payloads = Payloads(config, Plan.of(config))
+    (shape,) = payloads.expected(Message(ACTIVATION, 0, 1, 2)).shapes
+    header, frame = received(Encoder(1, payloads).encode(Message(ACTIVATION, 0, 1, 2), 1, [np.ones(shape, np.float32)]))
+    values = list(msgpack.unpackb(header, use_list=False))
+    values[place] = kind(values[place])
+    decoder = Decoder(2, 1, (1,), payloads)
+    before = snapshot(decoder)
+    with pytest.raises(WireError):
+        decoder.decode([msgpack.packb(values), frame])
+    assert snapshot(decoder) == before
+    assert decoder.decode([header, frame]).message == Message(ACTIVATION, 0, 1, 2)
