@@ -71,7 +71,7 @@ def result(outcome: Result, plan: Plan, picture: Path | None) -> None:
         print(f", first update {document['first_update_s']:.2f} s after the command", end="")
     print()
     if outcome.digest:
-        print(f"digest {outcome.digest} (equal digests: the same final weights, bit for bit)")
+        print(f"digest {outcome.digest} (equal digests: equal weights, bit for bit)")
     print(f"run {outcome.folder}" + (f", cost curve {picture.relative_to(outcome.folder)}" if picture else ""))
     if outcome.status == "interrupted":
         batches = document["stages"][-1]["batches"]

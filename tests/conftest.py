@@ -23,9 +23,8 @@ os.environ["TMPDIR"] = SCRATCH
 tempfile.tempdir = None
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _scratch() -> Iterator[None]:
-    yield
+def pytest_unconfigure() -> None:
+    """Remove the folder at the very end, also where no test ran."""
     shutil.rmtree(SCRATCH, ignore_errors=True)
 
 
