@@ -104,13 +104,16 @@ class LiveRun:
         self.supervisor = Supervisor(self.plan, time.monotonic())
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.log = WorkLog(folder / "logs" / "launcher.log", "launcher", "info", Anchor())
-        self._sockets = _socket_folder() if config.transport.kind == "ipc" else None
+        self._sockets: Path | None = None
         self._went = False
 
     def run(self, observe: Observer, on_go: Callable[[], None]) -> Supervisor:
         """Start the workers, see them through, and return what became of them. Leaves no process and no socket."""
         with interruptions() as interrupted:
             try:
+                self._write_state()  # whoever looks now sees a run that goes on
+                if self.config.transport.kind == "ipc":
+                    self._sockets = _socket_folder()
                 address = transport.endpoint(
                     self.config.transport.kind, str(self._sockets), "launcher", self.config.transport.port
                 )
