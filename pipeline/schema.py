@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-Count = Annotated[int, Meta(ge=1)]
 Rate = Annotated[float, Meta(ge=0.0, le=1e6)]
 #: A run's name: letters, digits, dot, underscore, hyphen; not `latest`, which is a link, and not dots alone.
 NAME = r"^(?!latest\Z|\.+\Z)[\w.-]{0,64}\Z"
