@@ -119,19 +119,22 @@ def _run(options: argparse.Namespace) -> int:
     from pipeline.plan import Plan
 
     from . import show
-    from .live import check, launch, process_start_ns
+    from .live import launch, process_start_ns
     from .progress import Progress
 
     config = resolve(options.preset, options.config, flags.given(options))
     plan = Plan.of(config)
-    check(config, reference=options.reference)
-    if not options.json:
-        show.announce(config, plan, reference=options.reference)
+
+    def announce() -> None:
+        if not options.json:
+            show.announce(config, plan, reference=options.reference)
+
     with Progress(plan, quiet=options.json) as progress:
         result = launch(
             config,
             reference=options.reference,
             label=options.preset or config.schedule.kind,
+            on_checked=announce,
             observe=progress,
             since_ns=process_start_ns(BEGAN_NS),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -53,8 +54,8 @@ class Result:
 
     @property
     def costs(self) -> list[float]:
-        """The mean training cost of each epoch."""
-        return list(self.document["costs"])
+        """The mean training cost of each epoch; not a number where it was not finite."""
+        return [float("nan") if cost is None else float(cost) for cost in self.document["costs"]]
 
     @property
     def digest(self) -> str | None:
@@ -99,15 +100,18 @@ def launch(
     *,
     reference: bool = False,
     label: str = "run",
+    on_checked: Callable[[], None] = lambda: None,
     observe: Observer = lambda _: None,
     since_ns: int | None = None,
 ) -> Result:
     """Run a complete configuration and return the result, whatever became of it; raises ConfigError before it starts.
 
-    `observe` is called some twenty times a second; `since_ns` is the monotonic time of the command, for first_update_s.
+    `on_checked` is called once nothing is wrong with the request and before anything is made, `observe` some twenty times
+    a second; `since_ns` is the monotonic time of the command, for first_update_s.
     """
     since_ns = time.monotonic_ns() if since_ns is None else since_ns
     check(config, reference=reference)
+    on_checked()
     folder = runs.make_run(config, label)
     live = ReferenceRun(config, folder) if reference else LiveRun(config, folder)
     started = time.monotonic()

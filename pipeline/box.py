@@ -98,7 +98,7 @@ class BoxWork:
         self._passes_on = number > 1
         self._inbox: dict[tuple[str, int, int], Arrays] = {}
         self._flights: dict[int, tuple[Trail, int]] = {}  # batch: trail and the version its forward read
-        self._own: dict[int, Factors] = {}  # batch: own gradient, until the step on the sum
+        self._own: dict[int, Factors | Weights] = {}  # batch: own gradient, until the step on the sum
 
     def weights(self) -> Weights:
         """Return all arrays that this stage learns, by the names that checkpoints use."""
@@ -141,31 +141,30 @@ class BoxWork:
             factors, target = cells.backward(self.cell, trail, g, passes_on=sends_target)
             if target is not None:
                 self.outputs[TARGET] = (target,)
-            self._update(factors)
+            self._update(self._shared(factors))
             yield Part("update", read, self.version)
 
     def _label(self, batch: int) -> Array | None:
         return self.batches.one_hot(self.batches.labels(batch)) if self._sees_label else None
 
-    def _update(self, factors: Factors) -> None:
-        if self._factors or not self.plan.shares_increments:
-            self._share(factors, None)
-            cells.descend(self.cell, factors, self._rates)
+    def _update(self, increment: Factors | Weights) -> None:
+        """Take one step on an increment, own or a sibling's, in the form in which it travels."""
+        if isinstance(increment, Factors):
+            cells.descend(self.cell, increment, self._rates)
         else:
-            dense = cells.gradient(factors, self.cell)
-            self._share(factors, dense)
-            descend(self.cell, dense, self._rates)
+            descend(self.cell, increment, self._rates)
         self.version += 1
 
-    def _share(self, factors: Factors, dense: Weights | None) -> None:
-        """Put the increment out for the siblings, as factors or dense."""
+    def _shared(self, factors: Factors) -> Factors | Weights:
+        """Put the increment out for the siblings, if there are any, and return it in the form in which it travels."""
         if not self.plan.shares_increments:
-            return
+            return factors
         if self._factors:
             self.outputs[INCREMENT] = (factors.delta, *([factors.entering] if len(factors.entering) else []))
-        else:
-            dense = cells.gradient(factors, self.cell) if dense is None else dense
-            self.outputs[INCREMENT] = tuple(G.copy() for G in dense.values())  # the step uses the original up
+            return factors
+        dense = cells.gradient(factors, self.cell)
+        self.outputs[INCREMENT] = tuple(G.copy() for G in dense.values())  # the step uses the original up
+        return dense
 
     def _train(self, batch: int) -> Iterator[Part]:
         kind = self._settling_kind()
@@ -192,8 +191,7 @@ class BoxWork:
         if before is not None:
             self.outputs[GRADIENT] = (before,)
         if self.plan.sums_gradients:
-            self._share(factors, None)
-            self._own[batch] = factors
+            self._own[batch] = self._shared(factors)
         else:
             self._update(factors)
         yield Part("backward", read, self.version)
@@ -211,12 +209,7 @@ class BoxWork:
 
     def _apply(self, batch: int, sibling: int) -> Iterator[Part]:
         read = self.version
-        increment = self._increment(batch, sibling)
-        if isinstance(increment, Factors):
-            cells.descend(self.cell, increment, self._rates)
-        else:
-            descend(self.cell, increment, self._rates)
-        self.version += 1
+        self._update(self._increment(batch, sibling))
         yield Part("apply", read, self.version)
 
     def _step(self, batch: int) -> Iterator[Part]:
