@@ -31,6 +31,7 @@ from typing import Protocol
 
 from .actions import Action
 from .errors import ScheduleError
+from .lacks import Lack
 from .plan import Plan
 from .stage import Stage
 
@@ -40,6 +41,9 @@ class Schedule(Protocol):
 
     def choose(self, stage: Stage) -> Action | None:
         """Return an enabled action, or None to wait for a message."""
+
+    def lack(self, stage: Stage) -> Lack | None:
+        """Return what the stage waits for by this schedule; None: it could go on."""
 
 
 class Program:
@@ -54,10 +58,14 @@ class Program:
         action = self._next
         if action is None:
             raise ScheduleError(f"{stage.name}: the program has ended, the run has not; {stage.story()}")
-        if stage.refusal(action) is not None:
+        if stage.lack(action) is not None:
             return None
         self._next = next(self._order, None)
         return action
+
+    def lack(self, stage: Stage) -> Lack | None:
+        """Return what the next action lacks."""
+        return None if self._next is None else stage.lack(self._next)
 
 
 class Greedy:
@@ -66,6 +74,10 @@ class Greedy:
     def choose(self, stage: Stage) -> Action | None:
         """Return the first enabled action in the stage's order of preference."""
         return next(stage.enabled(), None)
+
+    def lack(self, stage: Stage) -> Lack | None:
+        """Return what the stage needs to take on more."""
+        return stage.intake()
 
 
 def article(plan: Plan, number: int) -> Iterator[Action]:
