@@ -203,6 +203,10 @@ def start(repeats: int) -> dict[str, Any]:
     }
 
 
+#: What can be measured, and how many repeats are usual.
+BENCHES: dict[str, tuple[Callable[[int], dict[str, Any]], int]] = {"hop": (hop, 60), "start": (start, 10)}
+
+
 def render(document: dict[str, Any]) -> str:
     """Return a benchmark's document for people."""
     environment = document["environment"]

@@ -8,19 +8,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pipeline
 from pipeline.errors import ConfigError, TimeboxError
-from pipeline.files import to_json
 
 from . import flags
-
-#: When this process's own code began, in monotonic nanoseconds.
-BEGAN_NS = time.monotonic_ns()
+from .commands import COMMANDS
 
 DESCRIPTION = "Asynchronous, decoupled training of a recurrent network cut along time into processes."
 
@@ -29,6 +24,9 @@ EPILOGS = {
     "list": "example: timebox list --json",
     "logs": "example: timebox logs latest --batch 17 --action F",
     "order": "example: timebox order latest --batch 3",
+    "stats": "example: timebox stats latest --json",
+    "timeline": "example: timebox timeline latest --out order.svg --batches 900:910",
+    "report": "example: timebox report locked decoupled --out both.html",
     "doctor": "example: timebox doctor",
     "bench": "example: timebox bench hop",
 }
@@ -83,10 +81,26 @@ def _dispatch(arguments: list[str]) -> int:
     order = command("order", "the execution order of one batch, as it happened")
     _add_run(order)
     order.add_argument("--batch", type=int, default=0, help="which batch, from 0 (0)")
+    _add_run(command("stats", "where every worker's time went: compute, messages, waits and for whom"))
+    timeline = command("timeline", "all workers along one time axis, with an arrow for every message")
+    _add_run(timeline)
+    timeline.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help=".svg .png .html or .json.gz for the Perfetto UI (the run's timeline.html)",
+    )
+    timeline.add_argument("--batches", metavar="FROM:TO", help="only from the first batch to the last one, as 900:910")
+    report = command("report", "one offline page on one run, or on several side by side")
+    report.add_argument("runs", metavar="RUN", nargs="*", help="ids, names, paths, or latest (latest)")
+    report.add_argument("--out", type=Path, metavar="FILE", help="the page (the first run's report.html)")
+    _add_run_dir(report)
     _add_run_dir(command("doctor", "what this machine can and cannot do"))
-    bench = command("bench", "measure this machine: hop (a message), start (the first update)")
-    bench.add_argument("what", choices=("hop", "start"), help="what to measure")
-    bench.add_argument("--repeats", type=int, help="paired repeats (hop 60, start 10)")
+    bench = command(
+        "bench", "measure this machine: hop (a message), start (the first update), trace (what recording costs)"
+    )
+    bench.add_argument("what", choices=("hop", "start", "trace"), help="what to measure")
+    bench.add_argument("--repeats", type=int, help="paired repeats (hop 60, start 10, trace 10)")
 
     options, rest = parser.parse_known_args(arguments)
     if options.command is None:
@@ -108,122 +122,6 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         "run", metavar="RUN", nargs="?", default="latest", help="an id, a name, a path, or latest (latest)"
     )
     _add_run_dir(parser)
-
-
-def _print_json(document: Any) -> None:
-    print(to_json(document, indent=1))
-
-
-def _run(options: argparse.Namespace) -> int:
-    from pipeline.config import resolve
-    from pipeline.plan import Plan
-
-    from . import show
-    from .live import launch, process_start_ns
-    from .progress import Progress
-
-    config = resolve(options.preset, options.config, flags.given(options))
-    plan = Plan.of(config)
-
-    def announce() -> None:
-        if not options.json:
-            show.announce(config, plan, reference=options.reference)
-
-    with Progress(plan, quiet=options.json) as progress:
-        result = launch(
-            config,
-            reference=options.reference,
-            label=options.preset or config.schedule.kind,
-            on_checked=announce,
-            observe=progress,
-            since_ns=process_start_ns(BEGAN_NS),
-        )
-    picture = show.draw_picture(result, config)
-    if options.json:
-        _print_json(result.document)
-    else:
-        show.result(result, plan, picture)
-    if result.status == "failed":
-        show.failure(result)
-        return 2 if result.document.get("wrong_request") else 1
-    return 130 if result.status == "interrupted" else 0
-
-
-def _list(options: argparse.Namespace) -> int:
-    from . import runs, show
-
-    runs.check_is_folder(options.run_dir, "--run.dir")
-    found = [runs.describe(folder) for folder in runs.all_runs(options.run_dir)]
-    if options.json:
-        _print_json({"runs": found})
-    elif found:
-        print(show.run_table(found))
-    else:
-        print(f"no runs in {options.run_dir}; `timebox run` makes one")
-    return 0
-
-
-def _logs(options: argparse.Namespace) -> int:
-    from . import logs, runs
-
-    folder = runs.find(options.run, options.run_dir)
-    wanted = logs.Filter(options.stage, options.batch, options.action)
-    logs.check(folder, wanted)
-    if options.follow:
-        if options.json:
-            raise ConfigError("--json: gives one document at the end, --follow has none; use one of them")
-        logs.follow(folder, wanted, lambda line: print(logs.render(line), flush=True))
-        return 0
-    lines = logs.merged(folder, wanted)
-    if options.json:
-        _print_json({"run": folder.name, "lines": list(lines)})
-        return 0
-    is_empty = True
-    for line in lines:
-        is_empty = False
-        print(logs.render(line))
-    if is_empty:
-        print(f"timebox: no line of {folder.name} is such a one", file=sys.stderr)
-    return 0
-
-
-def _order(options: argparse.Namespace) -> int:
-    from . import order, runs
-
-    found = order.collect(runs.find(options.run, options.run_dir), options.batch)
-    if options.json:
-        _print_json(order.document(found))
-    else:
-        print(order.draw(found, order.terminal_width()), end="")
-    return 0
-
-
-def _doctor(options: argparse.Namespace) -> int:
-    from . import doctor, show
-
-    found = list(doctor.checks(options.run_dir))
-    if options.json:
-        _print_json({"checks": [check._asdict() for check in found]})
-    else:
-        print(show.check_table(found))
-    return 1 if any(check.state == "fault" for check in found) else 0
-
-
-def _bench(options: argparse.Namespace) -> int:
-    from . import bench
-
-    repeats = {"hop": 60, "start": 10}[options.what] if options.repeats is None else options.repeats
-    if repeats < 1:
-        raise ConfigError(f"--repeats: {repeats} repeats measure nothing; at least 1")
-    document = bench.hop(repeats) if options.what == "hop" else bench.start(repeats)
-    if options.json:
-        _print_json(document)
-    else:
-        print(bench.render(document))
-    return 0
-
-
-COMMANDS = {"run": _run, "list": _list, "logs": _logs, "order": _order, "doctor": _doctor, "bench": _bench}
 
 
 if __name__ == "__main__":

@@ -138,11 +138,12 @@ def launch(
             {
                 "name": name,
                 "batches": member.batch,
-                **{key: (member.done or {}).get(key) for key in ("busy_s", "peak_mb")},
+                **{key: (member.done or {}).get(key) for key in ("busy_s", "seconds", "peak_mb")},
             }
             for name, member in members
         ]
-        document |= _timing(folder, Plan.of(config), since_ns)
+        seconds = (state.members["head"].done or {}).get("seconds")
+        document |= _timing(folder, Plan.of(config), since_ns, seconds)
     for stage in stages:
         stage["pid"] = state.members[str(stage["name"])].pid
     document |= {"digest": run_digest(digests) if digests and state.status == "done" else None, "stages": stages}
@@ -164,22 +165,32 @@ def _outcome(folder: Path) -> dict[str, Any]:
     return {"accuracy": last.get("accuracy"), "costs": [epoch["cost"] for epoch in epochs]}
 
 
-def _timing(folder: Path, plan: Plan, since_ns: int) -> dict[str, Any]:
-    """Return the steady throughput, from the head's forwards, and when the first update of a box had ended."""
+def _timing(folder: Path, plan: Plan, since_ns: int, seconds: float | None) -> dict[str, Any]:
+    """Return the steady throughput, from the head's forwards, and when the first update of a box had ended.
+
+    Without a trace the throughput is that of the whole run, `seconds` from go to the head's last action.
+    """
     try:
         ends = [
-            span.end_ns
+            (span.action.batch, span.end_ns)
             for span in trace.read_spans(folder, "head")
             if span.action.kind == "F" and span.part == "forward"
         ]
         first = [_first_update(folder, plan.name(k)) for k in range(1, plan.boxes + 1)]
     except RunError:
-        return {"batches_per_s": None, "first_update_s": None, "first_update_ns": None}
+        return {
+            "batches_per_s": plan.batches / seconds if seconds else None,
+            "first_update_s": None,
+            "first_update_ns": None,
+        }
     warm = int(len(ends) * WARM_UP)
-    elapsed = (ends[-1] - ends[warm]) / 1e9 if len(ends) > warm + 1 else 0.0
+    batches_per_s = None
+    if len(ends) > warm + 1:
+        (batch, began), (last, ended) = ends[warm], ends[-1]
+        batches_per_s = (last - batch) / ((ended - began) / 1e9)
     updates = [end for end in first if end is not None]
     return {
-        "batches_per_s": (len(ends) - 1 - warm) / elapsed if elapsed else None,
+        "batches_per_s": batches_per_s,
         "first_update_s": (min(updates) - since_ns) / 1e9 if updates else None,
         "first_update_ns": min(updates, default=None),
     }

@@ -61,7 +61,7 @@ def merged(folder: Path, wanted: Filter) -> Iterator[Line]:
     streams = [_lines(path) for path in sorted((folder / "logs").glob("*.log"))]
     if not tells_actions:
         plan = Plan.of(load(folder / "config.toml"))
-        streams += [_from_trace(folder, plan, name) for name in runs.stages(folder, "trace", ".spans")]
+        streams += [_from_trace(folder, plan, name) for name in runs.stages(folder, "trace", ".trace")]
     return (line for line in heapq.merge(*streams, key=lambda line: line["mono_ns"]) if wanted(line))
 
 

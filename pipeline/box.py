@@ -34,7 +34,9 @@ Arrays = tuple[Array, ...]
 class Work(Protocol):
     """What a stage computes. A simulation may have a work without arithmetic."""
 
-    outputs: dict[str, Arrays]
+    @property
+    def outputs(self) -> dict[str, Arrays]:
+        """The arrays of the messages that the last action sends, by kind."""
 
     def keep(self, message: Message, arrays: Arrays) -> None:
         """Keep what a message brought until the action that consumes it."""
@@ -109,6 +111,10 @@ class BoxWork:
         if arrays:
             self._inbox[message.kind, message.batch, message.source] = arrays
 
+    def trail(self, batch: int) -> Trail:
+        """Return what the forward of a batch in flight has left behind."""
+        return self._flights[batch][0]
+
     def _take(self, kind: str, batch: int, source: int) -> Arrays:
         return self._inbox.pop((kind, batch, source))
 
@@ -135,7 +141,7 @@ class BoxWork:
             self._flights[batch] = (trail, read)
         yield Part("forward", read, read)
         if self.plan.rule == "synthetic":
-            g = oracles.predict(self.oracle, trail.h, self._label(batch))
+            g = oracles.predict(self.oracle, trail.h, self.label(batch))
             sends_target = self._passes_on and self.plan.target == "bootstrapped"
             # The target uses the weights that the forward read, so backward comes before the update.
             factors, target = cells.backward(self.cell, trail, g, passes_on=sends_target)
@@ -144,7 +150,8 @@ class BoxWork:
             self._update(self._shared(factors))
             yield Part("update", read, self.version)
 
-    def _label(self, batch: int) -> Array | None:
+    def label(self, batch: int) -> Array | None:
+        """Return the one-hot labels of a batch where the oracle sees them."""
         return self.batches.one_hot(self.batches.labels(batch)) if self._sees_label else None
 
     def _update(self, increment: Factors | Weights) -> None:
@@ -171,7 +178,7 @@ class BoxWork:
         (target,) = self._take(kind, batch, self.number + 1)
         trail, _ = self._flights.pop(batch)
         read = self.oracle_version
-        oracles.train(self.oracle, trail.h, self._label(batch), target, self._oracle_rate)
+        oracles.train(self.oracle, trail.h, self.label(batch), target, self._oracle_rate)
         self.oracle_version += 1
         if self.plan.target == "true" and self._passes_on:
             _, g = cells.backward(self.cell, trail, target, passes_on=True)

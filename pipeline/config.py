@@ -18,7 +18,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from .errors import ConfigError
+from .actions import stage_number
+from .errors import ConfigError, WireError
 from .schema import IMAGES, PRESETS, ROWS, Config
 
 
@@ -53,8 +54,14 @@ def _description(hint: Any) -> str:
 def parse_value(key: str, text: str, source: str) -> Any:
     """Return the value that a flag's text gives `key`; raises ConfigError that names `source`."""
     hint = next(field.type for field in fields() if field.key == key)
+    value: Any = text
+    if typing.get_origin(_bare(hint)) is dict:
+        pairs = [part.partition("=") for part in text.split(",") if part]
+        value = {name.strip(): amount for name, _, amount in pairs}
+        if not all(sign for _, sign, _ in pairs):
+            raise ConfigError(f"{source}: {key}: name=value is wanted, or several with commas, not {text!r}")
     try:
-        return msgspec.convert(text, hint, strict=False)
+        return msgspec.convert(value, hint, strict=False)
     except msgspec.ValidationError as error:
         words = choices(hint)
         wanted = f"one of {', '.join(words)}" if words else _plain(str(error)).replace(", got str", "")
@@ -162,10 +169,16 @@ def _plain(text: str) -> str:
     return text[0].lower() + text[1:]
 
 
-def choices(hint: Any) -> tuple[str, ...]:
-    """Return the words a key accepts, or none when it accepts more than words."""
+def _bare(hint: Any) -> Any:
+    """Return a type without what is said of it."""
     while hasattr(hint, "__metadata__"):
         hint = hint.__origin__
+    return hint
+
+
+def choices(hint: Any) -> tuple[str, ...]:
+    """Return the words a key accepts, or none when it accepts more than words."""
+    hint = _bare(hint)
     if hint is bool:
         return ("true", "false")
     return typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
@@ -207,3 +220,8 @@ def _check(config: Config) -> None:
         )
     if schedule.kind != "decoupled" and schedule.window not in (None, 1):
         raise ConfigError(f"schedule.window: {schedule.kind} has one batch in flight; leave it out, or use decoupled")
+    for name in config.emulate.slow:
+        try:
+            stage_number(name, model.boxes)
+        except WireError as error:
+            raise ConfigError(f"emulate.slow: {error}") from None

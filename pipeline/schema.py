@@ -113,6 +113,30 @@ class Log(Struct, frozen=True, forbid_unknown_fields=True):
     )
 
 
+class Trace(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is recorded of a run besides its journals and logs."""
+
+    level: Annotated[
+        Literal["full", "off"], Meta(description="full: every part, message and wait; off: journals and logs alone")
+    ] = "full"
+    most_mb: Annotated[
+        int,
+        Meta(ge=1, le=1_000_000, description="most MB a stage; from half of it on batches are sampled, and it says so"),
+    ] = 64
+    probe: Annotated[
+        int, Meta(ge=0, le=10_000, description="batches at which oracles are held against the true gradient; 0: none")
+    ] = 24
+
+
+class Emulate(Struct, frozen=True, forbid_unknown_fields=True):
+    """Delays on purpose."""
+
+    slow: Annotated[
+        dict[str, Annotated[float, Meta(ge=0.0, le=1e6)]],
+        Meta(description="milliseconds added to each forward of a stage: box-2=20, or several with commas"),
+    ] = {}
+
+
 class Run(Struct, frozen=True, forbid_unknown_fields=True):
     """Where the run goes."""
 
@@ -131,6 +155,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     schedule: Schedule = Schedule()
     transport: Transport = Transport()
     log: Log = Log()
+    trace: Trace = Trace()
+    emulate: Emulate = Emulate()
     run: Run = Run()
 
 

@@ -1,11 +1,22 @@
-"""What a stage did, on disk: its journal as text and its spans as fixed-size records. Pure: no clock, times are given.
+"""What a stage did, on disk: its journal as text and its trace as fixed-size records. Pure: no clock, times are given.
 
-    journal/box-1.txt    F0 T0 U2.0 F1 …              the actions in the order the stage took them; a program that replays
-    trace/box-1.spans    one line of JSON, then records of 32 bytes: a span for each part of each action
+    journal/box-1.txt    F0 T0 U2.0 F1 …        the actions in the order the stage took them; a program that replays
+    trace/box-1.trace    one line of JSON, then records of 40 bytes, little-endian, in the order of their ends
 
-A record names the action, its part, the sibling (U), the batch, the version of the weights read and written, and the
-monotonic nanoseconds at which the part began and ended. The JSON line anchors that clock to the wall clock. Both files
-are appended to in lots and can be read up to the last whole record, whatever happened to their writer.
+    kind         code      peer      batch   a         b         c            d          start         end
+    F B T U E    part      sibling   batch   read      written                           part begins   part ends
+    s (sent)     message   target    batch   bytes     version   encoded ns   sequence   encode        send returned
+    t (taken)    message   source    batch   bytes     version   received ns  sequence   receive       kept
+    w (waited)   message   source    batch   why                                         began         ended
+    g (gap)                                  left out                                    first         last
+    m (mark)     go, done                    cost ns   records   cpu ms                  then          then
+
+A part of an action names the version of the weights that it read and that it left. A message was *sent* when it had been
+encoded (start + c) and *taken* when it had been received (start + c); its hop lies between. The sequence counts the
+messages of a directed edge. A wait names the message that was awaited and why (`lacks`). A gap says that so many records
+were left out in that time. All times are monotonic nanoseconds; the JSON line anchors that clock to the wall clock.
+
+Both files are appended to in lots and can be read up to the last whole record, whatever happened to their writer.
 """
 
 from __future__ import annotations
@@ -14,17 +25,31 @@ import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from .actions import Action, Part, parse_journal
+from .actions import ACTIONS, KINDS, Action, parse_journal
 from .errors import RunError, ScheduleError
+from .lacks import WAITS
 
-FORMAT = "timebox-spans-1"
-PARTS = ("forward", "update", "train", "backward", "apply", "evaluate")
-_PART = {name: code for code, name in enumerate(PARTS)}
-_RECORD = struct.Struct("<BBHIIIqq")
-#: Records are written out when this many bytes have gathered, or when the writer is told to flush.
-LOT = 1 << 16
+if TYPE_CHECKING:
+    from .arrays import Array
+
+FORMAT = "timebox-trace-2"
+PARTS = ("forward", "update", "train", "backward", "apply", "evaluate", "probe")
+PART_CODE = {name: code for code, name in enumerate(PARTS)}
+MESSAGE_CODE = {kind: code for code, kind in enumerate(KINDS)}
+WAIT_CODE = {why: code for code, why in enumerate(WAITS)}
+SENT, TAKEN, WAITED, GAP, MARK = (ord(letter) for letter in "stwgm")
+GO, DONE = 0, 1
+RECORD = struct.Struct("<BBHIIIIIqq")
+#: The same record as numpy names it.
+FIELDS = [
+    ("kind", "u1"), ("code", "u1"), ("peer", "<u2"), ("batch", "<u4"), ("a", "<u4"), ("b", "<u4"), ("c", "<u4"),
+    ("d", "<u4"), ("start", "<i8"), ("end", "<i8"),
+]  # fmt: skip
+_CODES = dict.fromkeys(map(ord, ACTIONS), len(PARTS)) | {
+    SENT: len(KINDS), TAKEN: len(KINDS), WAITED: len(KINDS), GAP: 1, MARK: 2,
+}  # fmt: skip
 
 
 class Span(NamedTuple):
@@ -44,46 +69,14 @@ class Span(NamedTuple):
         return self.action.kind in "FBU" and self.written != self.read
 
 
-class Writer:
-    """Appends a stage's journal and spans to its files."""
+def header_line(stage: str, header: dict[str, Any]) -> bytes:
+    """Return the first line of a stage's trace."""
+    return json.dumps({"format": FORMAT, "stage": stage, "record": RECORD.format, **header}).encode() + b"\n"
 
-    def __init__(self, folder: Path, stage: str, header: dict[str, Any]) -> None:
-        for name in ("journal", "trace"):
-            (folder / name).mkdir(exist_ok=True)
-        self._journal: BinaryIO = (folder / "journal" / f"{stage}.txt").open("wb")
-        self._spans: BinaryIO = (folder / "trace" / f"{stage}.spans").open("wb")
-        line = json.dumps({"format": FORMAT, "stage": stage, "record": _RECORD.format, "parts": PARTS, **header})
-        self._spans.write(line.encode() + b"\n")
-        self._texts: list[str] = []
-        self._records = bytearray()
 
-    def span(self, action: Action, part: Part, start_ns: int, end_ns: int) -> None:
-        """Add one part's span."""
-        kind, batch, sibling = action
-        name, read, written = part
-        self._records += _RECORD.pack(ord(kind), _PART[name], sibling, batch, read, written, start_ns, end_ns)
-
-    def journal(self, action: Action) -> None:
-        """Add an action to the journal."""
-        self._texts.append(str(action))
-        if len(self._records) >= LOT:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write out what has gathered."""
-        if self._texts:
-            self._journal.write((" ".join(self._texts) + "\n").encode())
-            self._texts.clear()
-        self._spans.write(self._records)
-        self._records.clear()
-        self._journal.flush()
-        self._spans.flush()
-
-    def close(self) -> None:
-        """Flush and close both files."""
-        self.flush()
-        self._journal.close()
-        self._spans.close()
+def path_of(folder: Path, stage: str) -> Path:
+    """Return where a stage's trace is."""
+    return folder / "trace" / f"{stage}.trace"
 
 
 def read_journal(folder: Path, stage: str) -> list[Action]:
@@ -105,19 +98,56 @@ def read_header(folder: Path, stage: str) -> dict[str, Any]:
 
 
 def read_spans(folder: Path, stage: str) -> Iterator[Span]:
-    """Yield a stage's spans, up to the last whole record; raises RunError."""
+    """Yield the parts of a stage's actions, up to the last whole record; raises RunError."""
     with _open(folder, stage) as stream:
         _header(stream)
         content = stream.read()
-    whole = len(content) // _RECORD.size * _RECORD.size
-    for kind, part, sibling, batch, read, written, start, end in _RECORD.iter_unpack(content[:whole]):
-        if part >= len(PARTS):
-            raise RunError(f"{stream.name}: damaged: it has a part with number {part}")
-        yield Span(stage, Action(chr(kind), batch, sibling), PARTS[part], read, written, start, end)
+    whole = len(content) // RECORD.size * RECORD.size
+    for kind, code, peer, batch, a, b, _, _, start, end in RECORD.iter_unpack(content[:whole]):
+        if code >= _CODES.get(kind, 0):
+            raise RunError(f"{stream.name}: damaged: a record of kind {kind} and code {code}")
+        if kind < SENT and kind not in (GAP, MARK):
+            yield Span(stage, Action(chr(kind), batch, peer), PARTS[code], a, b, start, end)
+
+
+class Records(NamedTuple):
+    """A stage's records as a numpy array with the names of `FIELDS`, its header, and what was wrong with the file."""
+
+    header: dict[str, Any]
+    array: Array
+    faults: list[str]
+
+
+def read_records(folder: Path, stage: str, offset: int = 0) -> Records:
+    """Return what can be read of a stage's trace, from byte `offset` of its records on; raises RunError for nothing.
+
+    Damaged records are left out and told in `faults`, with a torn end.
+    """
+    import numpy as np
+
+    with _open(folder, stage) as stream:
+        header = _header(stream)
+        stream.seek(offset, 1)
+        content = stream.read()
+    whole = len(content) // RECORD.size * RECORD.size
+    faults = []
+    if whole < len(content):
+        faults.append(f"{stream.name}: ends in the middle of a record; {len(content) - whole} bytes are left out")
+    array: Array = np.frombuffer(content, dtype=FIELDS, count=whole // RECORD.size)
+    limits = np.zeros(256, np.uint8)
+    for kind, codes in _CODES.items():
+        limits[kind] = codes
+    is_good = (array["code"] < limits[array["kind"]]) & (array["start"] <= array["end"]) & (array["start"] > 0)
+    if not is_good.all():
+        faults.append(
+            f"{stream.name}: damaged: {int((~is_good).sum()):,} of {len(array):,} records make no sense and are left out"
+        )
+        array = array[is_good]
+    return Records(header, array, faults)
 
 
 def _open(folder: Path, stage: str) -> BinaryIO:
-    path = folder / "trace" / f"{stage}.spans"
+    path = path_of(folder, stage)
     try:
         return path.open("rb")
     except OSError as error:

@@ -81,7 +81,7 @@ class Encoder:
     def __init__(self, epoch: int, payloads: Payloads) -> None:
         self.epoch = epoch
         self.payloads = payloads
-        self._sequence: dict[int, int] = {}
+        self.sequence: dict[int, int] = {}  # messages encoded so far, by target
         self._fixed: dict[tuple[str, int], bytes] = {}  # kind, source: a description that does not change
         self._pack = msgpack.Packer().pack
 
@@ -91,8 +91,8 @@ class Encoder:
         description = self._fixed.get((kind, source))
         if description is None:
             description = self._described(message)
-        sequence = self._sequence.get(target, 0)
-        self._sequence[target] = sequence + 1
+        sequence = self.sequence.get(target, 0)
+        self.sequence[target] = sequence + 1
         header = self._pack((self.epoch, sequence, source, _KIND[kind], batch, version, description))
         return [header, *[array.data for array in arrays]]
 
@@ -115,7 +115,7 @@ class Decoder:
         self.number = number
         self.epoch = epoch
         self.payloads = payloads
-        self._sequence = dict.fromkeys(sources, 0)
+        self.sequence = dict.fromkeys(sources, 0)  # messages decoded so far, by source
         self._dtype = payloads.dtype
         self._fixed: dict[tuple[int, int], Payload] = {}  # kind's code, source: what does not change
         for code, kind in enumerate(KINDS):
@@ -135,7 +135,7 @@ class Decoder:
                 if not (
                     tuple(map(type, header)) == _TYPES
                     and epoch == self.epoch
-                    and sequence == self._sequence[source]
+                    and sequence == self.sequence[source]
                     and description == payload.description
                     and 0 <= batch < 2**53
                     and version >= 0
@@ -154,7 +154,7 @@ class Decoder:
             # The array keeps the frame, which is nobody else's, unless that lies across the array's items.
             array: Array = np.ndarray(shape, self._dtype, frame)
             arrays.append(array if array.flags.aligned else array.copy())
-        self._sequence[source] = sequence + 1
+        self.sequence[source] = sequence + 1
         return _new(Received, (_new(Message, (KINDS[code], batch, source, self.number)), version, tuple(arrays)))
 
     def _look_closely(self, frames: Sequence[Frame]) -> tuple[int, int, int, int, int, Payload]:
@@ -162,7 +162,7 @@ class Decoder:
         epoch, sequence, source, code, batch, version, description = _header(frames)
         if epoch != self.epoch:
             raise WireError(f"a frame of epoch {epoch}; this is epoch {self.epoch}")
-        expected = self._sequence.get(source)
+        expected = self.sequence.get(source)
         if expected is None:
             raise WireError(f"a frame from stage {source}, which does not send to stage {self.number}")
         if sequence != expected:

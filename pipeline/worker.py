@@ -13,26 +13,29 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from . import control, results, steps, transport
-from .actions import Action, Message, Part
-from .box import Arrays, BoxWork, digest
+from . import control, probe, results, transport
+from .arrays import Weights
+from .box import BoxWork, Work, digest
 from .config import load
 from .data import Batches
 from .data import load as load_data
 from .drive import advance
+from .emulate import Slowed
 from .errors import ConfigError, TimeboxError
 from .head import HeadWork
 from .lifeline import Lifeline
+from .live import LivePort, LiveWatcher, cost_of_a_record
 from .payloads import Payloads
 from .plan import Plan
+from .recorder import Recorder
 from .schedules import make_schedule
 from .schema import Config
+from .sink import Sink
 from .stage import Stage
-from .trace import Writer
+from .trace import DONE, GO
 from .wire import Decoder, Encoder
 from .worklog import Anchor, WorkLog
 
@@ -42,74 +45,6 @@ ROUND_NS = 200_000_000
 
 class Stopped(Exception):
     """The launcher, or a signal, told this worker to stop before it was done."""
-
-
-class LivePort:
-    """A stage's messages over ZeroMQ."""
-
-    def __init__(self, links: transport.Links, encoder: Encoder, decoder: Decoder, work: BoxWork | HeadWork) -> None:
-        self.links = links
-        self._encoder = encoder
-        self._decoder = decoder
-        self.work = work
-        self.wait = False  # whether the next `arrived` may sleep for a message
-
-    def arrived(self) -> Iterable[tuple[Message, Arrays]]:
-        """Yield all that has come; the first one may be waited for."""
-        wait, self.wait = self.wait, False
-        while (frames := self.links.receive(wait)) is not None:
-            wait = False
-            message, _, arrays = self._decoder.decode(frames)
-            yield message, arrays
-
-    def send(self, message: Message, arrays: Arrays) -> None:
-        """Encode and send a message."""
-        self.links.send(message.target, self._encoder.encode(message, self.work.version, arrays))
-
-
-class LiveWatcher:
-    """Times every part of every action, for the trace and, if asked, for the log."""
-
-    def __init__(self, writer: Writer, log: WorkLog, plan: Plan, number: int) -> None:
-        self._writer = writer
-        self._log = log
-        self._steps = {(step.action, step.part): step for step in steps.steps(plan) if step.stage == number}
-        self._tells = log.tells_actions
-        self._since = 0
-        self.busy_ns = 0
-
-    def begin(self, action: Action) -> None:  # noqa: ARG002
-        """Start the clock."""
-        self._since = time.monotonic_ns()
-
-    def part(self, action: Action, part: Part) -> None:
-        """Record a part that has ended; the next one begins."""
-        now = time.monotonic_ns()
-        self._writer.span(action, part, self._since, now)
-        self.busy_ns += now - self._since
-        if self._tells:
-            self._tell(action, part, now)
-            now = time.monotonic_ns()  # the log's own time is nobody's work
-        self._since = now
-
-    def _tell(self, action: Action, part: Part, now: int) -> None:
-        step = self._steps.get((action.kind, part.name)) if not action.sibling else None
-        number = {"step": step.number} if step else {}
-        self._log.action(
-            step.text if step else steps.describe(action.kind, part.name, action.sibling),
-            mono_ns=now,
-            action=str(action),
-            part=part.name,
-            **{"evaluation" if action.kind == "E" else "batch": action.batch},
-            **number,
-            read=part.read,
-            written=part.written,
-            ms=round((now - self._since) / 1e6, 3),
-        )
-
-    def end(self, action: Action) -> None:
-        """Add the action to the journal."""
-        self._writer.journal(action)
 
 
 class Worker:
@@ -130,32 +65,40 @@ class Worker:
         self.control = transport.ControlLink(self._context, address, name)
         self.links: transport.Links | None = None
         self.work: BoxWork | HeadWork | None = None
+        self.sink = Sink()
 
     def run(self) -> None:
         """Live through the whole run; raises Stopped, TimeboxError."""
-        stage, port, watcher, writer = self.prepare()
+        stage, port, watcher, recorder = self.prepare()
         schedule = make_schedule(self.plan, self.number)
-        work = port.work
-        started = time.monotonic_ns()
+        work = self.emulated()
+        started, cpu = time.monotonic_ns(), time.process_time_ns()
+        recorder.mark(GO, started)
         self.log.info("go", boxes=self.plan.boxes, batches=self.plan.batches, schedule=self.plan.schedule)
         next_round = started + ROUND_NS
         try:
             while not stage.is_done:
-                port.wait = advance(stage, schedule, port, work, watcher) is None
+                if advance(stage, schedule, port, work, watcher) is None:
+                    port.wait(schedule.lack(stage))
                 if (now := time.monotonic_ns()) >= next_round:
                     next_round = now + ROUND_NS
-                    self.round(stage, writer)
+                    self.round(stage, port, watcher, recorder)
         except TimeboxError as error:
             story = "" if stage.story() in str(error) else f"; {stage.story()}"  # the stage's own errors tell it
             raise type(error)(f"{error}{story}") from None
         except Stopped:
-            self.keep_what_is_there(work)
+            self.keep_what_is_there()
             raise
         finally:
-            writer.close()
-        self.finish(stage, watcher, work, started)
+            ended = time.monotonic_ns()
+            cpu_ms = (time.process_time_ns() - cpu) // 1_000_000
+            recorder.mark(DONE, ended, cost_of_a_record(), cpu_ms)
+            recorder.flush()
+            self.sink.close()
+            recorder.close()
+        self.finish(stage, port, watcher, (ended - started) / 1e9)
 
-    def prepare(self) -> tuple[Stage, LivePort, LiveWatcher, Writer]:
+    def prepare(self) -> tuple[Stage, LivePort, LiveWatcher, Recorder]:
         """Bind, make the first weights, meet the others, and wait for go."""
         payloads = Payloads(self.config, self.plan)
         transport_ = self.config.transport
@@ -177,13 +120,35 @@ class Worker:
         for name, peer in self.hear("peers").items():
             self.links.connect(self.plan.number(name), peer)
         header = {"pid": os.getpid(), "wall_ns": self.anchor.wall_ns, "mono_ns": self.anchor.mono_ns}
-        writer = Writer(self.folder, self.name, header)
-        watcher = LiveWatcher(writer, self.log, self.plan, self.number)
+        recorder = Recorder(
+            self.folder,
+            self.name,
+            header,
+            put=self.sink.put,
+            is_traced=self.config.trace.level == "full",
+            most_bytes=self.config.trace.most_mb * 1_000_000,
+        )
+        watcher = LiveWatcher(recorder, self.log, self.plan, self.number)
         encoder = Encoder(self.epoch, payloads)
         decoder = Decoder(self.number, self.epoch, self.plan.sources(self.number), payloads)
         self.say("ready")
         self.hear("go")
-        return Stage(self.plan, self.number), LivePort(self.links, encoder, decoder, work), watcher, writer
+        port = LivePort(self.links, encoder, decoder, work, recorder, self.number)
+        return Stage(self.plan, self.number), port, watcher, recorder
+
+    def emulated(self) -> Work:
+        """Return the work that this stage does, with what is to be watched or slowed down in it."""
+        assert self.work is not None, "prepare makes it"
+        batches = probe.probed(self.plan, self.config.trace.probe if self.config.trace.level == "full" else 0)
+        work: Work = probe.Probe(self.work, batches, self.save_probed) if batches else self.work
+        slow = self.config.emulate.slow.get(self.name, 0.0)
+        return Slowed(work, slow) if slow else work
+
+    def save_probed(self, batch: int, arrays: Weights) -> None:
+        """Write what the probe copied, some time; it is left out where the disk does not keep up."""
+        folder = self.folder / "probe" / self.name / f"{batch:09d}"
+        size = sum(array.nbytes for array in arrays.values())
+        self.sink.do(lambda: results.save_raw(folder, arrays), size, must=False)
 
     def say(self, word: str, **body: Any) -> None:
         """Tell the launcher something."""
@@ -202,14 +167,15 @@ class Worker:
                 if word in ("stop", "quit"):
                     raise Stopped
 
-    def round(self, stage: Stage, writer: Writer) -> None:
-        """Every now and then: flush, tell the launcher where we are, see what it says; raises Stopped."""
-        writer.flush()
+    def round(self, stage: Stage, port: LivePort, watcher: LiveWatcher, recorder: Recorder) -> None:
+        """Every now and then: flush, tell the launcher where we are, see what it says; raises Stopped, RunError."""
+        recorder.flush()
+        self.sink.check()
         cost = {}
         if isinstance(self.work, HeadWork) and self.work.costs:
             recent = self.work.costs[-self.plan.epoch_batches :]
             cost = {"cost": sum(recent) / len(recent)}
-        self.say("progress", batch=stage.forwards, **cost)
+        self.say("progress", batch=stage.forwards, **self.standing(stage, port, watcher), **cost)
         while (frame := self.control.receive(0)) is not None:
             word, _ = control.decode(frame, control.FROM_LAUNCHER)
             if word in ("stop", "quit"):
@@ -217,22 +183,32 @@ class Worker:
         if self.line.should_stop:
             raise Stopped
 
-    def keep_what_is_there(self, work: BoxWork | HeadWork) -> None:
-        """Save weights and metrics of a run that is stopped before its end."""
-        results.save_weights(self.folder / "checkpoint" / "interrupted" / f"{self.name}.npz", work.weights())
-        if isinstance(work, HeadWork):
-            results.save_metrics(self.folder, self.plan, work.costs, work.judged)
+    def standing(self, stage: Stage, port: LivePort, watcher: LiveWatcher) -> dict[str, Any]:
+        """Return what the launcher shows of this stage besides its batch."""
+        waits = {f"{way} {self.plan.name(k)}": ns / 1e9 for (way, k), ns in port.waited_ns.items()}
+        settled = stage.forwards if stage.is_head else stage.settled
+        return {"in_flight": stage.forwards - settled, "busy_s": watcher.busy_ns / 1e9, "waits": waits}
 
-    def finish(self, stage: Stage, watcher: LiveWatcher, work: BoxWork | HeadWork, started: int) -> None:
-        """Save the results, report them, and stay until the launcher says quit."""
-        results.save_weights(self.folder / "checkpoint" / "final" / f"{self.name}.npz", work.weights())
+    def keep_what_is_there(self) -> None:
+        """Save weights and metrics of a run that is stopped before its end."""
+        self._save("interrupted")
+
+    def _save(self, name: str) -> Weights:
+        work = self.work
+        assert work is not None, "prepare makes it"
+        weights = work.weights()
+        results.save_weights(self.folder / "checkpoint" / name / f"{self.name}.npz", weights)
         if isinstance(work, HeadWork):
             results.save_metrics(self.folder, self.plan, work.costs, work.judged)
-        seconds = (time.monotonic_ns() - started) / 1e9
-        self.log.info("done", batches=stage.forwards, busy_s=round(watcher.busy_ns / 1e9, 6), seconds=round(seconds, 6))
+        return weights
+
+    def finish(self, stage: Stage, port: LivePort, watcher: LiveWatcher, seconds: float) -> None:
+        """Save the results, report them, and stay until the launcher says quit."""
+        weights = self._save("final")
+        standing = self.standing(stage, port, watcher)
+        self.log.info("done", batches=stage.forwards, busy_s=round(standing["busy_s"], 6), seconds=round(seconds, 6))
         peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
-        busy_s = watcher.busy_ns / 1e9
-        self.say("done", batches=stage.forwards, busy_s=busy_s, peak_mb=peak_mb, digest=digest(work.weights()))
+        self.say("done", batches=stage.forwards, seconds=seconds, peak_mb=peak_mb, digest=digest(weights), **standing)
         with contextlib.suppress(Stopped):
             self.hear("quit")
 

@@ -201,7 +201,7 @@ def assert_refused(decoder: Decoder, frames: Sequence[bytes], match: str = ".") 
 
 def assert_accepts(decoder: Decoder) -> None:
     """Assert that the right frames are taken, by a decoder whose counts are a copy."""
-    decoder._sequence = dict(decoder._sequence)
+    decoder.sequence = dict(decoder.sequence)
     got: Received = decoder.decode([header(), ARRAY.tobytes()])
     assert (got.message, got.version) == (MESSAGE, 9)
     assert np.array_equal(got.arrays[0], ARRAY)
@@ -359,7 +359,7 @@ def assert_stands(decoder: Decoder, frames: Sequence[bytes], before: dict[str, A
         return True
     assert got.message in (MESSAGE, MESSAGE._replace(batch=6)), frames
     assert got.arrays[0].shape == (2, 4)
-    decoder._sequence = dict(before["_sequence"])
+    decoder.sequence = dict(before["sequence"])
     return False
 
 

@@ -1,0 +1,188 @@
+"""What each command does with its options; what it needs is imported inside, so that `--help` stays quick."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pipeline.errors import ConfigError
+from pipeline.files import to_json
+
+from . import flags
+
+#: When this process's own code began, in monotonic nanoseconds.
+BEGAN_NS = time.monotonic_ns()
+
+
+def print_json(document: Any) -> None:
+    """Print one document, and nothing else."""
+    print(to_json(document, indent=1))
+
+
+def warn(texts: Iterable[str]) -> None:
+    """Tell on standard error what could not be read or is not whole."""
+    for text in texts:
+        print(f"timebox: warning: {text}", file=sys.stderr)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from pipeline.config import resolve
+    from pipeline.plan import Plan
+
+    from . import show
+    from .live import launch, process_start_ns
+    from .progress import Progress
+
+    config = resolve(options.preset, options.config, flags.given(options))
+    plan = Plan.of(config)
+
+    def announce() -> None:
+        if not options.json:
+            show.announce(config, plan, reference=options.reference)
+
+    with Progress(plan, quiet=options.json) as progress:
+        result = launch(
+            config,
+            reference=options.reference,
+            label=options.preset or config.schedule.kind,
+            on_checked=announce,
+            observe=progress,
+            since_ns=process_start_ns(BEGAN_NS),
+        )
+    picture = show.draw_picture(result, config)
+    if options.json:
+        print_json(result.document)
+    else:
+        show.result(result, plan, picture)
+    if result.status == "failed":
+        show.failure(result)
+        return 2 if result.document.get("wrong_request") else 1
+    return 130 if result.status == "interrupted" else 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    from . import runs, show
+
+    runs.check_is_folder(options.run_dir, "--run.dir")
+    found = [runs.describe(folder) for folder in runs.all_runs(options.run_dir)]
+    if options.json:
+        print_json({"runs": found})
+    elif found:
+        print(show.run_table(found))
+    else:
+        print(f"no runs in {options.run_dir}; `timebox run` makes one")
+    return 0
+
+
+def _logs(options: argparse.Namespace) -> int:
+    from . import logs, runs
+
+    folder = runs.find(options.run, options.run_dir)
+    wanted = logs.Filter(options.stage, options.batch, options.action)
+    logs.check(folder, wanted)
+    if options.follow:
+        if options.json:
+            raise ConfigError("--json: gives one document at the end, --follow has none; use one of them")
+        logs.follow(folder, wanted, lambda line: print(logs.render(line), flush=True))
+        return 0
+    lines = logs.merged(folder, wanted)
+    if options.json:
+        print_json({"run": folder.name, "lines": list(lines)})
+        return 0
+    is_empty = True
+    for line in lines:
+        is_empty = False
+        print(logs.render(line))
+    if is_empty:
+        print(f"timebox: no line of {folder.name} is such a one", file=sys.stderr)
+    return 0
+
+
+def _order(options: argparse.Namespace) -> int:
+    from . import order, runs
+
+    found = order.collect(runs.find(options.run, options.run_dir), options.batch)
+    if options.json:
+        print_json(order.document(found))
+    else:
+        print(order.draw(found, order.terminal_width()), end="")
+    return 0
+
+
+def _stats(options: argparse.Namespace) -> int:
+    from . import recording, runs, stats
+
+    document = stats.document(recording.load(runs.find(options.run, options.run_dir)))
+    warn(document["warnings"])
+    if options.json:
+        print_json(document)
+    else:
+        print(stats.render(document))
+    return 0
+
+
+def _timeline(options: argparse.Namespace) -> int:
+    from . import runs, timeline
+
+    made = timeline.write(runs.find(options.run, options.run_dir), options.out, options.batches)
+    warn(made["warnings"])
+    if options.json:
+        print_json(made)
+    else:
+        print(timeline.render(made))
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from . import report, runs
+
+    folders = [runs.find(run, options.run_dir) for run in options.runs or ["latest"]]
+    made = report.write(folders, options.out)
+    warn(made["warnings"])
+    if options.json:
+        print_json(made)
+    else:
+        print(report.render(made))
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from . import doctor, show
+
+    found = list(doctor.checks(options.run_dir))
+    if options.json:
+        print_json({"checks": [check._asdict() for check in found]})
+    else:
+        print(show.check_table(found))
+    return 1 if any(check.state == "fault" for check in found) else 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from . import bench
+
+    measure, usual = bench.BENCHES[options.what]
+    repeats = usual if options.repeats is None else options.repeats
+    if repeats < 1:
+        raise ConfigError(f"--repeats: {repeats} repeats measure nothing; at least 1")
+    document = measure(repeats)
+    if options.json:
+        print_json(document)
+    else:
+        print(bench.render(document))
+    return 0
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "run": _run,
+    "list": _list,
+    "logs": _logs,
+    "order": _order,
+    "stats": _stats,
+    "timeline": _timeline,
+    "report": _report,
+    "doctor": _doctor,
+    "bench": _bench,
+}

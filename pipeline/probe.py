@@ -1,0 +1,84 @@
+"""The probe: copies, at a few batches, of what it takes to compute the true gradient at every box afterwards. Pure.
+
+A box's synthetic gradient is held against the true one: that of the batch's loss through the weights which the forward of
+every later box had read. Nobody has it while a decoupled run goes on, and fetching it would change the run. So each
+stage keeps, for the probed batches alone, what only it knows, and the rest is arithmetic after the end:
+
+    box k    ĝ, the hidden states that left its steps, and for k > 1 Wrec as the forward read it
+    head     the gradient at the last box, which it sends anyway
+
+It reads and copies; no number of the run can depend on it. The copies are made between forward and update and are a part
+of the action with a name of its own, `probe`, so that a trace shows what they cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from . import oracles
+from .actions import ACTIVATION, GRADIENT, Action, Message, Part
+from .arrays import Weights
+from .box import Arrays, BoxWork
+from .head import HeadWork
+from .plan import Plan
+
+#: Takes the batch and what was copied of it.
+Save = Callable[[int, Weights], None]
+
+
+#: At most one batch in so many is probed, so that the copies stay below a hundredth of the work; but a few always are.
+EVERY, FEW = 100, 4
+
+
+def probed(plan: Plan, samples: int) -> frozenset[int]:
+    """Return the batches to look at: at most `samples`, spread evenly; none where boxes have no oracle."""
+    if plan.rule != "synthetic" or not samples:
+        return frozenset()
+    samples = min(samples, plan.batches, max(plan.batches // EVERY, FEW))
+    return frozenset((2 * place + 1) * plan.batches // (2 * samples) for place in range(samples))
+
+
+class Probe:
+    """A stage's work, watched at some batches."""
+
+    def __init__(self, work: BoxWork | HeadWork, batches: frozenset[int], save: Save) -> None:
+        self._work = work
+        self._batches = batches
+        self._save = save
+
+    @property
+    def outputs(self) -> dict[str, Arrays]:
+        """The arrays of the messages that the last action sends."""
+        return self._work.outputs
+
+    def keep(self, message: Message, arrays: Arrays) -> None:
+        """Keep what a message brought."""
+        self._work.keep(message, arrays)
+
+    def do(self, action: Action) -> Iterator[Part]:
+        """Do an action; at a probed forward copy what is wanted of it."""
+        if action.kind != "F" or action.batch not in self._batches:
+            return self._work.do(action)
+        return self._watched(action)
+
+    def _watched(self, action: Action) -> Iterator[Part]:
+        work = self._work
+        for part in work.do(action):
+            yield part
+            if isinstance(work, BoxWork) and part.name == "forward":
+                self._save(action.batch, look(work, action.batch))
+                yield Part("probe", part.read, part.read)
+        if isinstance(work, HeadWork):
+            self._save(action.batch, {"g": work.outputs[GRADIENT][0]})
+
+
+def look(work: BoxWork, batch: int) -> Weights:
+    """Return copies of what a box knows between the forward and the update of a batch."""
+    (h,) = work.outputs[ACTIVATION]
+    found = {
+        "g": oracles.predict(work.oracle, h, work.label(batch)),
+        "leaving": work.trail(batch).leaving.copy(),
+    }
+    if work.number > 1:
+        found["Wrec"] = work.cell["Wrec"].copy()
+    return found
