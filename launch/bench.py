@@ -1,8 +1,9 @@
-"""Benchmarks: programs that print figures with their spread, never assertions. `timebox bench hop`, `timebox bench start`.
+"""Benchmarks: programs that print figures with their spread, never assertions. `timebox bench hop`, `start`, `trace`.
 
 hop     a message between two processes, encode + send + receive + decode, against raw pyzmq with the same frames, in
         alternating lots, so that the machine's drift meets both alike. *One way* is from rest, as in a pipeline whose
         stages compute in between; *half a round trip* is at full speed, where libzmq's threads are still awake.
+trace   what recording costs (`bench_trace`)
 start   from the command to the first update of a box, whole processes; and each worker's peak memory
 """
 
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from . import bench_trace
 from .environment import BLAS_THREADS, collect
 from .spawn import worker_environment
 from .text import table
@@ -204,7 +206,11 @@ def start(repeats: int) -> dict[str, Any]:
 
 
 #: What can be measured, and how many repeats are usual.
-BENCHES: dict[str, tuple[Callable[[int], dict[str, Any]], int]] = {"hop": (hop, 60), "start": (start, 10)}
+BENCHES: dict[str, tuple[Callable[[int], dict[str, Any]], int]] = {
+    "hop": (hop, 60),
+    "start": (start, 10),
+    "trace": (bench_trace.trace, 10),
+}
 
 
 def render(document: dict[str, Any]) -> str:
@@ -212,7 +218,9 @@ def render(document: dict[str, Any]) -> str:
     environment = document["environment"]
     where = f"{environment['processor']}, {environment['cores']} cores, load {environment['load'][0]}"
     lines = [f"{where}; {document['repeats']} repeats; BLAS threads {BLAS_THREADS['OPENBLAS_NUM_THREADS']}"]
-    if document["bench"] == "hop":
+    if document["bench"] == "trace":
+        lines += bench_trace.lines(document)
+    elif document["bench"] == "hop":
         rows = []
         for row in document["rows"]:
             for name, text in (("hop", "one way"), ("trip", "half a round trip")):

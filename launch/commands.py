@@ -113,14 +113,14 @@ def _order(options: argparse.Namespace) -> int:
 
 
 def _stats(options: argparse.Namespace) -> int:
-    from . import recording, runs, stats
+    from . import recording, runs, stats, stats_text
 
     document = stats.document(recording.load(runs.find(options.run, options.run_dir)))
     warn(document["warnings"])
     if options.json:
         print_json(document)
     else:
-        print(stats.render(document))
+        print(stats_text.render(document))
     return 0
 
 

@@ -125,6 +125,10 @@ def launch(
         "schedule": config.schedule.kind,
         **_outcome(folder),
     }
+    if (folder / "probe").is_dir():
+        from . import quality  # it imports numpy, which a run without a probe does not need here
+
+        quality.settle(folder, Plan.of(config))
     if isinstance(live, ReferenceRun):
         done = live.done
         digests = done.get("digests")
@@ -138,7 +142,7 @@ def launch(
             {
                 "name": name,
                 "batches": member.batch,
-                **{key: (member.done or {}).get(key) for key in ("busy_s", "seconds", "peak_mb")},
+                **{key: (member.done or {}).get(key) for key in ("busy_s", "seconds", "cpu_s", "peak_mb")},
             }
             for name, member in members
         ]

@@ -34,6 +34,7 @@ class StageRecords:
     is_whole: bool  # whether it tells its own end
     record_ns: int  # what a record cost, 0: not told
     cpu_s: float | None
+    log_s: float  # what writing log lines for every action took
     shift_ns: int  # from the monotonic clock to the wall clock
 
     @cached_property
@@ -105,8 +106,8 @@ class Recording:
     @cached_property
     def messages(self) -> Messages:
         """The messages whose sending and taking are both on record."""
-        sends = _stacked([(stage.number, stage.of("s")) for stage in self.stages])
-        takes = _stacked([(stage.number, stage.of("t")) for stage in self.stages])
+        sends = stacked([(stage.number, stage.of("s")) for stage in self.stages])
+        takes = stacked([(stage.number, stage.of("t")) for stage in self.stages])
         # One number for an edge and a place on it: source, target, sequence.
         sent_keys = _keys(sends[0], sends[1]["peer"], sends[1]["d"])
         taken_keys = _keys(takes[1]["peer"], takes[0], takes[1]["d"])
@@ -121,8 +122,10 @@ class Recording:
         )  # fmt: skip
 
 
-def _stacked(parts: list[tuple[int, Array]]) -> tuple[Array, Array]:
+def stacked(parts: list[tuple[int, Array]]) -> tuple[Array, Array]:
     """Return stage numbers and records of several stages as two arrays of one length."""
+    if not parts:
+        return np.zeros(0, np.uint64), np.zeros(0, trace.FIELDS)
     numbers = np.concatenate([np.full(len(records), number, np.uint64) for number, records in parts])
     return numbers, np.concatenate([records for _, records in parts])
 
@@ -180,5 +183,6 @@ def _stage(name: str, number: int, header: dict[str, object], array: Array) -> S
         is_whole=last is not None,
         record_ns=int(last["a"]) if last is not None else 0,
         cpu_s=int(last["c"]) / 1000 if last is not None else None,
+        log_s=int(last["d"]) / 1000 if last is not None else 0.0,
         shift_ns=numbers["wall_ns"] - numbers["mono_ns"],
     )

@@ -29,7 +29,7 @@ class Watcher(Protocol):
     """Is told what a stage does while it does it."""
 
     def begin(self, action: Action) -> None:
-        """An action was chosen and begins."""
+        """An action was chosen, its credits are given back, and its work begins."""
 
     def part(self, action: Action, part: Part) -> None:
         """A part of it has ended."""
@@ -47,10 +47,9 @@ def advance(stage: Stage, schedule: Schedule, port: Port, work: Work, watcher: W
     action = schedule.choose(stage)
     if action is None:
         return None
-    credits = stage.start(action)
-    watcher.begin(action)
-    for credit in credits:
+    for credit in stage.start(action):
         port.send(credit, ())
+    watcher.begin(action)
     for part in work.do(action):
         watcher.part(action, part)
     for message in stage.finish(action):

@@ -100,6 +100,7 @@ class LiveWatcher:
         self._tells = log.tells_actions
         self._since = 0
         self.busy_ns = 0
+        self.log_ns = 0
 
     def begin(self, action: Action) -> None:  # noqa: ARG002
         """Start the clock."""
@@ -112,7 +113,9 @@ class LiveWatcher:
         self.busy_ns += now - self._since
         if self._tells:
             self._tell(action, part, now)
-            now = _now()  # the log's own time is nobody's work
+            told = _now()  # the log's own time is nobody's work
+            self.log_ns += told - now
+            now = told
         self._since = now
 
     def _tell(self, action: Action, part: Part, now: int) -> None:

@@ -140,13 +140,13 @@ class Recorder(Tape):
         self._refused_from_to = (0, 0)
         self.count = 0  # records kept
 
-    def mark(self, code: int, now_ns: int, cost_ns: int = 0, cpu_ms: int = 0) -> None:
-        """Add a mark: `GO`, or `DONE` with what a record cost and the processor time that was used."""
+    def mark(self, code: int, now_ns: int, cost_ns: int = 0, cpu_ms: int = 0, log_ms: int = 0) -> None:
+        """Add a mark: `GO`, or `DONE` with what a record cost, and the time that the processor and the log took."""
         if self._trace is None:
             return
         self._close_gap(now_ns)
         self.records += _pack(
-            MARK, code, 0, 0, min(cost_ns, _MOST), min(self.count, _MOST), min(cpu_ms, _MOST), 0, now_ns, now_ns
+            MARK, code, 0, 0, min(cost_ns, _MOST), min(self.count, _MOST), min(cpu_ms, _MOST), min(log_ms, _MOST), now_ns, now_ns
         )
 
     def journal(self, action: Action, now_ns: int) -> None:

@@ -9,7 +9,7 @@
     t (taken)    message   source    batch   bytes     version   received ns  sequence   receive       kept
     w (waited)   message   source    batch   why                                         began         ended
     g (gap)                                  left out                                    first         last
-    m (mark)     go, done                    cost ns   records   cpu ms                  then          then
+    m (mark)     go, done                    cost ns   records   cpu ms       log ms     then          then
 
 A part of an action names the version of the weights that it read and that it left. A message was *sent* when it had been
 encoded (start + c) and *taken* when it had been received (start + c); its hop lies between. The sequence counts the

@@ -92,11 +92,11 @@ class Worker:
         finally:
             ended = time.monotonic_ns()
             cpu_ms = (time.process_time_ns() - cpu) // 1_000_000
-            recorder.mark(DONE, ended, cost_of_a_record(), cpu_ms)
+            recorder.mark(DONE, ended, cost_of_a_record(), cpu_ms, watcher.log_ns // 1_000_000)
             recorder.flush()
             self.sink.close()
             recorder.close()
-        self.finish(stage, port, watcher, (ended - started) / 1e9)
+        self.finish(stage, port, watcher, (ended - started) / 1e9, cpu_ms / 1000)
 
     def prepare(self) -> tuple[Stage, LivePort, LiveWatcher, Recorder]:
         """Bind, make the first weights, meet the others, and wait for go."""
@@ -202,13 +202,14 @@ class Worker:
             results.save_metrics(self.folder, self.plan, work.costs, work.judged)
         return weights
 
-    def finish(self, stage: Stage, port: LivePort, watcher: LiveWatcher, seconds: float) -> None:
+    def finish(self, stage: Stage, port: LivePort, watcher: LiveWatcher, seconds: float, cpu_s: float) -> None:
         """Save the results, report them, and stay until the launcher says quit."""
         weights = self._save("final")
         standing = self.standing(stage, port, watcher)
         self.log.info("done", batches=stage.forwards, busy_s=round(standing["busy_s"], 6), seconds=round(seconds, 6))
         peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
-        self.say("done", batches=stage.forwards, seconds=seconds, peak_mb=peak_mb, digest=digest(weights), **standing)
+        told = {"batches": stage.forwards, "seconds": seconds, "cpu_s": cpu_s, "peak_mb": peak_mb} | standing
+        self.say("done", digest=digest(weights), **told)
         with contextlib.suppress(Stopped):
             self.hear("quit")
 

@@ -14,7 +14,7 @@ LAYERS = [
     "errors schema config actions plan mnist data arrays cells oracles heads files frames",
     "lacks standing stage schedules steps box head payloads probe wire trace recorder control results worklog",
     "transport",
-    "drive lifeline sink emulate live worker reference",
+    "drive simulate lifeline sink emulate live worker reference",
 ]
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names.split()}
 

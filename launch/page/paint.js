@@ -142,7 +142,7 @@ function eachMessage(scene, drawn, use) {
     if (chosen.length <= MOST_MESSAGES) chosen.push(at);
   }
   if (!options.messages) return;
-  const own = focus && !focus.dense ? focus.messages.filter(shows) : [];
+  const own = focus ? focus.messages.filter(shows) : [];
   if (chosen.length <= MOST_MESSAGES) chosen.forEach((at) => use(at, !focus || messages.batch[at] === focus.batch));
   else own.forEach((at) => use(at, true));
 }

@@ -1,0 +1,93 @@
+"""What recording costs: the same run with the trace on and off, in turn. `timebox bench trace`
+
+Throughput is batches over the time from go to the last worker's end. A pair meets the same weather; the two of a pair
+change places from one pair to the next. Besides the trace as it comes, with its probe, it is measured without the probe.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import resolve
+
+from .environment import collect
+from .live import launch
+from .text import table
+
+#: What is measured: widths and schedules of preset article, and the epochs that give some seconds of steady work.
+CASES = ((64, "article", 60), (64, "decoupled", 80), (784, "article", 20), (784, "decoupled", 30))
+WAYS: dict[str, dict[str, Any]] = {
+    "off": {"trace.level": "off"},
+    "trace": {"trace.probe": 0},
+    "trace and probe": {},
+}
+
+
+def trace(repeats: int) -> dict[str, Any]:
+    """Measure the throughput with and without recording, in turn, and return ratios with their spread."""
+    with tempfile.TemporaryDirectory(prefix="timebox-bench-") as folder:
+        rows = [row for case in CASES for row in _case(*case, repeats, Path(folder))]
+    return {"bench": "trace", "repeats": repeats, "rows": rows, "environment": collect()}
+
+
+def _case(width: int, schedule: str, epochs: int, repeats: int, folder: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, float]] = []
+    for repeat in range(repeats):
+        ways = list(WAYS) if repeat % 2 else list(reversed(WAYS))
+        found.append({way: _throughput(width, schedule, epochs, way, folder) for way in ways})
+    rows = []
+    for way in ("trace", "trace and probe"):
+        ratios = sorted(pair[way] / pair["off"] for pair in found)
+        rows.append(
+            {
+                "width": width,
+                "schedule": schedule,
+                "way": way,
+                "batches_per_s": statistics.median(pair[way] for pair in found),
+                "batches_per_s_off": statistics.median(pair["off"] for pair in found),
+                "cost": 1 - statistics.median(ratios),
+                "cost_quartiles": [1 - ratios[-1 - len(ratios) // 4], 1 - ratios[len(ratios) // 4]],
+                "cost_error": _error(ratios),
+            }
+        )
+    return rows
+
+
+def _error(ratios: list[float]) -> float | None:
+    """Return the standard error of the ratios' mean: what a difference must exceed to be seen."""
+    return statistics.stdev(ratios) / math.sqrt(len(ratios)) if len(ratios) > 1 else None
+
+
+def _throughput(width: int, schedule: str, epochs: int, way: str, folder: Path) -> float:
+    flags = {
+        "model.width": width,
+        "schedule.kind": schedule,
+        "train.epochs": epochs,
+        "train.evaluate_every": 0,
+        "log.level": "info",
+        "run.dir": str(folder),
+        "run.plot": False,
+        **WAYS[way],
+    }
+    result = launch(resolve("article", flags=flags), label=way.replace(" ", "-"))
+    stages = result.document["stages"]
+    return float(max(stage["batches"] for stage in stages) / max(stage["seconds"] for stage in stages))
+
+
+def lines(document: dict[str, Any]) -> list[str]:
+    """Return the table for people."""
+    rows = []
+    for row in document["rows"]:
+        low, high = row["cost_quartiles"]
+        error = "–" if row["cost_error"] is None else f"{100 * row['cost_error']:.1f}"
+        speeds = [f"{row['batches_per_s_off']:.0f}", f"{row['batches_per_s']:.0f}"]
+        cost = f"{100 * row['cost']:.1f} %"
+        rows.append(
+            (row["width"], row["schedule"], row["way"], *speeds, cost, f"{100 * low:.1f} – {100 * high:.1f}", error)
+        )
+    header = ("width", "schedule", "recorded", "batches/s off", "on", "cost", "quartiles", "std. error")
+    return [table(header, rows, left=(1, 2))]

@@ -1,0 +1,47 @@
+// Knows the tables that only list: messages, configuration, environment, summary.
+
+/** The section "Messages". */
+function messagesOf(run) {
+  const rows = run.stats?.messages ?? [];
+  if (!rows.length) return [muted("No messages are on record for this run.")];
+  return [table(["kind", "from", "to", "count", "bytes", "each", "hop, median", "hop, 99 %"], rows.map((row) => [row.kind, row.from, row.to,
+    count(row.count), bytes(row.bytes), bytes(row.bytes / row.count), seconds(row.hop_median_s), seconds(row.hop_p99_s)]),
+  { align: "   nnnnn", caption: "Messages by kind and way" })];
+}
+
+/** A value of JSON in one line. */
+function plain(value) {
+  if (value === null || value === undefined || value === "") return "–";
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
+/** The leaves of nested JSON: [dotted name, value in one line]. Lists stay whole. */
+function leaves(value, prefix = "") {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return [[prefix, plain(value)]];
+  return Object.entries(value).flatMap(([key, inner]) => leaves(inner, prefix ? `${prefix}.${key}` : key));
+}
+
+/** Nested JSON as one collapsible table a group; single values of the top stand in a group of their own. */
+function groups(value, rest) {
+  const entries = Object.entries(value ?? {});
+  const nested = ([, inner]) => typeof inner === "object" && inner !== null && !Array.isArray(inner);
+  const single = entries.filter((entry) => !nested(entry));
+  return [...(single.length ? [[rest, Object.fromEntries(single)]] : []), ...entries.filter(nested)]
+    .map(([name, inner]) => collapsible(name, leaves(inner)));
+}
+
+function collapsible(name, rows) {
+  return element("details", {}, element("summary", {}, element("span", { text: name }),
+    element("span", { class: "muted", text: ` ${plural(rows.length, "value")}` })),
+  table(["key", "value"], rows.map(([key, value]) => [key, { text: value, class: "code" }]), { caption: "" }));
+}
+
+/** The section "Configuration and environment". */
+function settingsOf(run) {
+  const parts = [["Configuration", groups(run.config, "run")], ["Environment", groups(run.environment, "general")], ["Summary", groups(run.summary, "summary")]];
+  const block = element("div", { class: "settings" }, parts.map(([name, found]) =>
+    element("div", {}, element("h3", { text: name }), found.length ? found : muted(`No ${name.toLowerCase()} is on record.`))));
+  const all = (open) => block.querySelectorAll("details").forEach((one) => { one.open = open; });
+  return [element("div", { class: "row choice" }, element("button", { type: "button", text: "Open all", onclick: () => all(true) }),
+    element("button", { type: "button", text: "Close all", onclick: () => all(false) })), block];
+}

@@ -1,0 +1,200 @@
+// Knows the timeline section: its canvas, its fields, the batch in focus. Joins view, paint, gestures, overview and tooltip.
+
+const FEW_SPANS = 400; // up to so many, the opening view shows the whole run
+const KEYS = [["← →", "earlier, later"], ["+ −", "zoom"], ["Home", "the whole run"], ["n p", "next, previous batch"],
+  ["Esc", "no batch in focus"], ["?", "these keys"]];
+
+class Timeline {
+  /** `block` is where the section's content goes. */
+  constructor(trace, block) {
+    this.trace = trace;
+    this.view = new View(trace.first, trace.end);
+    this.options = { messages: true, credits: false };
+    this.focus = null;
+    this.times = [];
+    this.frames = 0;
+    this.build(block);
+    this.theme = readTheme(trace.run.parts);
+    this.open();
+    this.observer = new ResizeObserver(() => this.resize());
+    this.observer.observe(this.frame);
+    this.scheme = matchMedia("(prefers-color-scheme: dark)");
+    this.rescheme = () => {
+      this.theme = readTheme(this.trace.run.parts);
+      this.hatch = hatch(this.context, this.theme);
+      this.changed();
+    };
+    this.scheme.addEventListener("change", this.rescheme);
+    this.resize();
+  }
+
+  build(block) {
+    const { trace } = this;
+    this.canvas = element("canvas", { class: "lanes", tabindex: "0", role: "application",
+      "aria-label": "Timeline: a lane for each stage. Press ? for its keys.", "aria-describedby": "timeline-now timeline-batch" });
+    this.context = this.canvas.getContext("2d");
+    this.aggregate = new Aggregate(this.context);
+    this.overview = new Overview(trace, this.view, (start, end) => { this.view.set(start, end); this.changed(); });
+    this.tooltip = element("div", { class: "tooltip", role: "tooltip", hidden: true });
+    this.now = element("p", { id: "timeline-now", class: "muted now" });
+    this.about = element("div", { id: "timeline-batch", "aria-live": "polite" });
+    this.keys = element("dl", { class: "keys", hidden: true },
+      KEYS.map(([key, what]) => element("div", {}, element("dt", { text: key }), element("dd", { text: what }))));
+    this.frame = element("div", { class: "frame" }, this.overview.canvas, this.canvas, this.tooltip);
+    block.replaceChildren(this.controls(), this.legend(), this.frame, this.now, this.keys, this.about);
+    listen(this.canvas, this);
+  }
+
+  controls() {
+    const { trace } = this;
+    this.field = element("input", { type: "number", id: "batch", min: trace.firstBatch, max: trace.lastBatch, step: 1,
+      value: trace.firstBatch, "aria-label": `batch, ${trace.firstBatch} to ${trace.lastBatch}` });
+    const go = (event) => { event.preventDefault(); this.goTo(Number(this.field.value)); };
+    const button = (text, label, act) =>
+      element("button", { type: "button", text, "aria-label": label, title: label, onclick: () => { act(); this.changed(); } });
+    const toggle = (text, name) => element("label", {}, element("input", { type: "checkbox", name,
+      checked: this.options[name], onchange: (event) => { this.options[name] = event.target.checked; this.changed(); } }), ` ${text}`);
+    const credits = trace.kinds.some((kind) => isCredit(trace.run.kinds[kind]));
+    return element("form", { class: "controls", onsubmit: go },
+      element("span", {}, element("label", { for: "batch", text: "batch " }), this.field, " ", element("button", { text: "Go to batch" })),
+      element("span", { class: "choice" }, button("‹", "previous batch (p)", () => this.step(-1)), button("›", "next batch (n)", () => this.step(1))),
+      element("span", { class: "choice" }, button("−", "show more time (−)", () => this.view.zoom(1.6)),
+        button("+", "show less time (+)", () => this.view.zoom(1 / 1.6)), button("All", "the whole run (Home)", () => this.view.all())),
+      trace.messages.count ? toggle("messages", "messages") : null, credits ? toggle("credits", "credits") : null,
+      button("?", "keys (?)", () => this.help()));
+  }
+
+  legend() {
+    const { trace } = this;
+    const mark = (name, text) => element("li", {}, element("i", { class: `mark ${name}`, "aria-hidden": "true" }), text);
+    const arrows = trace.messages.count ? [element("li", { class: "muted", text: "→ message (dashed: target; short dashes: increment; dots: credit)" })] : [];
+    return element("ul", { class: "legend" }, trace.parts.map((part) => mark(`part-${trace.run.parts[part]}`, trace.run.parts[part])),
+      trace.waits.count ? [mark("starved", "starved: waits for what it works on"), mark("blocked", "blocked: may not go on yet")] : [], arrows);
+  }
+
+  /** The opening view: all of a short run, else the middle batch. */
+  open() {
+    const { trace } = this;
+    if (trace.lastBatch < 0) return;
+    const middle = Math.floor((trace.firstBatch + trace.lastBatch) / 2);
+    this.goTo(middle, trace.spans.count <= FEW_SPANS);
+  }
+
+  /** Brings a batch into focus, and into view unless it is to `stay`; false for a batch that has no span. */
+  goTo(batch, stay = false) {
+    const found = batchOf(this.trace, batch);
+    if (!found) {
+      this.about.replaceChildren(muted(`There is no batch ${batch}; this run has ${this.trace.firstBatch} to ${this.trace.lastBatch}.`));
+      return false;
+    }
+    this.focus = found;
+    this.field.value = batch;
+    const margin = (found.end - found.start) * 0.12 + SHORTEST;
+    if (!stay) this.view.set(found.start - margin, found.end + margin);
+    this.tell();
+    this.changed();
+    return true;
+  }
+
+  step(direction) {
+    const { firstBatch, lastBatch } = this.trace;
+    if (lastBatch < 0) return;
+    const from = this.focus ? this.focus.batch + direction : Number(this.field.value);
+    for (let batch = from; batch >= firstBatch && batch <= lastBatch; batch += direction) if (this.goTo(batch)) return;
+  }
+
+  clear() { this.focus = null; this.about.replaceChildren(); this.changed(); }
+
+  help() { this.keys.hidden = !this.keys.hidden; }
+
+  /** The text of what is in focus: the numbered steps with their times. */
+  tell() {
+    const { trace, focus } = this;
+    const { spans, run } = trace;
+    const own = focus.spans.filter(({ step }) => step).sort((a, b) => spans.begin[a.at] - spans.begin[b.at]);
+    const more = focus.spans.length - own.length;
+    const rows = own.map(({ at, step }) => [step.number, run.stages[spans.stage[at] - 1], `${actionText(spans, at)} ${step.part}`, step.text,
+      duration(spans.begin[at] - focus.start), duration(spans.finish[at] - spans.begin[at])]);
+    const words = `Batch ${focus.batch}: ${plural(own.length, "numbered step")} in ${duration(focus.end - focus.start)}, from ${moment(focus.start)}` +
+      `${more ? `; ${plural(more, "more span")} of it` : ""}. In the order in which they began:`;
+    this.about.replaceChildren(element("p", { text: words }),
+      table(["step", "stage", "action", "what it is", "begins", "took"], rows, { align: "n   nn", caption: "" }));
+  }
+
+  scene() {
+    return { trace: this.trace, view: this.view, lay: this.lay, theme: this.theme, focus: this.focus, options: this.options,
+      hatch: this.hatch, ratio: this.ratio };
+  }
+
+  resize() {
+    const width = Math.floor(this.frame.clientWidth);
+    const ratio = Math.min(3, window.devicePixelRatio || 1);
+    if (!width || (width === this.lay?.whole && ratio === this.ratio)) return;
+    this.ratio = ratio;
+    this.lay = { ...layLanes(this.trace.run.stages, width), whole: width };
+    this.canvas.width = Math.round(width * ratio);
+    this.canvas.height = Math.round(this.lay.bottom * ratio);
+    this.canvas.style.height = `${this.lay.bottom}px`;
+    this.overview.resize(width, this.lay.left, ratio);
+    this.hatch = hatch(this.context, this.theme);
+    this.draw();
+  }
+
+  /** Draws with the next frame, once, however often it is called until then. */
+  changed() { this.wanted ??= requestAnimationFrame(() => this.draw()); }
+
+  draw() {
+    cancelAnimationFrame(this.wanted);
+    this.wanted = undefined;
+    if (!this.lay) return;
+    const begun = performance.now();
+    this.drawn = paint(this.context, this.aggregate, this.scene());
+    this.overview.draw(this.theme);
+    this.frames++;
+    this.times.push(performance.now() - begun);
+    if (this.times.length > 600) this.times.shift();
+    clearTimeout(this.later);
+    this.later = setTimeout(() => this.say(), 150);
+  }
+
+  say() {
+    const { view, drawn, trace, options } = this;
+    const hidden = options.messages && drawn.messages > drawn.arrows && drawn.messages > MOST_MESSAGES;
+    this.now.textContent = `Shown: ${moment(view.start)} to ${moment(view.end)}, ${duration(view.length)} of ${duration(trace.end)}: ` +
+      `${plural(drawn.spans, "span")}, ${plural(drawn.waits, "wait")}, ${plural(drawn.messages, "message")}` +
+      `${hidden ? " (zoom in to see them)" : ""}. ${drawn.aggregated ? "Where spans are smaller than pixels, heights are shares of time. " : ""}` +
+      `Time zero: ${trace.run.origin ?? "the begin of the run"}.`;
+  }
+
+  point(x, y, pointer) {
+    const scene = this.scene();
+    const found = findAt(scene, x, y);
+    if (!found) { this.leave(); return; }
+    const top = this.canvas.offsetTop;
+    showTooltip(this.tooltip, describe(scene, found), x, y + top, this.frame.clientWidth, pointer === "touch");
+  }
+
+  leave() { this.tooltip.hidden = true; }
+
+  close() {
+    this.observer.disconnect();
+    this.scheme.removeEventListener("change", this.rescheme);
+    cancelAnimationFrame(this.wanted);
+    clearTimeout(this.later);
+  }
+
+  /** What tests and curious people may ask. */
+  get api() {
+    return {
+      view: () => ({ start: this.view.start, end: this.view.end }),
+      setView: (start, end) => { this.view.set(start, end); this.changed(); },
+      hit: (x, y) => { const found = findAt(this.scene(), x, y); return found && { ...found, ...describe(this.scene(), found) }; },
+      place: (ms, stage) => ({ x: placeOf(ms, this.view, this.lay), y: this.lay.top(stage - 1) + this.lay.height / 2 }),
+      focus: () => this.focus && { batch: this.focus.batch, steps: this.focus.spans.filter((own) => own.step).map((own) => own.step.number) },
+      span: (at) => ({ stage: this.trace.spans.stage[at], begin: this.trace.spans.begin[at], finish: this.trace.spans.finish[at] }),
+      wait: (at) => ({ stage: this.trace.waits.stage[at], begin: this.trace.waits.begin[at], finish: this.trace.waits.finish[at] }),
+      line: (at) => messageLine(this.scene(), at),
+      stats: () => ({ frames: this.frames, times: [...this.times], ...this.drawn }),
+    };
+  }
+}

@@ -1,0 +1,101 @@
+"""How good the oracles were: each synthetic gradient beside the true one, at the batches that the probe looked at.
+
+The probe left what only the stages knew (`pipeline.probe`). From it the true gradient of the batch's loss follows by
+backpropagation from the head to every box, through the weights that the forwards had read:
+
+    cosine       ĝ·g / ‖ĝ‖‖g‖, over all rows and units       1 the same direction, 0 none, −1 the opposite one
+    norm ratio   ‖ĝ‖ / ‖g‖
+
+A low cosine does not mean low accuracy, and box 1 cannot see what later steps read: this is a health check, no score.
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import cells
+from pipeline.arrays import Array, Weights
+from pipeline.files import save_text
+from pipeline.plan import Plan
+
+FILE = Path("metrics") / "oracle.csv"
+NAMES = ("batch", "box", "cosine", "norm_ratio")
+
+
+def judge(folder: Path, plan: Plan) -> list[dict[str, Any]]:
+    """Return a row for each box at each probed batch, in their order; a batch that some stage did not keep is left out."""
+    rows = []
+    for path in sorted((folder / "probe" / "head").glob("*")):
+        batch = int(path.name)
+        looks = {k: _read(folder / "probe" / plan.name(k) / path.name) for k in range(1, plan.head + 1)}
+        if all(looks.values()):
+            rows += [{"batch": batch, "box": box, **pair} for box, pair in _compare(plan, looks)]
+    return rows
+
+
+def _read(folder: Path) -> Weights:
+    try:
+        return {path.stem: np.load(path, allow_pickle=False) for path in folder.glob("*.npy")}
+    except (OSError, ValueError, EOFError):
+        return {}
+
+
+def _compare(plan: Plan, looks: dict[int, Weights]) -> list[tuple[int, dict[str, float | None]]]:
+    """Return each box's cosine and norm ratio, box 1 first."""
+    true: Array = looks[plan.head]["g"]
+    found = []
+    for k in range(plan.boxes, 0, -1):
+        look = looks[k]
+        found.append((k, _pair(look["g"], true)))
+        if k > 1:
+            leaving = look["leaving"]
+            nothing = np.zeros((*leaving.shape[:2], 1), leaving.dtype)  # inputs do not matter for what is passed on
+            trail = cells.Trail(nothing, leaving, leaving)
+            _, entering = cells.backward({"Wrec": look["Wrec"]}, trail, true, passes_on=True)
+            assert entering is not None
+            true = entering
+    return found[::-1]
+
+
+def _pair(synthetic: Array, true: Array) -> dict[str, float | None]:
+    ours, theirs = synthetic.astype(np.float64).ravel(), true.astype(np.float64).ravel()
+    norm, true_norm = float(np.linalg.norm(ours)), float(np.linalg.norm(theirs))
+    if not (np.isfinite(norm) and np.isfinite(true_norm)) or not true_norm:
+        return {"cosine": None, "norm_ratio": None}
+    cosine = float(ours @ theirs) / (norm * true_norm) if norm else None
+    return {"cosine": cosine, "norm_ratio": norm / true_norm}
+
+
+def settle(folder: Path, plan: Plan) -> None:
+    """Write what the probe found as metrics/oracle.csv, and remove what it had left, which is large."""
+    if not (folder / "probe").is_dir():
+        return
+    rows = judge(folder, plan)
+    table = [
+        ",".join(NAMES),
+        *(",".join("" if row[name] is None else str(row[name]) for name in NAMES) for row in rows),
+    ]
+    save_text(folder / FILE, "\n".join(table) + "\n")
+    shutil.rmtree(folder / "probe")
+
+
+def read(folder: Path, plan: Plan) -> list[dict[str, Any]]:
+    """Return the rows of a run: from its table, or from what the probe left where the run did not come to its end."""
+    path = folder / FILE
+    if not path.is_file():
+        return judge(folder, plan) if (folder / "probe").is_dir() else []
+    with path.open(newline="") as stream:
+        return [
+            {
+                "batch": int(row["batch"]),
+                "box": int(row["box"]),
+                "cosine": float(row["cosine"]) if row["cosine"] else None,
+                "norm_ratio": float(row["norm_ratio"]) if row["norm_ratio"] else None,
+            }
+            for row in csv.DictReader(stream)
+        ]

@@ -1,0 +1,260 @@
+"""Where every stage stands by all stages' journals, as if each message that has been sent had arrived. Pure: integers only.
+
+A stage's own journal tells what it has done; what has come to it is what the others have done:
+
+    activation, evaluation       F, E of the stage before
+    target, gradient             F of the stage after (bootstrapped, or the head), else its T or B
+    increment                    F (synthetic) or B of the sibling
+    credits                      all, less what was sent, and what its receiver has consumed, in lots
+
+Journals are written now and then, each at its own time, so one may lag behind what another one has consumed. What was
+consumed was sent, what was sent had room, and what was done was enabled: `settle` raises the counters to the least that
+all of that can be true of. For a program they are raised to the least beginning of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from .actions import TARGET, Action
+from .lacks import Lack
+from .plan import Plan
+from .schedules import PROGRAMS
+from .standing import STORY, Standing
+
+
+@dataclass
+class Done:
+    """What a stage has done: how many of each action."""
+
+    forwards: int = 0
+    trained: int = 0
+    summed: int = 0  # U on the sum of all boxes' gradients
+    evaluated: int = 0
+    applied: dict[int, int] = field(default_factory=dict)
+
+    def add(self, action: Action) -> None:
+        """Count an action."""
+        kind, _, sibling = action
+        if kind == "F":
+            self.forwards += 1
+        elif kind == "E":
+            self.evaluated += 1
+        elif kind in "TB":
+            self.trained += 1
+        elif sibling:
+            self.applied[sibling] = self.applied.get(sibling, 0) + 1
+        else:
+            self.summed += 1
+
+    @property
+    def taken(self) -> int:
+        """How many activations and evaluations it has consumed; box 1: data."""
+        return self.forwards + self.evaluated
+
+    @property
+    def actions(self) -> int:
+        """How many actions it has done."""
+        return self.taken + self.trained + self.summed + sum(self.applied.values())
+
+    def covers(self, other: Done) -> bool:
+        """Whether it has done at least what another one has."""
+        mine = (self.forwards, self.trained, self.summed, self.evaluated)
+        theirs = (other.forwards, other.trained, other.summed, other.evaluated)
+        return all(a >= b for a, b in zip(mine, theirs, strict=True)) and all(
+            self.applied.get(k, 0) >= done for k, done in other.applied.items()
+        )
+
+
+def reckon(plan: Plan, journals: Mapping[int, Iterable[Action]]) -> dict[int, Standing]:
+    """Return every stage's standing by the journals; one that is missing counts as far as the others imply it."""
+    actions = {k: list(journals.get(k, ())) for k in range(1, plan.head + 1)}
+    done = {k: count(plan, k, each) for k, each in actions.items()}
+    settle(plan, done)
+    standings = {k: Standing(plan, k) for k in done}
+    for k, standing in standings.items():
+        _set(plan, standing, done)
+        standing.history.extend(actions[k][-STORY:])
+    return standings
+
+
+def count(plan: Plan, number: int, journal: Iterable[Action]) -> Done:
+    """Return how many of each action a journal has."""
+    done = Done(applied=dict.fromkeys(plan.siblings(number), 0))
+    for action in journal:
+        done.add(action)
+    return done
+
+
+def next_action(standing: Standing) -> Action | None:
+    """Return what a stage takes next by the plan's schedule, or None where it waits or is done."""
+    if standing.plan.schedule not in PROGRAMS:
+        return next(standing.enabled(), None)
+    action = _in_program(standing)
+    return action if action is not None and standing.lack(action) is None else None
+
+
+def lack(standing: Standing) -> Lack | None:
+    """Return what a stage waits for by the plan's schedule; None: it could go on, or is done."""
+    if standing.is_done or next_action(standing) is not None:
+        return None
+    action = _in_program(standing) if standing.plan.schedule in PROGRAMS else None
+    return standing.intake() if action is None else standing.lack(action)
+
+
+def _in_program(standing: Standing) -> Action | None:
+    done = standing.forwards + standing.trained + standing.evaluated + sum(standing.applied.values())
+    if standing.plan.sums_gradients:
+        done += standing.settled
+    program = PROGRAMS[standing.plan.schedule](standing.plan, standing.number)
+    return next(itertools.islice(program, done, None), None)
+
+
+# What implies what
+
+
+def settle(plan: Plan, done: dict[int, Done]) -> None:
+    """Raise the counters to the least that the rules allow, given that all of it was done."""
+    known: dict[int, int] = {}
+    positions = {k: _Position(plan, k) for k in done} if plan.schedule in PROGRAMS else {}
+    while (now := {k: each.actions for k, each in done.items()}) != known:
+        known = now
+        for k in done:
+            _own(plan, k, done[k])
+            _others(plan, k, done)
+        for k, position in positions.items():
+            position.reach(done[k])
+
+
+class _Position:
+    """How far a stage's program has come."""
+
+    def __init__(self, plan: Plan, number: int) -> None:
+        self._program = PROGRAMS[plan.schedule](plan, number)
+        self._reached = count(plan, number, ())
+
+    def reach(self, done: Done) -> None:
+        """Raise `done` to the least beginning of the program that covers it."""
+        reached = self._reached
+        while not reached.covers(done) and (action := next(self._program, None)) is not None:
+            reached.add(action)
+        done.forwards, done.trained, done.summed = reached.forwards, reached.trained, reached.summed
+        done.evaluated, done.applied = reached.evaluated, dict(reached.applied)
+
+
+def _own(plan: Plan, number: int, done: Done) -> None:
+    """Raise what a stage must have done before what it did."""
+    settles = number != plan.head and plan.rule != "frozen"
+    done.trained = max(done.trained, done.summed)
+    done.forwards = max(done.forwards, done.trained)
+    if done.forwards:
+        done.evaluated = max(done.evaluated, plan.due(done.forwards - 1))
+    while done.evaluated > plan.due(done.forwards):
+        done.forwards = min(_next_round(plan, done.forwards), plan.batches)
+    if done.evaluated > plan.final_evaluation:
+        done.forwards = plan.batches
+        done.applied = dict.fromkeys(done.applied, 0 if plan.sums_gradients else plan.batches)
+        if settles:
+            done.trained = plan.batches
+            done.summed = plan.batches if plan.sums_gradients else 0
+    if settles:
+        # Of what is in flight the window has room for no more.
+        settled = max(done.forwards - plan.window, 0)
+        if plan.sums_gradients:
+            done.summed = max(done.summed, settled)
+        done.trained = max(done.trained, settled)
+
+
+def _next_round(plan: Plan, forwards: int) -> int:
+    """Return after how many forwards there is more to evaluate."""
+    return (forwards // plan.epoch_batches + 1) * plan.epoch_batches
+
+
+def _others(plan: Plan, number: int, done: dict[int, Done]) -> None:
+    """Raise what others must have done: sent what the stage consumed, and consumed what it sent beyond its credits."""
+    mine = done[number]
+    if number > 1:
+        before = done[number - 1]
+        before.forwards = max(before.forwards, mine.forwards)
+        before.evaluated = max(before.evaluated, mine.evaluated)
+    if number != plan.head and mine.trained:
+        after = done[number + 1]
+        if _comes_with_forward(plan, number):
+            after.forwards = max(after.forwards, mine.trained)
+        else:
+            after.trained = max(after.trained, mine.trained)
+    for k in plan.siblings(number):
+        sibling, consumed = done[k], _applied(plan, mine, k)
+        if plan.rule == "backward":
+            sibling.trained = max(sibling.trained, consumed)
+        else:
+            sibling.forwards = max(sibling.forwards, consumed)
+        most = _in_lots(plan.increment_credits, _increments(plan, mine))
+        if plan.sums_gradients:
+            sibling.summed = max(sibling.summed, most)
+        else:
+            sibling.applied[number] = max(sibling.applied[number], most)
+    if number < plan.head:
+        _take(plan, done[number + 1], _in_lots(plan.activation_credits, mine.taken))
+
+
+def _take(plan: Plan, done: Done, taken: int) -> None:
+    """Raise forwards and evaluations, in their one line, to `taken` of them."""
+    while done.taken < taken:
+        if done.evaluated < plan.due(done.forwards):
+            done.evaluated += min(taken - done.taken, plan.due(done.forwards) - done.evaluated)
+        else:
+            until = min(_next_round(plan, done.forwards), plan.batches)
+            done.forwards += min(taken - done.taken, until - done.forwards)
+
+
+def _in_lots(credits: int, sent: int) -> int:
+    """Return how many messages must have been consumed for so many to have been sent; credits come back by the half."""
+    lot = credits // 2
+    return max(-(-(sent - credits) // lot), 0) * lot
+
+
+def _comes_with_forward(plan: Plan, number: int) -> bool:
+    """Whether what settles a batch here is sent by the next stage's forward, else by its T or B."""
+    return number + 1 == plan.head or plan.backward_kind(number) == TARGET
+
+
+def _increments(plan: Plan, done: Done) -> int:
+    """Return how many increments a stage has sent to each sibling."""
+    return done.trained if plan.rule == "backward" else done.forwards
+
+
+def _applied(plan: Plan, done: Done, sibling: int) -> int:
+    """Return how many increments of a sibling a stage has consumed."""
+    return done.summed if plan.sums_gradients else done.applied[sibling]
+
+
+# What stands
+
+
+def _set(plan: Plan, standing: Standing, done: Mapping[int, Done]) -> None:
+    """Set a stage's counters."""
+    number, mine = standing.number, done[standing.number]
+    standing.forwards, standing.trained, standing.evaluated = mine.forwards, mine.trained, mine.evaluated
+    standing.applied = dict(mine.applied)
+    if not standing.is_head:
+        standing.settled = {"frozen": mine.forwards}.get(plan.rule, mine.summed if plan.sums_gradients else mine.trained)
+    if number > 1:
+        before = done[number - 1]
+        standing.activations, standing.evaluations = before.forwards, before.evaluated
+        standing.activation_owed = mine.taken % (plan.activation_credits // 2)
+    if standing.settles_with is not None:
+        after = done[number + 1]
+        standing.backwards = after.forwards if _comes_with_forward(plan, number) else after.trained
+    lot = plan.increment_credits // 2
+    for k in standing.siblings:
+        standing.increments[k] = _increments(plan, done[k])
+        standing.increment_owed[k] = _applied(plan, mine, k) % lot
+        back = _applied(plan, done[k], number) // lot * lot
+        standing.increment_credit[k] = plan.increment_credits - _increments(plan, mine) + back
+    if not standing.is_head:
+        lot = plan.activation_credits // 2
+        back = done[number + 1].taken // lot * lot
+        standing.activation_credit = plan.activation_credits - mine.taken + back
