@@ -22,7 +22,7 @@ DESCRIPTION = "Asynchronous, decoupled training of a recurrent network cut along
 EPILOGS = {
     "run": "example: timebox run --preset digits --schedule.kind decoupled --schedule.window 4",
     "list": "example: timebox list --json",
-    "logs": "example: timebox logs latest --batch 17 --action F",
+    "logs": "example: timebox logs latest --batch 17 --level message",
     "order": "example: timebox order latest --batch 3",
     "stats": "example: timebox stats latest --json",
     "timeline": "example: timebox timeline latest --out order.svg --batches 900:910",
@@ -72,12 +72,19 @@ def _dispatch(arguments: list[str]) -> int:
     if arguments[:1] == ["run"]:
         flags.add(run)
     _add_run_dir(command("list", "the runs: when, what, and how they ended"))
-    logs = command("logs", "one stream from all workers' logs, in the order of time")
+    logs = command("logs", "one stream from all workers in causal order, or why a run does not go on")
     _add_run(logs)
     logs.add_argument("--stage", help="only this worker's lines: box-1, head, launcher")
     logs.add_argument("--batch", type=int, help="only lines about this batch")
     logs.add_argument("--action", help="only these actions: F, T, U, B, E, or one of them as F3")
+    logs.add_argument(
+        "--level",
+        default="action",
+        metavar="LEVEL",
+        help="only lines of this level or above it: message, action, info, warning, error (action)",
+    )
     logs.add_argument("--follow", action="store_true", help="go on while the run does")
+    logs.add_argument("--why", action="store_true", help="instead: who waits for whom, for which batch, and why")
     order = command("order", "the execution order of one batch, as it happened")
     _add_run(order)
     order.add_argument("--batch", type=int, default=0, help="which batch, from 0 (0)")

@@ -6,12 +6,16 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ConfigError
 from pipeline.files import to_json
 
 from . import flags
+
+if TYPE_CHECKING:
+    from . import logs
 
 #: When this process's own code began, in monotonic nanoseconds.
 BEGAN_NS = time.monotonic_ns()
@@ -81,23 +85,45 @@ def _logs(options: argparse.Namespace) -> int:
     from . import logs, runs
 
     folder = runs.find(options.run, options.run_dir)
-    wanted = logs.Filter(options.stage, options.batch, options.action)
+    wanted = logs.Filter(options.stage, options.batch, options.action, options.level)
+    if options.why:
+        return _why(folder, wanted, options)
     logs.check(folder, wanted)
+    warnings: list[str] = []
     if options.follow:
+        from . import follow
+
         if options.json:
             raise ConfigError("--json: gives one document at the end, --follow has none; use one of them")
-        logs.follow(folder, wanted, lambda line: print(logs.render(line), flush=True))
+        follow.follow(folder, wanted, lambda line: print(logs.render(line), flush=True), warnings)
+        warn(warnings)
         return 0
-    lines = logs.merged(folder, wanted)
+    lines = logs.merged(folder, wanted, warnings)
     if options.json:
-        print_json({"run": folder.name, "lines": list(lines)})
+        print_json({"run": folder.name, "lines": list(lines), "warnings": warnings})
+        warn(warnings)
         return 0
     is_empty = True
     for line in lines:
         is_empty = False
         print(logs.render(line))
+    warn(warnings)
     if is_empty:
         print(f"timebox: no line of {folder.name} is such a one", file=sys.stderr)
+    return 0
+
+
+def _why(folder: Path, wanted: logs.Filter, options: argparse.Namespace) -> int:
+    from . import logs, why
+
+    if options.follow or wanted != logs.Filter():
+        raise ConfigError("--why: looks at all workers and batches at this moment; it goes with --json alone")
+    document = why.collect(folder)
+    warn(document["warnings"])
+    if options.json:
+        print_json(document)
+    else:
+        print(why.render(document))
     return 0
 
 

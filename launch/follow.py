@@ -24,7 +24,8 @@ from pipeline.errors import RunError
 from pipeline.plan import Plan
 
 from . import runs
-from .causal import Entry, Teller, causal, keys_of, log_of, names_of, records, times_of
+from .causal import Entry, causal, log_of, names_of, records
+from .lines import Teller, keys_of, times_of
 from .logs import Filter, Line, merged, parse
 
 #: How often the files are looked at, how long a line is held back, and how long a run may take to make its first files.
@@ -198,7 +199,7 @@ def _is_going_on(folder: Path, began: float) -> bool:
     if (folder / "summary.json").is_file():
         return False
     if (folder / "launcher.json").is_file():
-        return runs.describe(folder)["status"] == "running"
+        return bool(runs.describe(folder)["status"] == "running")
     # The folder is made a moment before the launcher says that it is there.
     is_new = began - (folder / "config.toml").stat().st_mtime < BEGIN_S
     return is_new and time.time() - began < BEGIN_S

@@ -81,10 +81,16 @@ def reckon(plan: Plan, journals: Mapping[int, Iterable[Action]]) -> dict[int, St
 
 
 def count(plan: Plan, number: int, journal: Iterable[Action]) -> Done:
-    """Return how many of each action a journal has."""
-    done = Done(applied=dict.fromkeys(plan.siblings(number), 0))
+    """Return how many of each action a journal has, of those that the stage can do and no more than there are."""
+    done = Done()
     for action in journal:
         done.add(action)
+    learns = number != plan.head and plan.rule != "frozen"
+    done.forwards, done.evaluated = min(done.forwards, plan.batches), min(done.evaluated, plan.evaluations)
+    done.trained = min(done.trained, plan.batches) if learns else 0
+    done.summed = min(done.summed, plan.batches) if learns and plan.sums_gradients else 0
+    is_applied = not plan.sums_gradients
+    done.applied = {k: min(done.applied.get(k, 0), plan.batches) * is_applied for k in plan.siblings(number)}
     return done
 
 
@@ -202,7 +208,7 @@ def _others(plan: Plan, number: int, done: dict[int, Done]) -> None:
 
 def _take(plan: Plan, done: Done, taken: int) -> None:
     """Raise forwards and evaluations, in their one line, to `taken` of them."""
-    while done.taken < taken:
+    while done.taken < min(taken, plan.batches + plan.evaluations):
         if done.evaluated < plan.due(done.forwards):
             done.evaluated += min(taken - done.taken, plan.due(done.forwards) - done.evaluated)
         else:
@@ -240,7 +246,8 @@ def _set(plan: Plan, standing: Standing, done: Mapping[int, Done]) -> None:
     standing.forwards, standing.trained, standing.evaluated = mine.forwards, mine.trained, mine.evaluated
     standing.applied = dict(mine.applied)
     if not standing.is_head:
-        standing.settled = {"frozen": mine.forwards}.get(plan.rule, mine.summed if plan.sums_gradients else mine.trained)
+        settled = mine.summed if plan.sums_gradients else mine.trained
+        standing.settled = mine.forwards if plan.rule == "frozen" else settled
     if number > 1:
         before = done[number - 1]
         standing.activations, standing.evaluations = before.forwards, before.evaluated

@@ -160,7 +160,9 @@ class Recorder(Tape):
     # What is left out
 
     def _choose(self, batch: int, now_ns: int) -> None:
-        wanted = self._used < self._most and batch // BURST % self._stride == 0
+        if batch % BURST:
+            return  # a burst is kept or left out as a whole
+        wanted = self._used < self._most - self._most // 16 and batch // BURST % self._stride == 0
         if wanted and not self.is_on:
             self.is_on = True
             self._close_gap(now_ns)

@@ -1,18 +1,22 @@
-"""Journal and spans on disk: what is written is read, damage is told, and a torn end costs the end alone."""
+"""Journal and trace on disk: what is written is read, damage is told, and a torn end costs the end alone."""
 
 from __future__ import annotations
 
+import contextlib
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 from network import Network, make_plan, run_hostile
 
 from pipeline.actions import Action, Part
 from pipeline.errors import RunError
-from pipeline.trace import LOT, PARTS, Span, Writer, read_header, read_journal, read_spans
+from pipeline.recorder import LOT, Recorder
+from pipeline.trace import FIELDS, PARTS, Span, read_header, read_journal, read_records, read_spans
+from pipeline.trace import RECORD as FORM
 
-RECORD = 32
+RECORD = 40
 
 
 def write_run(folder: Path, stage: str = "box-2") -> tuple[list[Action], list[Span]]:
@@ -20,14 +24,14 @@ def write_run(folder: Path, stage: str = "box-2") -> tuple[list[Action], list[Sp
     network = Network(make_plan("decoupled", boxes=2, batches=12, epoch_batches=4))
     run_hostile(network, seed=1)
     watcher = network.watchers[network.plan.number(stage)]
-    writer = Writer(folder, stage, {"mono_ns": 10, "wall_ns": 20})
+    writer = Recorder(folder, stage, {"mono_ns": 10, "wall_ns": 20})
     spans = []
     for at, (action, part) in enumerate(watcher.parts):
         start, end = 2**40 + 1000 * at, 2**40 + 1000 * at + 999
-        writer.span(action, part, start, end)
+        writer.part(action, part, start, end)
         spans.append(Span(stage, action, part.name, part.read, part.written, start, end))
     for action in watcher.journal:
-        writer.journal(action)
+        writer.journal(action, 2)
     writer.close()
     return watcher.journal, spans
 
@@ -44,37 +48,37 @@ def test_what_is_written_is_read(tmp_path: Path, stage: str) -> None:
 
 def test_every_part_and_the_largest_numbers_survive(tmp_path: Path) -> None:
     rng = random.Random(0)
-    writer = Writer(tmp_path, "box-1", {})
+    writer = Recorder(tmp_path, "box-1", {})
     spans = []
     for name in PARTS:
         for most in (1, 2**32 - 1):
             action = Action(rng.choice("FBTUE"), rng.randint(0, most), rng.randint(0, min(most, 2**16 - 1)))
             span = Span("box-1", action, name, rng.randint(0, most), most, 2**62, 2**63 - 1)
-            writer.span(action, Part(name, span.read, span.written), span.start_ns, span.end_ns)
+            writer.part(action, Part(name, span.read, span.written), span.start_ns, span.end_ns)
             spans.append(span)
     writer.close()
     assert list(read_spans(tmp_path, "box-1")) == spans
 
 
 def test_records_are_in_the_file_when_a_lot_has_gathered_or_the_writer_is_told(tmp_path: Path) -> None:
-    writer = Writer(tmp_path, "box-1", {})
+    writer = Recorder(tmp_path, "box-1", {})
     action, part = Action("F", 0), Part("forward", 0, 0)
-    writer.span(action, part, 1, 2)
-    writer.journal(action)
+    writer.part(action, part, 1, 2)
+    writer.journal(action, 2)
     writer.flush()
     assert len(list(read_spans(tmp_path, "box-1"))) == 1
     assert read_journal(tmp_path, "box-1") == [action]
-    for _ in range(LOT // RECORD):
-        writer.span(action, part, 1, 2)
-        writer.journal(action)
-    assert len(list(read_spans(tmp_path, "box-1"))) == 1 + LOT // RECORD
-    assert len(read_journal(tmp_path, "box-1")) == 1 + LOT // RECORD
+    for _ in range(-(-LOT // RECORD)):
+        writer.part(action, part, 1, 2)
+        writer.journal(action, 2)
+    assert len(list(read_spans(tmp_path, "box-1"))) == 1 - (-LOT // RECORD)
+    assert len(read_journal(tmp_path, "box-1")) == 1 - (-LOT // RECORD)
     writer.close()
 
 
 def test_spans_are_read_up_to_the_last_whole_record(tmp_path: Path) -> None:
     _, spans = write_run(tmp_path)
-    path = tmp_path / "trace" / "box-2.spans"
+    path = tmp_path / "trace" / "box-2.trace"
     content = path.read_bytes()
     start = content.index(b"\n") + 1
     for size in range(start, len(content), 7):
@@ -107,9 +111,9 @@ def test_a_missing_file_is_told(tmp_path: Path, read: object) -> None:
 )  # fmt: skip
 def test_a_damaged_header_is_told(tmp_path: Path, line: bytes) -> None:
     write_run(tmp_path)
-    path = tmp_path / "trace" / "box-2.spans"
+    path = tmp_path / "trace" / "box-2.trace"
     path.write_bytes(line + path.read_bytes().partition(b"\n")[2] if line else b"")
-    with pytest.raises(RunError, match=r"box-2\.spans: not a trace of this version"):
+    with pytest.raises(RunError, match=r"box-2\.trace: not a trace of this version"):
         read_header(tmp_path, "box-2")
     with pytest.raises(RunError, match="not a trace of this version"):
         list(read_spans(tmp_path, "box-2"))
@@ -117,11 +121,11 @@ def test_a_damaged_header_is_told(tmp_path: Path, line: bytes) -> None:
 
 def test_a_damaged_record_is_told(tmp_path: Path) -> None:
     write_run(tmp_path)
-    path = tmp_path / "trace" / "box-2.spans"
+    path = tmp_path / "trace" / "box-2.trace"
     content = bytearray(path.read_bytes())
     content[content.index(b"\n") + 2] = 99
     path.write_bytes(content)
-    with pytest.raises(RunError, match=r"box-2\.spans: damaged: it has a part with number 99"):
+    with pytest.raises(RunError, match=r"box-2\.trace: damaged: a record of kind 85 and code 99"):
         list(read_spans(tmp_path, "box-2"))
 
 
@@ -141,3 +145,50 @@ def test_an_update_changes_the_weights_that_the_forward_reads(
     action: str, read: int, written: int, is_update: bool
 ) -> None:
     assert Span("box-1", Action(action, 0), "update", read, written, 0, 1).is_update == is_update
+
+
+def test_numpy_reads_the_same_record() -> None:
+    assert np.dtype(FIELDS).itemsize == FORM.size == RECORD
+    values = (ord("F"), 1, 2, 3, 4, 5, 6, 7, 8, 9)
+    assert np.frombuffer(FORM.pack(*values), FIELDS)[0].tolist() == values
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_read(tmp_path: Path) -> None:
+    _, spans = write_run(tmp_path)
+    path = tmp_path / "trace" / "box-2.trace"
+    content = bytearray(path.read_bytes())
+    start = content.index(b"\n") + 1
+    content[start + 2 * RECORD] = ord("?")  # a kind that there is not
+    content[start + 5 * RECORD + 1] = 200  # a part that there is not
+    content[start + 7 * RECORD + 31] = 0x7F  # a part that begins long after its end
+    path.write_bytes(content[:-1])
+    _, array, faults = read_records(tmp_path, "box-2")
+    assert len(array) == len(spans) - 4
+    assert [fault.partition("box-2.trace: ")[2] for fault in faults] == [
+        "ends in the middle of a record; 39 bytes are left out",
+        f"damaged: 3 of {len(spans) - 1} records make no sense and are left out",
+    ]
+
+
+def test_reading_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    _, spans = write_run(tmp_path)
+    whole = read_records(tmp_path, "box-2").array
+    assert len(whole) == len(spans)
+    rest = read_records(tmp_path, "box-2", offset=3 * RECORD).array
+    assert rest.tolist() == whole[3:].tolist()
+    assert len(read_records(tmp_path, "box-2", offset=len(whole) * RECORD).array) == 0
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_damage_whatever_is_more_than_told(tmp_path: Path, seed: int) -> None:
+    """Bytes are thrown at the file: reading gives records that make sense, or one error."""
+    write_run(tmp_path)
+    rng = random.Random(seed)
+    path = tmp_path / "trace" / "box-2.trace"
+    content = bytearray(path.read_bytes())
+    for _ in range(rng.randint(1, 40)):
+        content[rng.randrange(len(content))] = rng.randrange(256)
+    path.write_bytes(content[: rng.randrange(len(content))] if rng.random() < 0.5 else content)
+    with contextlib.suppress(RunError):
+        _, array, _ = read_records(tmp_path, "box-2")
+        assert (array["start"] <= array["end"]).all()

@@ -30,13 +30,16 @@ const between = (low, value, high) => Math.max(low, Math.min(high, value));
 /** A number with at most `digits` significant digits, or the dash that stands for none. */
 function figure(value, digits = 3) {
   if (!isNumber(value)) return "–";
-  if (value !== 0 && (Math.abs(value) < 1e-4 || Math.abs(value) >= 1e9)) return value.toExponential(digits - 1);
+  if (value !== 0 && (Math.abs(value) < 1e-4 || Math.abs(value) >= 1e7)) {
+    return value.toExponential(digits - 1).replace(/\.?0*e\+?/, "e");
+  }
   if (Math.abs(value) >= 10 ** digits) return Math.round(value).toLocaleString("en");
   return value.toLocaleString("en", { maximumSignificantDigits: digits });
 }
 
 const count = (value) => (isNumber(value) ? Math.round(value).toLocaleString("en") : "–");
 const percent = (share, digits = 1) => (isNumber(share) ? `${(100 * share).toFixed(digits)} %` : "–");
+const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1).replace(/\.$/, "")}.`;
 const plural = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;
 
 /** A length of time, given in milliseconds, in the unit that suits it. */

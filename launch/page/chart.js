@@ -55,7 +55,7 @@ function ticks(low, high, most) {
   if (low === high) return [low];
   const step = niceStep(high - low, most);
   const found = [];
-  for (let at = Math.ceil(low / step - 1e-9); at * step <= high + step * 1e-9; at++) found.push(at * step);
+  for (let at = Math.ceil(low / step - 1e-9); at * step <= high + step * 1e-9; at++) found.push(at * step || 0); // no -0
   return found;
 }
 

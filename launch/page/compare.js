@@ -3,15 +3,15 @@
 /** Key figures of a run: [name, text]. */
 function keyFigures(run) {
   const { summary: all = {}, stats } = run;
-  return [["status", run.status], ["schedule", run.schedule], ["stages", run.stages.length], ["accuracy", percent(all?.accuracy)],
+  return [["status", run.status], ["warnings", run.warnings?.length ?? 0], ["schedule", run.schedule], ["stages", run.stages.length], ["accuracy", percent(all?.accuracy)],
     ["batches a second", figure(all?.batches_per_s)], ["time", seconds(all?.seconds)], ["epochs", run.epochs?.length ?? 0],
-    ["makespan", seconds(stats?.makespan_s)], ["cost at the end", figure(run.epochs?.at(-1)?.cost)], ["digest", all?.digest ?? "–"]];
+    ["makespan", seconds(stats?.makespan_s)], ["cost at the end", figure(run.epochs?.at(-1)?.cost)], ["digest, first digits", (all?.digest ?? "–").slice(0, 12)]];
 }
 
 /** The content of "Runs side by side". */
 function comparisonOf(runs) {
   const figures = runs.map(keyFigures);
-  const rows = figures[0].map(([name], place) => [name, ...figures.map((own) => ({ text: own[place][1], class: name === "digest" ? "code" : "" }))]);
+  const rows = figures[0].map(([name], place) => [name, ...figures.map((own) => ({ text: own[place][1], class: name.startsWith("digest") ? "code" : "" }))]);
   const measured = runs.filter((run) => run.stats?.stages?.length);
   const scale = Math.max(...measured.flatMap((run) => run.stats.stages.map((stage) => stage.total_s)), 1e-9);
   return [

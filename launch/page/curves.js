@@ -25,7 +25,7 @@ function curvesOf(runs) {
     element("div", { class: "row" }, choice("scale of the cost", [[false, "linear"], [true, "logarithmic"]], false, draw)),
     holder,
     rights.length ? lineChart(rights, { xLabel: "epoch", yLabel: "test images right", range: [0, 1], height: 170,
-      label: `Accuracy by epoch. ${shown.map(summary).join(" ")}`, format: (share) => percent(share, share === 1 || share === 0 ? 0 : 1) })
+      label: `Accuracy by epoch. ${shown.map(summary).join(" ")}`, format: (share) => percent(share, Number.isInteger(Math.round(share * 1e6) / 1e4) ? 0 : 1) })
       : muted("No test images were evaluated in this run."),
     ...shown.map((run) => element("p", { text: several ? `${runTitle(run)}: ${summary(run)}` : summary(run) })),
   ];

@@ -19,6 +19,7 @@ async function start() {
   if (!report.runs.length) { content.append(muted("This report holds no run.")); return; }
   const panel = element("div", { id: "panel" });
   const beside = several && !timelineOnly ? section("comparison", "Runs side by side", []) : null;
+  if (several) document.getElementById("top").replaceChildren(title(report.runs));
   if (several) content.append(...(beside ? [beside] : []), tabs(), panel);
   else content.append(panel);
   await show(wanted().run);
@@ -72,7 +73,6 @@ async function show(place) {
   const run = report.runs[place];
   state.timeline?.close();
   state.timeline = null;
-  document.getElementById("top").replaceChildren(...head(run));
   document.getElementById("nav").replaceChildren(element("ul", {}, [...(several && !timelineOnly ? [["comparison", "Side by side"]] : []), ...SECTIONS]
     .map(([id, title]) => element("li", {}, element("a", { href: address(place, id), text: title })))));
   report.runs.forEach((_, at) => {
@@ -82,8 +82,10 @@ async function show(place) {
   });
   const panel = document.getElementById("panel");
   if (several) for (const [name, value] of [["role", "tabpanel"], ["aria-labelledby", `tab-${place}`]]) panel.setAttribute(name, value);
+  const own = several ? element("div", { class: "top" }, facts(run)) : null;
+  if (!several) document.getElementById("top").replaceChildren(title(report.runs), ...facts(run));
   const sections = SECTIONS.map(([id, title]) => section(id, title, []));
-  panel.replaceChildren(...sections);
+  panel.replaceChildren(...(own ? [own] : []), ...sections);
   if (document.getElementById("timeline")) await showTimeline(run, place);
   window.timebox.firstDrawMs ??= performance.now();
   if (state.run !== place) return;
@@ -106,18 +108,24 @@ async function showTimeline(run, place) {
   }
 }
 
-function head(run) {
+function title(runs) {
+  const [run] = runs;
+  const id = several || !run.name ? null : element("small", { class: "muted", text: ` ${run.run}` });
+  return element("div", {}, element("p", { class: "muted", text: several ? `Timebox report of ${runs.length} runs` : "Timebox report" }),
+    element("h1", {}, runs.map(runTitle).join(", "), id));
+}
+
+/** A run's facts in short: status and figures, error, warnings, and what recording it cost. */
+function facts(run) {
   const { summary: all } = run;
   const tracing = run.stats?.tracing;
-  const facts = [["status", STATUS[run.status] ?? run.status], ["schedule", run.schedule],
+  const figures = [["status", STATUS[run.status] ?? run.status], ["schedule", run.schedule],
     ["stages", run.stages.length > 4 ? `${run.stages.length}, ${run.stages[0]} to ${run.stages.at(-1)}` : run.stages.join(", ")],
     ["test images right", percent(all?.accuracy)], ["batches a second", figure(all?.batches_per_s)], ["time", seconds(all?.seconds)]];
   const cost = tracing ? `Recording this run took ${percent(tracing.share)} of the busiest worker's time; ` +
     `${plural(tracing.records, "record")} of ${duration(tracing.record_ns / 1e6)}.` : null;
   return [
-    element("p", { class: "muted", text: several ? `Timebox report: one of ${report.runs.length} runs` : "Timebox report" }),
-    element("h1", {}, runTitle(run), run.name ? element("small", { class: "muted", text: ` ${run.run}` }) : null),
-    element("dl", { class: "facts" }, facts.map(([name, value]) =>
+    element("dl", { class: "facts" }, figures.map(([name, value]) =>
       element("div", {}, element("dt", { text: name }), element("dd", { class: name === "status" ? `status ${run.status}` : null, text: value })))),
     run.error ? element("p", { class: "note error", role: "note" }, element("strong", { text: "Error. " }), run.error) : null,
     run.warnings?.length ? element("div", { class: "note", role: "note" }, element("strong", { text: run.warnings.length > 1 ? "Warnings" : "Warning" }),

@@ -50,12 +50,13 @@ function oracleOf(run) {
     const last = own.slice(-Math.ceil(own.length / 4));
     return `${stageName(run, box)} ${figure(last.reduce((sum, row) => sum + row.cosine, 0) / last.length, 2)}`;
   });
+  const without = rows.filter((row) => !isNumber(row.cosine)).length;
   return [
     element("p", { text: "The oracles' synthetic gradients against the true gradients of the same batches. A low cosine does not mean low accuracy: " +
       "a box needs a direction that lowers the loss, not the steepest one, and the head learns on the true loss in any case." }),
     lineChart(series("cosine"), { xLabel: "batch", yLabel: "cosine", range: [0, 1], label: `Cosine by batch; mean of the last quarter: ${late.join(", ")}` }),
     lineChart(series("norm_ratio"), { xLabel: "batch", yLabel: "norm, synthetic ÷ true", log: true, range: [1], height: 180,
       label: "Ratio of the norms by batch, on a logarithmic scale" }),
-    element("p", { text: `Mean cosine over the last quarter of the samples: ${late.join(", ")}.` }),
+    element("p", { text: `Mean cosine over the last quarter of the samples: ${late.join(", ")}.${without ? ` ${plural(without, "sample")} of ${rows.length}, gaps above, had no gradient to compare with.` : ""}` }),
   ];
 }

@@ -41,8 +41,8 @@ class Overview {
       this.picture = context.getImageData(0, 0, this.canvas.width, this.canvas.height);
     } else context.putImageData(this.picture, 0, 0);
     const place = (moment) => left + ((moment - this.whole.start) / this.whole.length) * inner;
-    const x = place(this.view.start), end = Math.max(place(this.view.end), x + 2);
-    context.globalAlpha = 0.65;
+    const x = place(this.view.start), end = Math.max(place(this.view.end), x + 3);
+    context.globalAlpha = 0.35;
     context.fillStyle = theme.ground;
     context.fillRect(left, 0, x - left, height);
     context.fillRect(end, 0, left + inner - end, height);

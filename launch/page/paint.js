@@ -1,6 +1,6 @@
 // Knows how the timeline looks: draws a scene (trace, view, lay, theme, focus, options) on a canvas. Changes nothing but the canvas.
 
-const MOST_MESSAGES = 400; // arrows of other batches: beyond so many they hide what they should show
+const SPARSE = 5; // CSS pixels of width for each arrow: where there is less, arrows hide what they should show
 
 /** Reads the colours of the style sheet; again when the scheme changes. */
 function readTheme(parts) {
@@ -54,7 +54,7 @@ function paintAxis(context, { view, lay, theme }) {
   const inSeconds = step >= 100, inMicro = view.end < 1;
   const unit = inSeconds ? 1000 : inMicro ? 0.001 : 1;
   const digits = between(0, -Math.floor(Math.log10(step / unit) + 1e-9), 6);
-  const label = (moment) => `${(moment / unit).toLocaleString("en", { minimumFractionDigits: digits,
+  const label = (moment) => `${(moment / unit || 0).toLocaleString("en", { minimumFractionDigits: digits,
     maximumFractionDigits: digits })} ${inSeconds ? "s" : inMicro ? "µs" : "ms"}`;
   context.font = theme.small;
   context.textBaseline = "middle";
@@ -135,15 +135,16 @@ function eachMessage(scene, drawn, use) {
   const { messages, run } = trace;
   const shows = (at) => options.credits || !isCredit(run.kinds[messages.kind[at]]);
   const range = visible(messages, 0, view.start, view.end);
+  const most = scene.lay.width / SPARSE;
   const chosen = [];
   for (let at = range.from; at < range.to; at++) {
     if (messages.finish[at] < view.start || !shows(at)) continue;
     drawn.messages++;
-    if (chosen.length <= MOST_MESSAGES) chosen.push(at);
+    if (chosen.length <= most) chosen.push(at);
   }
   if (!options.messages) return;
   const own = focus ? focus.messages.filter(shows) : [];
-  if (chosen.length <= MOST_MESSAGES) chosen.forEach((at) => use(at, !focus || messages.batch[at] === focus.batch));
+  if (chosen.length <= most) chosen.forEach((at) => use(at, !focus || messages.batch[at] === focus.batch));
   else own.forEach((at) => use(at, true));
 }
 

@@ -9,22 +9,29 @@ function messagesOf(run) {
   { align: "   nnnnn", caption: "Messages by kind and way" })];
 }
 
+const LONG = 12; // values of a list that are shown
+
 /** A value of JSON in one line. */
 function plain(value) {
   if (value === null || value === undefined || value === "") return "–";
+  if (Array.isArray(value) && value.length > LONG) return `${JSON.stringify(value.slice(0, LONG)).slice(0, -1)}, … ${value.length} in all]`;
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
-/** The leaves of nested JSON: [dotted name, value in one line]. Lists stay whole. */
+const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+
+/** The leaves of nested JSON: [dotted name, value in one line]. Lists stay whole, but for those of objects, which go by name. */
 function leaves(value, prefix = "") {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return [[prefix, plain(value)]];
-  return Object.entries(value).flatMap(([key, inner]) => leaves(inner, prefix ? `${prefix}.${key}` : key));
+  const list = Array.isArray(value) && value.length > 0 && value.every(isObject);
+  if (!isObject(value) && !list) return [[prefix, plain(value)]];
+  const entries = list ? value.map((inner, at) => [inner.name ?? at, inner]) : Object.entries(value);
+  return entries.flatMap(([key, inner]) => leaves(inner, prefix ? `${prefix}.${key}` : key));
 }
 
 /** Nested JSON as one collapsible table a group; single values of the top stand in a group of their own. */
 function groups(value, rest) {
   const entries = Object.entries(value ?? {});
-  const nested = ([, inner]) => typeof inner === "object" && inner !== null && !Array.isArray(inner);
+  const nested = ([, inner]) => isObject(inner);
   const single = entries.filter((entry) => !nested(entry));
   return [...(single.length ? [[rest, Object.fromEntries(single)]] : []), ...entries.filter(nested)]
     .map(([name, inner]) => collapsible(name, leaves(inner)));

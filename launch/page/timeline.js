@@ -1,6 +1,6 @@
 // Knows the timeline section: its canvas, its fields, the batch in focus. Joins view, paint, gestures, overview and tooltip.
 
-const FEW_SPANS = 400; // up to so many, the opening view shows the whole run
+const FEW_SPANS = 150; // up to so many, the opening view shows the whole run
 const KEYS = [["← →", "earlier, later"], ["+ −", "zoom"], ["Home", "the whole run"], ["n p", "next, previous batch"],
   ["Esc", "no batch in focus"], ["?", "these keys"]];
 
@@ -159,11 +159,12 @@ class Timeline {
 
   say() {
     const { view, drawn, trace, options } = this;
-    const hidden = options.messages && drawn.messages > drawn.arrows && drawn.messages > MOST_MESSAGES;
-    this.now.textContent = `Shown: ${moment(view.start)} to ${moment(view.end)}, ${duration(view.length)} of ${duration(trace.end)}: ` +
+    const hidden = options.messages && drawn.messages > drawn.arrows;
+    const whole = view.start <= trace.first && view.end >= trace.end;
+    this.now.textContent = `Shown: ${whole ? "the whole run" : `${moment(view.start)} to ${moment(view.end)}`}, ${duration(Math.min(view.length, trace.end))}${whole ? "" : ` of ${duration(trace.end)}`}: ` +
       `${plural(drawn.spans, "span")}, ${plural(drawn.waits, "wait")}, ${plural(drawn.messages, "message")}` +
       `${hidden ? " (zoom in to see them)" : ""}. ${drawn.aggregated ? "Where spans are smaller than pixels, heights are shares of time. " : ""}` +
-      `Time zero: ${trace.run.origin ?? "the begin of the run"}.`;
+      sentence(trace.run.origin ?? "time zero is the begin of the run");
   }
 
   point(x, y, pointer) {

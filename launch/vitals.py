@@ -1,0 +1,120 @@
+"""Signs of life of a run's workers: what the kernel says of each process, and when each one last did something.
+
+Times are monotonic nanoseconds of the machine that the run was on; where it has been started anew since, the wall clock
+stands in for that clock.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline import trace
+from pipeline.actions import ACTIONS
+from pipeline.errors import RunError
+
+from .causal import log_of
+from .logs import Line, parse
+
+#: Two clocks that differ by more than this from what they did when the run began tell of another boot.
+SAME_BOOT_NS = 60_000_000_000
+#: A journal that was written so long after the last action that is on record tells of later ones.
+LAG_NS = 500_000_000
+#: Bytes from a log's end in which its last lines are looked for.
+TAIL = 1 << 16
+STATES = {"R": "running", "S": "sleeping", "D": "sleeping", "I": "sleeping", "T": "stopped", "t": "traced"}
+
+
+def process_state(pid: object, run: str, stage: str) -> str:
+    """Return `running`, `sleeping`, `stopped`, `traced`, `gone`, or `unknown` where there is no /proc.
+
+    A number that now belongs to another process than this worker of this run means that the worker is gone.
+    """
+    if not Path("/proc/self/stat").is_file() or not isinstance(pid, int):
+        return "unknown"
+    try:
+        letter = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except (OSError, IndexError):
+        return "gone"
+    is_it = "pipeline.worker" in words and stage in words and any(Path(word).name == run for word in words)
+    return STATES.get(letter, "gone") if is_it else "gone"
+
+
+class Signs(NamedTuple):
+    """What a stage's files tell of it: its last action, its last sign at all, and its own end; 0: not on record."""
+
+    acted_ns: int
+    seen_ns: int
+    ended_ns: int
+    shift_ns: int  # from this clock to the wall clock
+    has_begun: bool
+
+
+def signs(folder: Path, stage: str, warnings: list[str]) -> Signs:
+    """Return what a stage's trace, log and journal tell of when it did something."""
+    acted = seen = ended = shift = 0
+    lines = _ends_of(log_of(folder, stage))
+    has_begun = any(line["text"] == "go" for line in lines)
+    for line in lines:
+        acted = max(acted, line["mono_ns"] if line["level"] == "action" or line["text"] == "go" else 0)
+        seen = max(seen, line["mono_ns"])
+        shift = wall_ns(line) - line["mono_ns"]
+    try:
+        header, array, faults = trace.read_records(folder, stage)
+        warnings += (fault for fault in faults if "damaged" in fault)
+    except RunError:
+        array = None  # it ran without a trace, or has not begun
+    if array is not None and len(array):
+        if isinstance(header.get("wall_ns"), int) and isinstance(header.get("mono_ns"), int):
+            shift = header["wall_ns"] - header["mono_ns"]
+        has_begun = True
+        is_part = np.isin(array["kind"], np.frombuffer(ACTIONS.encode(), np.uint8))
+        is_mark = array["kind"] == trace.MARK
+        parts, ends = array["end"][is_part], array["end"][is_mark & (array["code"] == trace.DONE)]
+        acted = max(acted, int(parts.max()) if len(parts) else int(array["start"].min()))
+        seen = max(seen, int(array["end"].max()))
+        ended = int(ends.max()) if len(ends) else 0
+    path = folder / "journal" / f"{stage}.txt"
+    if shift and path.is_file() and path.stat().st_size:
+        has_begun = True
+        written = path.stat().st_mtime_ns - shift_now(shift)
+        if written > acted + LAG_NS and (not ended or written < ended):
+            acted = written
+    return Signs(acted, max(seen, acted), ended, shift, has_begun)
+
+
+def shift_now(shift_ns: int) -> int:
+    """Return what is between a run's clock and the wall clock now: as the two stand, if it is still the same boot."""
+    now = time.time_ns() - time.monotonic_ns()
+    return now if abs(now - shift_ns) < SAME_BOOT_NS else shift_ns
+
+
+def now_ns(shift_ns: int) -> int:
+    """Return the present by a run's clock."""
+    return time.time_ns() - shift_now(shift_ns)
+
+
+def wall_ns(line: Line) -> int:
+    """Return when a log's line was, in nanoseconds since 1970; 0 for one that does not tell."""
+    try:
+        return int(datetime.fromisoformat(line["ts"]).timestamp() * 1e6) * 1000
+    except (ValueError, OverflowError):
+        return 0
+
+
+def _ends_of(path: Path) -> list[Line]:
+    """Return a log's first line and its last ones."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(TAIL).splitlines()[:1]
+            stream.seek(0, 2)
+            stream.seek(max(stream.tell() - TAIL, 0))
+            tail = stream.read().splitlines()
+    except OSError:
+        return []
+    return [line for text in [*head, *tail] if (line := parse(text)) is not None]

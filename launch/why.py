@@ -1,0 +1,250 @@
+"""Why a run does not go on, or how it stood when it ended: who waits for whom, for which batch, and the first cause.
+
+From all journals the rules know where every stage stands and what it lacks (`pipeline.reckon`). Who waits points to who
+does not send; from stage to stage that leads to one that lacks nothing and yet does not go on: the first cause. The kernel
+knows whether its process is stopped, runs, sleeps or is gone.
+
+    head   waits for activation 17 from box-2, for 12.3 s
+    box-2  could do F17 and has not for 12.4 s: its process 4711 is stopped (SIGSTOP)
+    box-1  waits for target 16 from box-2 (its window of 6 is full), for 12.1 s
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline import trace
+from pipeline.actions import Action
+from pipeline.config import load
+from pipeline.errors import RunError
+from pipeline.lacks import CREDIT, DRAIN, WINDOW, Lack
+from pipeline.plan import Plan
+from pipeline.reckon import count, lack, next_action, reckon
+from pipeline.standing import Standing
+
+from . import runs
+from .logs import parse
+from .vitals import Signs, now_ns, process_state, signs
+
+#: A stage that could go on and has not for so long is stuck; workers write down what they do five times a second.
+LONG_S = 1.0
+FLUSH = "workers write their journals five times a second: what they did last may not be on record"
+
+
+def collect(folder: Path) -> dict[str, Any]:
+    """Return who waits for whom in a run, and the first cause; raises RunError for a run without workers."""
+    plan = Plan.of(load(folder / "config.toml"))
+    state = runs.read_json(folder / "launcher.json") or {}
+    if state.get("reference"):
+        raise RunError(f"{folder.name} is a reference: one process, which waits for nobody")
+    status = str(runs.describe(folder)["status"])
+    warnings: list[str] = []
+    journals = _journals(folder, plan, warnings)
+    standings = reckon(plan, journals)
+    seen = {k: signs(folder, plan.name(k), warnings) for k in standings}
+    at = _moment(status, standings, seen)
+    pids = {each.get("name"): each.get("pid") for each in state.get("stages", []) if isinstance(each, dict)}
+    stages = []
+    for k, standing in standings.items():
+        name = plan.name(k)
+        pid = pids.get(name)
+        process = process_state(pid, folder.name, name) if status == "running" else "gone"
+        stages.append(
+            _stage(standing, journals.get(k, []), seen[k], at) | {"pid": pid, "process": process, "chain": []}
+        )
+    for stage in stages:
+        stage["chain"] = _chain(stage, stages)
+    document: dict[str, Any] = {
+        "run": folder.name, "status": status, "batches": plan.batches, "stages": stages,
+    }  # fmt: skip
+    document["first_cause"] = _first_cause(folder, document)
+    ended = [stage for stage in stages if status != "running" or stage["process"] in ("stopped", "traced", "gone")]
+    behind = [stage["name"] for stage in ended if stage["is_behind"]]
+    document["notes"] = [
+        f"{name}: the others have taken more from it than its journal tells; {FLUSH}" for name in behind
+    ]
+    if document["first_cause"]["kind"] in ("gone", "failed", "launcher") and not behind:
+        document["notes"].append(FLUSH)
+    return document | {"warnings": warnings}
+
+
+def _journals(folder: Path, plan: Plan, warnings: list[str]) -> dict[int, list[Action]]:
+    found = {}
+    for k in range(1, plan.head + 1):
+        try:
+            found[k] = trace.read_journal(folder, plan.name(k))
+        except RunError as error:
+            if (folder / "journal" / f"{plan.name(k)}.txt").exists():
+                warnings.append(f"{error}; its place is reckoned from the others'")
+    return found
+
+
+def _moment(status: str, standings: dict[int, Standing], seen: dict[int, Signs]) -> int:
+    """Return the moment to look at: now, or when the first worker that was not done came to its end."""
+    if status == "running":
+        shifts = [each.shift_ns for each in seen.values() if each.shift_ns]
+        return now_ns(shifts[0]) if shifts else 0
+    ends = [each.ended_ns for k, each in seen.items() if each.ended_ns and not standings[k].is_done]
+    return min(ends, default=max(each.seen_ns for each in seen.values()))
+
+
+def _stage(standing: Standing, journal: list[Action], seen: Signs, at: int) -> dict[str, Any]:
+    plan = standing.plan
+    told = count(plan, standing.number, journal)
+    waits, could = lack(standing), next_action(standing)
+    reckoned = standing.forwards + standing.trained + standing.evaluated + sum(standing.applied.values())
+    return {
+        "name": standing.name,
+        "batch": standing.forwards,
+        "last_action": str(journal[-1]) if journal else None,
+        "has_begun": seen.has_begun,
+        "is_done": standing.is_done,
+        "is_behind": reckoned > told.actions - told.summed,
+        "waits": None if waits is None else _waits(plan, waits),
+        "could": None if could is None or standing.is_done else str(could),
+        "for_s": round(max(at - seen.acted_ns, 0) / 1e9, 3) if at and seen.acted_ns else None,
+    }
+
+
+def _waits(plan: Plan, waits: Lack) -> dict[str, Any]:
+    source = plan.name(waits.source) if waits.source else None
+    found = {"message": waits.kind, "batch": waits.batch, "from": source, "why": waits.why}
+    return found | ({"window": plan.window} if waits.why == WINDOW else {})
+
+
+def _chain(stage: dict[str, Any], stages: list[dict[str, Any]]) -> list[str]:
+    """Return the names from a stage along who waits for whom; in a circle the last one stands there twice."""
+    named = {each["name"]: each for each in stages}
+    chain = [stage["name"]]
+    while (waits := named[chain[-1]]["waits"]) and waits["from"]:
+        chain.append(waits["from"])
+        if waits["from"] in chain[:-1]:
+            break
+    return chain
+
+
+# The first cause
+
+
+def _first_cause(folder: Path, document: dict[str, Any]) -> dict[str, Any]:
+    """Return who is to blame: its kind, its stage where it is one, and a text."""
+    status, stages = document["status"], document["stages"]
+    if status == "failed":
+        error = runs.read_json(folder / "logs" / "error.json") or {}
+        stage, text = error.get("stage"), error.get("error", "no error is on record")
+        return _cause("failed", stage, f"{stage} (process {error.get('pid')}): {text}" if stage else str(text))
+    if status == "done":
+        return _cause("none", None, "the run is done; nobody waits")
+    if status == "died":
+        pid = (runs.read_json(folder / "launcher.json") or {}).get("pid")
+        return _cause(
+            "launcher", None, f"the launcher (process {pid}) is gone and has written no summary: it was killed"
+        )
+    if not any(stage["has_begun"] for stage in stages):
+        return _start(folder, document)
+    suspects = [stage for stage in stages if _is_suspect(stage, status)]
+    if suspects:
+        # The one that most of the others wait for in the end; of equals the one that has been still for longest.
+        ends = [stage["chain"][-1] for stage in stages]
+        worst = max(suspects, key=lambda stage: (ends.count(stage["name"]), stage["for_s"] or 0.0))
+        also = [stage["name"] for stage in suspects if stage is not worst]
+        text = f"{worst['name']}: {_of_itself(worst, status)}" + (f"; also {', '.join(also)}" if also else "")
+        kind = worst["process"] if status == "running" else "still"
+        return _cause(kind, worst["name"], text)
+    circle = next((stage["chain"] for stage in stages if stage["chain"][-1] in stage["chain"][:-1]), None)
+    if circle and all((stage["for_s"] or 0.0) >= LONG_S for stage in stages if stage["name"] in circle):
+        names = " → ".join(circle[circle.index(circle[-1]) :])
+        text = f"a circle, {names}: our rules exclude that, so it is a fault of ours; please report it with the run's folder"
+        return _cause("circle", None, text)
+    if status == "interrupted":
+        return _cause("interrupted", None, "nobody: it was going on when it was told to stop")
+    if all(stage["is_done"] for stage in stages):
+        return _cause("none", None, "nobody: every stage has done its work, the run is ending")
+    return _cause("none", None, f"nobody: the run goes on; {FLUSH}")
+
+
+def _cause(kind: str, stage: str | None, text: str) -> dict[str, Any]:
+    return {"kind": kind, "stage": stage, "text": text}
+
+
+def _is_suspect(stage: dict[str, Any], status: str) -> bool:
+    """Whether a stage does not go on though it could, or though nobody asked it not to."""
+    if status == "running" and stage["process"] in ("stopped", "traced", "gone"):
+        return True
+    return stage["could"] is not None and (stage["for_s"] or 0.0) >= LONG_S
+
+
+def _start(folder: Path, document: dict[str, Any]) -> dict[str, Any]:
+    """Return who keeps a run from beginning."""
+    if document["status"] != "running":
+        return _cause("interrupted", None, "nobody: it was told to stop before it had begun")
+    try:
+        texts = (folder / "logs" / "launcher.log").read_bytes().splitlines()
+    except OSError:
+        texts = []
+    said = {line["text"] for text in texts if (line := parse(text)) is not None}
+    late = [stage for stage in document["stages"] if f"{stage['name']}: ready" not in said]
+    still = [stage for stage in late if stage["process"] in ("stopped", "traced", "gone")]
+    if still:
+        text = f"{still[0]['name']}: it is to get ready, and {_process(still[0])}"
+        return _cause(still[0]["process"], still[0]["name"], text)
+    names = ", ".join(stage["name"] for stage in late) or "nobody"
+    return _cause("none", None, f"the run has not begun; not ready yet: {names}")
+
+
+# For people
+
+
+def _process(stage: dict[str, Any]) -> str:
+    """Return what its process does."""
+    means = {
+        "stopped": f"is stopped (SIGSTOP); kill -CONT {stage['pid']} lets it go on",
+        "traced": "is held by a debugger",
+        "gone": "is gone",
+        "running": "runs: it works on that, or spins",
+        "sleeping": "sleeps: it waits for something that the rules do not know",
+        "unknown": "cannot be seen from here",
+    }
+    return f"its process {stage['pid']} {means[stage['process']]}"
+
+
+def _of_itself(stage: dict[str, Any], status: str) -> str:
+    """Return in words how a stage stands."""
+    is_running = status == "running"
+    lasts = "" if stage["for_s"] is None else f" for {stage['for_s']:.1f} s"
+    ails = f": {_process(stage)}" if is_running and stage["process"] in ("stopped", "traced", "gone") else ""
+    if not stage["has_begun"]:
+        return f"has not begun{ails}" if is_running else "had not begun"
+    if stage["is_done"]:
+        return f"has done everything{ails}"
+    if stage["waits"] is not None:
+        return f"{'waits' if is_running else 'waited'} for {_awaited(stage['waits'])},{lasts}{ails}"
+    if ails or (stage["for_s"] or 0.0) >= LONG_S:
+        why = f": {_process(stage)}" if is_running else ""
+        return f"could do {stage['could']} and {'has' if is_running else 'had'} not{lasts}{why}"
+    return f"{'is' if is_running else 'was'} at work; next is {stage['could']}"
+
+
+def _awaited(waits: dict[str, Any]) -> str:
+    what, source, why = f"{waits['message']} {waits['batch']}", waits["from"], waits["why"]
+    if why == CREDIT:
+        return f"a credit from {source} to send {what}"
+    if why == WINDOW:
+        return f"{what} from {source} (its window of {waits['window']} is full)"
+    return f"{what} from {source}{' (the last evaluation follows the drain)' if why == DRAIN else ''}"
+
+
+def render(document: dict[str, Any]) -> str:
+    """Return the table for people, and the first cause."""
+    stages, status = document["stages"], document["status"]
+    width = max(len(stage["name"]) for stage in stages)
+    batch = max(stage["batch"] for stage in stages)
+    lines = [f"{document['run']}: {status}, batch {batch:,} of {document['batches']:,}"]
+    if status != "done":
+        lines += [f"{stage['name']:<{width}}  {_of_itself(stage, status)}" for stage in stages]
+    longest = max((stage["chain"] for stage in stages), key=len)
+    if len(longest) > 2:
+        lines.append(f"who waits for whom: {' → '.join(longest)}")
+    lines.append(f"first cause: {document['first_cause']['text']}")
+    return "\n".join([*lines, *document["notes"]])

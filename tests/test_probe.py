@@ -1,0 +1,154 @@
+"""The probe and what is made of it: it disturbs no bit, and the gradient it leads to is the true one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from network import make_config, make_plan, make_works, real_network, run_hostile, run_prompt
+
+from launch import quality
+from pipeline import heads, results
+from pipeline.actions import Action
+from pipeline.arrays import Weights
+from pipeline.box import BoxWork, digest
+from pipeline.head import HeadWork
+from pipeline.plan import Plan
+from pipeline.probe import Probe, probed
+from pipeline.schema import Config
+
+pytestmark = pytest.mark.in_process
+
+
+@pytest.mark.parametrize(
+    ("batches", "samples", "wanted"),
+    [(2500, 24, 24), (1000, 24, 10), (200, 24, 4), (3, 24, 3), (1, 24, 1), (2500, 0, 0), (2500, 2, 2)],
+)
+def test_so_many_batches_are_probed(batches: int, samples: int, wanted: int) -> None:
+    found = probed(make_plan("article", batches=batches), samples)
+    assert len(found) == wanted
+    assert all(0 <= batch < batches for batch in found)
+
+
+@pytest.mark.parametrize("rule", ["frozen", "backward"])
+def test_boxes_without_an_oracle_are_not_probed(rule: str) -> None:
+    assert probed(make_plan("locked", batches=100, rule=rule), 24) == frozenset()
+
+
+def run_probed(config: Config, folder: Path, seed: int) -> dict[int, BoxWork | HeadWork]:
+    """Run a network with a probe at every batch, by dice, and leave what it copied in a folder."""
+    network = real_network(config)
+    works = dict(network.works)
+    for k, work in works.items():
+        name = network.plan.name(k)
+
+        def save(batch: int, arrays: Weights, name: str = name) -> None:
+            results.save_raw(folder / "probe" / name / f"{batch:09d}", arrays)
+
+        watched = Probe(work, frozenset(range(network.plan.batches)), save)
+        network.works[k] = watched  # type: ignore[index]
+    run_hostile(network, seed)
+    return works
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("target", ["bootstrapped", "true"])
+def test_a_probe_changes_no_bit(tmp_path: Path, tied: bool, target: str) -> None:
+    config = make_config("article", 3, {"model.tied": tied, "oracle.target": target})
+    plain = real_network(config)
+    run_prompt(plain)
+    works = run_probed(config, tmp_path, seed=1)
+    assert {k: digest(work.weights()) for k, work in works.items()} == {
+        k: digest(work.weights()) for k, work in plain.works.items()
+    }
+
+
+def loss_at(
+    config: Config, plan: Plan, works: dict[int, BoxWork | HeadWork], batch: int, box: int, h: np.ndarray
+) -> float:  # type: ignore[type-arg]
+    """Return the batch's loss if box `box` had put out h: an independent forward through the boxes after it."""
+    for k in range(box + 1, plan.boxes + 1):
+        work = works[k]
+        assert isinstance(work, BoxWork)
+        for x in work.batches.inputs(batch, k):
+            h = np.tanh(x @ work.cell["Wx"] + h @ work.cell["Wrec"])
+    head = works[plan.head]
+    assert isinstance(head, HeadWork)
+    a, _ = heads.forward(head.layer, h, config.model.loss)
+    return heads.cost(a, head.batches.wanted(head.batches.labels(batch)), config.model.loss)
+
+
+def directions(shape: tuple[int, ...], seed: int) -> Iterator[np.ndarray]:  # type: ignore[type-arg]
+    rng = np.random.default_rng(seed)
+    for _ in range(5):
+        yield rng.standard_normal(shape)
+
+
+@pytest.mark.parametrize("loss", ["squared", "bce", "softmax"])
+def test_what_it_leads_to_is_the_true_gradient(tmp_path: Path, loss: str) -> None:
+    """Batch 0 of a network that has not moved yet: central differences of the loss by every box's activation."""
+    rates = dict.fromkeys(("train.rate_input", "train.rate_recurrent", "train.rate_head", "train.rate_oracle"), 0.0)
+    config = make_config("article", 3, {"model.dtype": "float64", "model.loss": loss, "data.batch": 4, **rates})
+    plan = Plan.of(config)
+    works = run_probed(config, tmp_path, seed=2)
+    looks = {
+        k: {path.stem: np.load(path) for path in (tmp_path / "probe" / plan.name(k) / f"{0:09d}").glob("*.npy")}
+        for k in works
+    }
+    true = looks[plan.head]["g"]
+    fresh = make_works(config)
+    for k in range(plan.boxes, 0, -1):
+        h = looks[k]["leaving"][-1]
+        for direction in directions(h.shape, k):
+            step = 1e-5
+            ahead = loss_at(config, plan, fresh, 0, k, h + step * direction)
+            behind = loss_at(config, plan, fresh, 0, k, h - step * direction)
+            assert (ahead - behind) / (2 * step) == pytest.approx(float((true * direction).sum()), rel=1e-5, abs=1e-9)
+        rows = [row for row in quality.judge(tmp_path, plan) if row["batch"] == 0 and row["box"] == k]
+        ours = looks[k]["g"]
+        cosine = float((ours * true).sum() / (np.linalg.norm(ours) * np.linalg.norm(true)))
+        assert rows[0]["cosine"] == pytest.approx(cosine)
+        assert rows[0]["norm_ratio"] == pytest.approx(float(np.linalg.norm(ours) / np.linalg.norm(true)))
+        if k > 1:
+            delta = true
+            for s in range(len(looks[k]["leaving"]) - 1, -1, -1):
+                delta = (delta * (1 - looks[k]["leaving"][s] ** 2)) @ looks[k]["Wrec"].T
+            true = delta
+
+
+def test_the_table_stays_and_what_is_large_goes(tmp_path: Path) -> None:
+    config = make_config("article", 2)
+    plan = Plan.of(config)
+    run_probed(config, tmp_path, seed=3)
+    rows = quality.judge(tmp_path, plan)
+    assert [(row["batch"], row["box"]) for row in rows] == [(i, k) for i in range(plan.batches) for k in (1, 2)]
+    assert quality.read(tmp_path, plan) == rows, "before it is settled, and where it never was"
+    quality.settle(tmp_path, plan)
+    assert not (tmp_path / "probe").exists()
+    assert quality.read(tmp_path, plan) == rows
+    quality.settle(tmp_path, plan)
+
+
+def test_an_oracle_that_says_nothing_has_no_direction(tmp_path: Path) -> None:
+    config = make_config("article", 2, {"oracle.init": "zero"})
+    run_probed(config, tmp_path, seed=4)
+    first = quality.judge(tmp_path, Plan.of(config))[0]
+    assert (first["cosine"], first["norm_ratio"]) == (None, 0.0)
+
+
+def test_a_batch_that_one_stage_did_not_keep_is_left_out(tmp_path: Path) -> None:
+    config = make_config("article", 2)
+    plan = Plan.of(config)
+    run_probed(config, tmp_path, seed=5)
+    (tmp_path / "probe" / "box-2" / f"{1:09d}" / "g.npy").write_bytes(b"torn")
+    assert {row["batch"] for row in quality.judge(tmp_path, plan)} == set(range(plan.batches)) - {1}
+
+
+def test_it_is_a_part_with_its_name_between_forward_and_update() -> None:
+    config = make_config("article", 2)
+    works = make_works(config)
+    probe = Probe(works[1], frozenset({0}), lambda *_: None)
+    assert [part.name for part in probe.do(Action("F", 0))] == ["forward", "probe", "update"]
+    assert [part.name for part in probe.do(Action("F", 1))] == ["forward", "update"]
