@@ -1,25 +1,69 @@
-"""What a person sees while a run goes on: one live line a stage on a terminal, plain lines elsewhere, nothing with --json."""
+"""What a person sees while a run goes on: a table that changes in place on a terminal, plain lines elsewhere, nothing
+with --json. A line a stage: how far it is, how many batches it has in flight, what it does and for whom it waits.
+
+Shares are of the time between the last two things that a worker said of itself, some 200 ms.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.plan import Plan
 
-from .supervise import Supervisor
+from .supervise import Member, Supervisor
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.live import Live
 
 #: Seconds between two pictures on a terminal, and between two lines elsewhere.
 PICTURE_S, LINE_S = 0.5, 5.0
+#: Columns of a bar: with it a line fits a terminal of 80 columns.
+BAR = 10
+#: A wait below this share of the time is not worth a word.
+LEAST_SHARE = 0.05
+
+
+class Doing(NamedTuple):
+    """What a stage did lately: the share of time it computed, and its longest wait."""
+
+    busy: float | None
+    wait: str
+    waited: float
+
+
+def lately(before: dict[str, Any], now: dict[str, Any]) -> Doing:
+    """Return what a stage did between two things it said of itself; pure."""
+    seconds = _figure(now, "at_s") - _figure(before, "at_s")
+    if seconds <= 0:
+        return Doing(None, "", 0.0)
+    waits = now.get("waits")
+    earlier = before.get("waits")
+    earlier = earlier if isinstance(earlier, dict) else {}
+    shares = {
+        str(text): (value - earlier.get(text, 0.0)) / seconds
+        for text, value in (waits.items() if isinstance(waits, dict) else ())
+        if isinstance(value, float)
+    }
+    longest = max(shares, key=lambda text: shares[text], default="")
+    waited = shares.get(longest, 0.0)
+    if waited < LEAST_SHARE:
+        longest, waited = "", 0.0
+    way, _, name = longest.partition(" ")
+    busy = (_figure(now, "busy_s") - _figure(before, "busy_s")) / seconds
+    return Doing(min(max(busy, 0.0), 1.0), f"{way} by {name}" if longest else "", min(waited, 1.0))
+
+
+def _figure(said: dict[str, Any], key: str) -> float:
+    value = said.get(key, 0.0)
+    return float(value) if isinstance(value, int | float) else 0.0
 
 
 class Progress:
-    """Shows loss and every stage's batch. Use as a context; give `self` to `launch` as its observer."""
+    """Shows loss and every stage's place. Use as a context; give `self` to `launch` as its observer."""
 
     def __init__(self, plan: Plan, *, quiet: bool) -> None:
         self._plan = plan
@@ -27,6 +71,7 @@ class Progress:
         self._is_terminal = sys.stderr.isatty() and not quiet
         self._next = 0.0 if self._is_terminal else time.monotonic() + LINE_S
         self._live: Live | None = None
+        self._said: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}  # the last two things each stage said
 
     def __enter__(self) -> Progress:
         return self
@@ -39,36 +84,68 @@ class Progress:
 
     def __call__(self, state: Supervisor) -> None:
         """Show where the run is, when it is time to."""
+        if self._quiet:
+            return
+        for name, member in state.members.items():
+            _, last = self._said.get(name, ({}, {}))
+            if member.standing is not last:
+                self._said[name] = (last, member.standing)
         now = time.monotonic()
-        if self._quiet or not state.is_running or now < self._next:
+        if not state.is_running or now < self._next:
             return
         if self._is_terminal:
             self._next = now + PICTURE_S
-            self._draw(state)
+            self._show(self.picture(state))
         else:
             self._next = now + LINE_S
-            print(self._line(state), file=sys.stderr, flush=True)
+            print(self.line(state), file=sys.stderr, flush=True)
 
-    def _line(self, state: Supervisor) -> str:
-        places = " · ".join(f"{name} {member.batch}" for name, member in state.members.items())
+    def line(self, state: Supervisor) -> str:
+        """Return where the run is as one line."""
+        places = " · ".join(self._place(name, member) for name, member in state.members.items())
         return f"of {self._plan.batches} batches: {places}{self._cost(state)}"
+
+    def _place(self, name: str, member: Member) -> str:
+        doing = lately(*self._said.get(name, ({}, {})))
+        flight = f"{member.standing['in_flight']} in flight" if member.standing.get("in_flight") else ""
+        notes = [note for note in (flight, f"{doing.waited:.0%} {doing.wait}" if doing.wait else "") if note]
+        return f"{name} {member.batch}" + (f" ({', '.join(notes)})" if notes else "")
 
     def _cost(self, state: Supervisor) -> str:
         return "" if state.cost is None else f" · cost {state.cost:.4f}"
 
-    def _draw(self, state: Supervisor) -> None:
-        from rich.console import Console
-        from rich.live import Live
+    def picture(self, state: Supervisor) -> RenderableType:
+        """Return where the run is as a table of rich."""
         from rich.progress_bar import ProgressBar
         from rich.table import Table
 
-        grid = Table.grid(padding=(0, 2))
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, caption_justify="left", header_style="dim")
+        table.add_column("stage", no_wrap=True)
+        table.add_column("", width=BAR, no_wrap=True)
+        for name in ("batch", "in flight", "computes"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("waits", no_wrap=True)
         for name, member in state.members.items():
-            bar = ProgressBar(total=self._plan.batches, completed=member.batch, width=36)
-            grid.add_row(name, bar, f"{member.batch}/{self._plan.batches}", "gone" if member.is_gone else "")
-        grid.caption = f"Ctrl-C stops and keeps what is there{self._cost(state)}"
+            doing = lately(*self._said.get(name, ({}, {})))
+            bar = ProgressBar(total=self._plan.batches, completed=member.batch, width=BAR)
+            flight = member.standing.get("in_flight")
+            wait = "gone" if member.is_gone else f"{doing.waited:4.0%} {doing.wait}" if doing.wait else ""
+            table.add_row(
+                name,
+                bar,
+                f"{member.batch}/{self._plan.batches}",
+                "" if flight is None else str(flight),
+                "" if doing.busy is None else f"{doing.busy:.0%}",
+                wait,
+            )
+        table.caption = f"Ctrl-C stops and keeps what is there{self._cost(state)}"
+        return table
+
+    def _show(self, picture: RenderableType) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
         if self._live is None:
-            console = Console(stderr=True)
-            self._live = Live(grid, console=console, auto_refresh=False, transient=True)
+            self._live = Live(picture, console=Console(stderr=True), auto_refresh=False, transient=True)
             self._live.start()
-        self._live.update(grid, refresh=True)
+        self._live.update(picture, refresh=True)

@@ -81,6 +81,7 @@ class Member:
     is_ready: bool = False
     is_gone: bool = False
     batch: int = 0
+    standing: dict[str, Any] = field(default_factory=dict)  # what it said of itself last: in flight, waits, since go
     done: dict[str, Any] | None = None
 
 
@@ -141,7 +142,7 @@ class Supervisor:
                 self.is_running = True
                 return self._tell_all("go")
         elif word == "progress":
-            member.batch = body["batch"]
+            member.batch, member.standing = body["batch"], body
             self.cost = body.get("cost", self.cost)
         elif word == "done":
             member.done, member.batch = body, body["batches"]

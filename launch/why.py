@@ -149,8 +149,9 @@ def _first_cause(folder: Path, document: dict[str, Any]) -> dict[str, Any]:
         ends = [stage["chain"][-1] for stage in stages]
         worst = max(suspects, key=lambda stage: (ends.count(stage["name"]), stage["for_s"] or 0.0))
         also = [stage["name"] for stage in suspects if stage is not worst]
-        text = f"{worst['name']}: {_of_itself(worst, status)}" + (f"; also {', '.join(also)}" if also else "")
         kind = worst["process"] if status == "running" else "still"
+        way_out = f"; kill -CONT {worst['pid']} lets it go on" if kind == "stopped" else ""
+        text = f"{worst['name']}: {_of_itself(worst, status)}{way_out}" + (f"; also {', '.join(also)}" if also else "")
         return _cause(kind, worst["name"], text)
     circle = next((stage["chain"] for stage in stages if stage["chain"][-1] in stage["chain"][:-1]), None)
     if circle and all((stage["for_s"] or 0.0) >= LONG_S for stage in stages if stage["name"] in circle):
@@ -199,7 +200,7 @@ def _start(folder: Path, document: dict[str, Any]) -> dict[str, Any]:
 def _process(stage: dict[str, Any]) -> str:
     """Return what its process does."""
     means = {
-        "stopped": f"is stopped (SIGSTOP); kill -CONT {stage['pid']} lets it go on",
+        "stopped": "is stopped (SIGSTOP)",
         "traced": "is held by a debugger",
         "gone": "is gone",
         "running": "runs: it works on that, or spins",

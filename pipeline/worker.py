@@ -66,13 +66,15 @@ class Worker:
         self.links: transport.Links | None = None
         self.work: BoxWork | HeadWork | None = None
         self.sink = Sink()
+        self.went_ns = 0  # when the launcher said go
 
     def run(self) -> None:
         """Live through the whole run; raises Stopped, TimeboxError."""
         stage, port, watcher, recorder = self.prepare()
         schedule = make_schedule(self.plan, self.number)
         work = self.emulated()
-        started, cpu = time.monotonic_ns(), time.process_time_ns()
+        self.went_ns = started = time.monotonic_ns()
+        cpu = time.process_time_ns()
         recorder.mark(GO, started)
         self.log.info("go", boxes=self.plan.boxes, batches=self.plan.batches, schedule=self.plan.schedule)
         next_round = started + ROUND_NS
@@ -187,7 +189,9 @@ class Worker:
         """Return what the launcher shows of this stage besides its batch."""
         waits = {f"{way} {self.plan.name(k)}": ns / 1e9 for (way, k), ns in port.waited_ns.items()}
         settled = stage.forwards if stage.is_head else stage.settled
-        return {"in_flight": stage.forwards - settled, "busy_s": watcher.busy_ns / 1e9, "waits": waits}
+        at_s = (time.monotonic_ns() - self.went_ns) / 1e9
+        in_flight = stage.forwards - settled
+        return {"at_s": at_s, "in_flight": in_flight, "busy_s": watcher.busy_ns / 1e9, "waits": waits}
 
     def keep_what_is_there(self) -> None:
         """Save weights and metrics of a run that is stopped before its end."""

@@ -21,7 +21,9 @@ import pytest
 from launch import pack
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs chromium")
-CHROMIUM = next((path for path in ("/usr/bin/chromium", shutil.which("chromium")) if path and Path(path).exists()), None)
+CHROMIUM = next(
+    (path for path in ("/usr/bin/chromium", shutil.which("chromium")) if path and Path(path).exists()), None
+)
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")]
 
 QUIET = (
@@ -71,9 +73,13 @@ def pipeline(stages: int, batches: int) -> dict[str, Any]:
         if batch % 50 == 49:
             work(stages, "E", 5, batch // 50, 0, 20000)
     return {
-        "spans": columns("stage action part sibling batch start took read changed", "u2 u1 u1 u2 u4 u4 u4 u4 u1", spans),
+        "spans": columns(
+            "stage action part sibling batch start took read changed", "u2 u1 u1 u2 u4 u4 u4 u4 u1", spans
+        ),
         "waits": columns("stage blocked kind source batch start took", "u2 u1 u1 u2 u4 u4 u4", waits),
-        "messages": columns("kind source target batch sent hop", "u1 u2 u2 u4 u4 u4", [sorted(messages, key=lambda m: m[4])]),
+        "messages": columns(
+            "kind source target batch sent hop", "u1 u2 u2 u4 u4 u4", [sorted(messages, key=lambda m: m[4])]
+        ),
     }
 
 
@@ -111,10 +117,21 @@ def statistics_of(stages: list[str]) -> dict[str, Any]:
         "critical_path": {
             "seconds": 1.1,
             "by_stage": [{"stage": name, "seconds": 1.1 / len(stages), "share": 1 / len(stages)} for name in stages],
-            "by_kind": [{"kind": "forward", "seconds": 0.3, "share": 0.27}, {"kind": "hop", "seconds": 0.2, "share": 0.18}],
+            "by_kind": [
+                {"kind": "forward", "seconds": 0.3, "share": 0.27},
+                {"kind": "hop", "seconds": 0.2, "share": 0.18},
+            ],
         },
         "messages": [
-            {"kind": "activation", "from": "box-1", "to": "box-2", "count": 50, "bytes": 156800, "hop_median_s": 1e-4, "hop_p99_s": 1e-3}
+            {
+                "kind": "activation",
+                "from": "box-1",
+                "to": "box-2",
+                "count": 50,
+                "bytes": 156800,
+                "hop_median_s": 1e-4,
+                "hop_p99_s": 1e-3,
+            }
         ],
         "tracing": {"records": 12034, "record_ns": 600, "share": 0.004},
     }
@@ -127,7 +144,10 @@ def steps_of(stages: list[str]) -> list[dict[str, Any]]:
         found += [(stage, "F", "forward", f"h{k} = tanh(x Wx)"), (stage, "F", "update", f"update on oracle {k}")]
         if k > 1:
             found.append((stages[k - 2], "T", "train", f"train oracle {k - 1}"))
-    return [dict(zip(("number", "stage", "action", "part", "text"), (at, *row), strict=True)) for at, row in enumerate(found, 1)]
+    return [
+        dict(zip(("number", "stage", "action", "part", "text"), (at, *row), strict=True))
+        for at, row in enumerate(found, 1)
+    ]
 
 
 def a_run(boxes: int = 2, batches: int = 30, **changes: Any) -> dict[str, Any]:
@@ -138,7 +158,7 @@ def a_run(boxes: int = 2, batches: int = 30, **changes: Any) -> dict[str, Any]:
     return {
         "run": "20261125-101112-article", "name": "", "status": "done", "schedule": "article", "error": None,
         "stages": stages, "steps": steps_of(stages), "parts": PARTS, "kinds": KINDS, "unit_ns": 100,
-        "origin": "the go of the run", "warnings": ["3 processes on 2 cores: they share, so times tell less than they could"],
+        "origin": "time zero is the go of the run", "warnings": ["3 processes on 2 cores: they share, so times tell less than they could"],
         "config": {"model": {"width": 784, "boxes": boxes, "tied": True}, "train": {"epochs": 30, "rate": 0.01}},
         "environment": {"python": "3.11.7", "processor": {"model": "Xeon", "cores": 2}},
         "summary": {"seconds": 3.2, "batches_per_s": 610.2, "accuracy": 0.97, "digest": "9f2c11d0a7"},
@@ -196,7 +216,9 @@ def visit(browser: Any, tmp_path: Path) -> Iterator[Any]:
     def opened(content: str, address: str = "", **context: Any) -> Any:
         path = tmp_path / f"report-{len(visits)}.html"
         path.write_text(content, encoding="utf-8")
-        visits.append(Visit(browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **context}).new_page(), path))
+        visits.append(
+            Visit(browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **context}).new_page(), path)
+        )
         return visits[-1].open(address)
 
     yield opened
@@ -222,3 +244,255 @@ def view(page: Any) -> tuple[float, float]:
     """Return the timeline's window, after the frame that is due."""
     window = page.evaluate("new Promise((done) => requestAnimationFrame(() => done(timebox.timeline.view())))")
     return window["start"], window["end"]
+
+
+@pytest.fixture(scope="module")
+def small() -> str:
+    """A page of one run of 30 batches."""
+    return report(a_run())
+
+
+def test_a_run_is_shown_whole(visit: Any, small: str) -> None:
+    page = visit(small)
+    assert page.title() == "Timebox: 20261125-101112-article"
+    assert page.locator("h2").all_text_contents() == [
+        "Timeline", "Cost and accuracy", "Where the time went", "Critical path", "Messages", "Staleness", "Oracles",
+        "Predictions", "Configuration and environment",
+    ]  # fmt: skip
+    text = page.locator("body").inner_text()
+    for words in (
+        "97.0 %",
+        "3 processes on 2 cores",
+        "Recording this run took 0.4 % of the busiest worker's time; 12,034 records of 0.6 µs.",
+        "398 of 400 test images right",
+        "A low cosine does not mean low accuracy",
+        "training cost from 0.3",
+        "idle ÷ busy",
+    ):
+        assert words in text
+    wrong = page.locator(".digits li").first
+    assert "wrong" in wrong.get_attribute("class")
+    assert wrong.inner_text().split() == ["3", "→", "7", "✗"]
+    page.get_by_role("button", name="logarithmic").click()
+    page.get_by_role("button", name="in batches").click()
+    assert "0 to 1 batches" in page.locator("#staleness").inner_text()
+
+
+def test_the_timeline_alone_has_one_section(visit: Any) -> None:
+    page = visit(report(a_run(stats=None, epochs=[], oracle=[], predictions=None), sections=["timeline"]))
+    assert page.locator("h2").all_text_contents() == ["Timeline"]
+    assert page.evaluate("timebox.timeline.stats().spans") > 0
+
+
+def test_a_hundred_thousand_spans_are_drawn_soon_and_zoomed_smoothly(visit: Any) -> None:
+    run = a_run(batches=12300)
+    assert run["spans"]["count"] > 98_000
+    assert run["messages"]["count"] > 98_000
+    began = time.perf_counter()
+    content = report(run)
+    page = visit(content)
+    opened = time.perf_counter() - began
+    first = page.evaluate("timebox.firstDrawMs")
+    page.evaluate("timebox.timeline.setView(0, 1e9)")
+    x, y = on_canvas(page, {"x": 600, "y": 100})
+    page.mouse.move(x, y)
+    page.evaluate(
+        "window.ticks = []; requestAnimationFrame(function tick(now) { ticks.push(now); requestAnimationFrame(tick) })"
+    )
+    drawn = page.evaluate("timebox.timeline.stats().frames")
+    began = time.perf_counter()
+    wheels = [*[-120] * 45, *[120] * 45, *[-60] * 30]
+    for turn in wheels:
+        page.mouse.wheel(0, turn)
+    for at in range(60):
+        page.mouse.wheel(40 if at < 30 else -40, 0)
+    spent = time.perf_counter() - began
+    stats = page.evaluate("timebox.timeline.stats()")
+    ticks = page.evaluate("ticks")
+    frames = stats["frames"] - drawn
+    rate = (len(ticks) - 1) / (ticks[-1] - ticks[0]) * 1000
+    times = stats["times"][-frames:]
+    print(
+        f"\n{run['spans']['count']:,} spans, {run['messages']['count']:,} messages, {run['waits']['count']:,} waits: "
+        f"{len(content) / 1e6:.2f} MB; first draw {first:.0f} ms after navigation began; opened in {opened:.1f} s; "
+        f"{len(wheels) + 60} wheel events in {spent:.1f} s: {frames} draws, {rate:.0f} frames a second; "
+        f"a draw takes {statistics.median(times):.1f} ms (median), {max(times):.1f} ms at most"
+    )
+    assert first < 5000
+    assert frames > 20
+    assert rate > 5
+
+
+def test_packing_is_quick_and_small() -> None:
+    draw = np.random.default_rng(1)
+    count = 100_000
+    stage = np.sort(draw.integers(1, 4, count))
+    began = time.perf_counter()
+    times = [("u4", draw.gamma(4, 800, count).astype(np.int64)) for _ in range(4)]
+    batch = ("u4", np.arange(count) // 12)
+    spans = {
+        "stage": ("u2", stage), "action": ("u1", draw.choice([70, 84, 85], count)), "part": ("u1", draw.integers(0, 5, count)),
+        "sibling": ("u2", draw.integers(0, 2, count)), "batch": batch, "start": times[0], "took": times[1], "read": batch,
+        "changed": ("u1", draw.integers(0, 2, count)),
+    }  # fmt: skip
+    messages = {"kind": ("u1", draw.integers(0, 7, count)), "batch": batch, "sent": times[2], "hop": times[3]}
+    waits = {name: (kind, values[:30_000]) for name, (kind, values) in spans.items()}
+    packed = [pack.columns(spans), pack.columns(messages), pack.columns(waits)]
+    content = pack.page({"runs": [dict(zip(("spans", "messages", "waits"), packed, strict=True))]})
+    print(f"\npacked in {time.perf_counter() - began:.2f} s, {len(content) / 1e6:.2f} MB with random times")
+    assert len(content) < 3e6
+
+
+def test_columns_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="part: 0 to 300 do not fit u1"):
+        pack.columns({"part": ("u1", np.array([0, 300]))})
+    with pytest.raises(ValueError, match="different lengths"):
+        pack.columns({"a": ("u1", np.zeros(2, int)), "b": ("u1", np.zeros(3, int))})
+
+
+def test_gaps_begin_anew_with_each_stage() -> None:
+    assert pack.gaps([5, 9, 2, 3], [1, 1, 2, 2]).tolist() == [5, 4, 2, 1]
+    assert pack.gaps([5, 9, 12]).tolist() == [5, 4, 3]
+    assert pack.gaps([]).tolist() == []
+
+
+def test_the_wheel_zooms_around_the_pointer_and_a_drag_pans(visit: Any, small: str) -> None:
+    page = visit(small)
+    start, end = view(page)
+    page.mouse.move(*on_canvas(page, {"x": 600, "y": 100}))
+    held = page.evaluate("timebox.timeline.momentAt(600)")
+    page.mouse.wheel(0, -300)
+    page.wait_for_function(f"timebox.timeline.view().end - timebox.timeline.view().start < {(end - start) * 0.9}")
+    assert page.evaluate("timebox.timeline.momentAt(600)") == pytest.approx(held, abs=(end - start) / 500)
+    start, end = view(page)
+    page.mouse.down()
+    page.mouse.move(*on_canvas(page, {"x": 500, "y": 100}), steps=4)
+    page.mouse.up()
+    assert view(page)[0] > start
+    page.locator("canvas.overview").click(position={"x": 200, "y": 10})
+    assert view(page)[0] < start
+
+
+def test_hovering_tells_what_lies_there(visit: Any, small: str) -> None:
+    page = visit(small)
+    page.get_by_label("batch, 0 to 29").fill("17")
+    page.get_by_role("button", name="Go to batch").click()
+    view(page)
+    found = page.evaluate("""(() => {
+        const all = { span: null, wait: null, message: null }, box = document.querySelector("canvas.lanes").getBoundingClientRect();
+        for (let y = 20; y < box.height; y += 3) for (let x = 90; x < box.width; x += 2) {
+            const hit = timebox.timeline.hit(x, y);
+            if (hit && !(hit.type === "span" && hit.title !== "U2.17 apply")) all[hit.type] ??= { x, y, ...hit };
+        }
+        return all;
+    })()""")
+    for kind, words in (("span", "U2.17 apply"), ("wait", "waits for"), ("message", "hop")):
+        page.mouse.move(*on_canvas(page, found[kind]))
+        page.locator(".tooltip").wait_for()
+        text = page.locator(".tooltip").inner_text()
+        assert words in text
+        assert all(value in text for _, value in filter(None, found[kind]["rows"]))
+    assert ["version", "17 → 18"] in found["span"]["rows"]
+
+
+def test_the_keyboard_pans_zooms_steps_and_helps(visit: Any, small: str) -> None:
+    page = visit(small)
+    page.locator("canvas.lanes").focus()
+    whole = page.evaluate("timebox.timeline.view()")
+    page.keyboard.press("+")
+    start, end = view(page)
+    page.keyboard.press("ArrowRight")
+    assert view(page)[0] > start
+    page.keyboard.press("ArrowLeft")
+    assert view(page) == pytest.approx((start, end))
+    before = page.evaluate("timebox.timeline.focus().batch")
+    page.keyboard.press("n")
+    assert page.evaluate("timebox.timeline.focus().batch") == before + 1
+    page.keyboard.press("p")
+    page.keyboard.press("p")
+    assert page.evaluate("timebox.timeline.focus().batch") == before - 1
+    page.keyboard.press("?")
+    assert page.locator(".keys").is_visible()
+    page.keyboard.press("Escape")
+    assert page.evaluate("timebox.timeline.focus()") is None
+    page.keyboard.press("Home")
+    start, end = view(page)
+    assert start <= 0
+    assert end - start > whole["end"] - whole["start"]
+
+
+def test_going_to_a_batch_marks_all_its_numbered_steps(visit: Any, small: str) -> None:
+    page = visit(small)
+    page.get_by_label("batch, 0 to 29").fill("21")
+    page.keyboard.press("Enter")
+    focus = page.evaluate("timebox.timeline.focus()")
+    assert (focus["batch"], sorted(focus["steps"])) == (21, [1, 2, 3, 4, 5, 6, 7, 8])
+    numbers = page.locator("#timeline-batch tbody th").all_text_contents()
+    assert sorted(map(int, numbers)) == [1, 2, 3, 4, 5, 6, 7, 8]
+    start, end = view(page)
+    spans = page.evaluate("timebox.timeline.focus().spans.map((at) => timebox.timeline.span(at))")
+    assert all(start <= span["begin"] < span["finish"] <= end for span in spans if span["step"])
+
+
+def test_several_runs_are_compared_and_switched(visit: Any) -> None:
+    free = a_run(run="free-run", name="free", schedule="decoupled", config={"model": {"width": 64}}, batches=9)
+    page = visit(report(a_run(), free))
+    assert "Runs side by side" in page.locator("h2").all_text_contents()
+    assert page.locator("#comparison .bars").count() == 2
+    assert "model.width" in page.locator("#comparison").inner_text()
+    page.get_by_role("tab", name="free").click()
+    page.get_by_label("batch, 0 to 8").wait_for()
+    assert page.url.endswith("#run=free-run")
+    page.keyboard.press("ArrowLeft")
+    page.get_by_label("batch, 0 to 29").wait_for()
+    assert page.get_by_role("tab", selected=True).inner_text() == "20261125-101112-article"
+    again = visit(report(a_run(), free), "#run=free-run&at=oracles")
+    assert again.get_by_role("tab", selected=True).inner_text() == "free"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [375, 1200])
+def test_nothing_is_wider_than_the_window(visit: Any, scheme: str, width: int) -> None:
+    runs = [a_run(name="a name of some length, of the kind that people give"), a_run(8, 6, run="many")]
+    page = visit(report(*runs), viewport={"width": width, "height": 800}, color_scheme=scheme, has_touch=width < 400)
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true })")
+    assert overflow(page) <= 0
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (ground == "rgb(255, 255, 255)") == (scheme == "light")
+    page.emulate_media(media="print")
+    assert page.locator(".controls").first.is_hidden()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {**pipeline(3, 0), "steps": []},
+        {"boxes": 0, "stats": None},
+        {"boxes": 39, "batches": 4},
+        {"epochs": [{"epoch": 1, "cost": None}, {"epoch": 2, "cost": float("nan"), "test_cost": None, "accuracy": None}]},
+        {"epochs": [], "oracle": [], "predictions": None, "stats": None, "summary": {}, "environment": {}, "config": {}},
+        {"stats": {"stages": [], "messages": [], "critical_path": None, "tracing": None}, "summary": None, "warnings": []},
+        {"predictions": {"pixels": "", "labels": [], "predictions": [], "places": [], "total": 0, "right": 0}},
+        {"config": {ODD: {ODD: ODD}}, "name": ODD, "error": ODD, "warnings": [ODD], "status": "failed"},
+        {"oracle": [{"batch": 3, "box": 1, "cosine": None, "norm_ratio": 0.0}]},
+        {"spans": {**pipeline(3, 4)["spans"], "data": "H4sIAAAA"}},
+        {"batches": 1, "steps": []},
+    ],
+    ids="no-spans one-stage forty-stages no-costs nothing little no-digits odd-text no-cosine damaged one-batch".split(),
+)  # fmt: skip
+def test_an_odd_run_breaks_nothing(visit: Any, changes: dict[str, Any]) -> None:
+    page = visit(report(a_run(**changes)))
+    assert page.locator("h2").count() == 9
+    assert page.evaluate("window.broken") is None
+    assert overflow(page) <= 0
+    if changes.get("name"):
+        assert page.locator("h1").inner_text().startswith(ODD)
+
+
+def test_a_report_of_no_run_says_so(visit: Any) -> None:
+    assert "holds no run" in visit(report()).locator("main").inner_text()
+
+
+def test_a_browser_that_cannot_inflate_is_told(visit: Any, small: str) -> None:
+    page = visit(small.replace('typeof DecompressionStream === "function"', "false"), bypass_csp=True)
+    assert "has no DecompressionStream" in page.locator("#timeline").inner_text()

@@ -102,20 +102,21 @@ function paintLane(context, aggregate, scene, lane, drawn) {
   for (let at = shown.from; at < shown.to; at++) {
     const [x, width] = piece(spans, at);
     const part = spans.part[at];
-    context.globalAlpha = scene.focus && spans.batch[at] !== scene.focus.batch ? 0.5 : 1;
+    const pale = scene.focus && (spans.batch[at] !== scene.focus.batch || spans.action[at] === EVALUATION);
+    context.globalAlpha = pale ? 0.5 : 1;
     context.fillStyle = theme.parts[part];
     context.fillRect(x, top, width, lay.height);
-    if (width > 30) paintLabel(context, spans, at, trace.run, x, width, top + lay.height / 2, theme);
+    context.globalAlpha = 1;
+    if (width > 30) paintLabel(context, spans, at, trace.run, x, width, top + lay.height / 2, pale ? theme.ink : theme.partInks[part]);
   }
-  context.globalAlpha = 1;
 }
 
-function paintLabel(context, spans, at, run, x, width, y, theme) {
+function paintLabel(context, spans, at, run, x, width, y, ink) {
   const short = actionText(spans, at);
   const long = `${short} ${run.parts[spans.part[at]]}`;
   const text = [long, short].find((words) => context.measureText(words).width < width - 8);
   if (!text) return;
-  context.fillStyle = theme.partInks[spans.part[at]];
+  context.fillStyle = ink;
   context.fillText(text, x + 4, y + 1);
 }
 
@@ -191,7 +192,7 @@ function paintFocus(context, { trace, view, lay, theme, focus }) {
     context.fillStyle = theme.parts[spans.part[at]];
     if (width < 3) context.fillRect(x, top, width, lay.height);
     context.strokeStyle = theme.focus;
-    context.lineWidth = step ? 2 : 1;
+    context.lineWidth = step && width > 4 ? 2 : 1;
     context.strokeRect(x, top, width, lay.height);
     if (!step) continue;
     const centre = Math.max(x + Math.min(width / 2, 9), right[lane] + size);
@@ -201,7 +202,7 @@ function paintFocus(context, { trace, view, lay, theme, focus }) {
     context.arc(centre, top - size + 1, size, 0, 2 * Math.PI);
     context.fill();
     context.fillStyle = theme.ground;
-    context.fillText(String(step.number), centre, top - size + 1.5);
+    context.fillText(String(step.number), centre, top - size + 1.5, size * 1.7);
   }
 }
 

@@ -69,7 +69,7 @@ class Timeline {
     const mark = (name, text) => element("li", {}, element("i", { class: `mark ${name}`, "aria-hidden": "true" }), text);
     const arrows = trace.messages.count ? [element("li", { class: "muted", text: "→ message (dashed: target; short dashes: increment; dots: credit)" })] : [];
     return element("ul", { class: "legend" }, trace.parts.map((part) => mark(`part-${trace.run.parts[part]}`, trace.run.parts[part])),
-      trace.waits.count ? [mark("starved", "starved: waits for what it works on"), mark("blocked", "blocked: may not go on yet")] : [], arrows);
+      trace.waits.count ? [mark("starved", "starved: waits for a stage before it"), mark("blocked", "blocked: waits for a stage after it, or for credit")] : [], arrows);
   }
 
   /** The opening view: all of a short run, else the middle batch. */
@@ -191,10 +191,11 @@ class Timeline {
       setView: (start, end) => { this.view.set(start, end); this.changed(); },
       hit: (x, y) => { const found = findAt(this.scene(), x, y); return found && { ...found, ...describe(this.scene(), found) }; },
       place: (ms, stage) => ({ x: placeOf(ms, this.view, this.lay), y: this.lay.top(stage - 1) + this.lay.height / 2 }),
-      focus: () => this.focus && { batch: this.focus.batch, steps: this.focus.spans.filter((own) => own.step).map((own) => own.step.number) },
-      span: (at) => ({ stage: this.trace.spans.stage[at], begin: this.trace.spans.begin[at], finish: this.trace.spans.finish[at] }),
-      wait: (at) => ({ stage: this.trace.waits.stage[at], begin: this.trace.waits.begin[at], finish: this.trace.waits.finish[at] }),
-      line: (at) => messageLine(this.scene(), at),
+      momentAt: (x) => momentAt(x, this.view, this.lay),
+      focus: () => this.focus && { batch: this.focus.batch, spans: this.focus.spans.map((own) => own.at),
+        steps: this.focus.spans.filter((own) => own.step).map((own) => own.step.number) },
+      span: (at) => ({ stage: this.trace.spans.stage[at], begin: this.trace.spans.begin[at], finish: this.trace.spans.finish[at],
+        step: this.focus?.spans.find((own) => own.at === at)?.step?.number ?? null }),
       stats: () => ({ frames: this.frames, times: [...this.times], ...this.drawn }),
     };
   }

@@ -57,7 +57,7 @@ function describe(scene, found) {
       spans.sibling[at] ? ["increment of", stageName(run, spans.sibling[at])] : null,
       ["begins", moment(spans.begin[at])],
       ["took", duration(spans.finish[at] - spans.begin[at])],
-      ["weights", spans.read[at] === written ? `version ${count(written)} read` : `version ${count(spans.read[at])} → ${count(written)}`],
+      ["version", spans.read[at] === written ? `${count(written)}, only read` : `${count(spans.read[at])} → ${count(written)}`],
       found.others ? ["here too", `${plural(found.others, "more span")} in these pixels`] : null] };
   }
   if (found.type === "wait") {
