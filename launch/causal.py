@@ -78,6 +78,25 @@ def causal(feeds: Sequence[Iterator[Entry]], sent: set[int] | None = None, *, br
         admit(next(feeds[entry.place], None))
 
 
+def merged(folder: Path, wanted: Filter, warnings: list[str]) -> Iterator[Line]:
+    """Yield all workers' wanted lines in causal order, and add what could not be read to `warnings`.
+
+    Raises RunError at the end where no line could be read at all, wanted or not.
+    """
+    is_reference = (runs.read_json(folder / "launcher.json") or {}).get("reference")
+    if is_reference and not any((folder / "logs").glob("*.log")):
+        raise RunError(f"{folder.name} has no logs: a reference runs in one process, without workers")
+    sources = Sources(folder, wanted, warnings)
+    is_empty = sources.is_empty
+    for entry in causal(sources.feeds()):
+        is_empty = False
+        line = sources.tell(entry)
+        if line is not None and wanted(line):
+            yield line
+    if is_empty and runs.describe(folder)["status"] != "running":
+        raise RunError(f"nothing of the logs of {folder.name} can be read" + "".join(f"; {text}" for text in warnings))
+
+
 class Sources:
     """What is on record of a run: a feed of entries for each worker, of its log and its trace together."""
 

@@ -82,7 +82,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _logs(options: argparse.Namespace) -> int:
-    from . import logs, runs
+    from . import causal, follow, logs, runs
 
     folder = runs.find(options.run, options.run_dir)
     wanted = logs.Filter(options.stage, options.batch, options.action, options.level)
@@ -91,14 +91,12 @@ def _logs(options: argparse.Namespace) -> int:
     logs.check(folder, wanted)
     warnings: list[str] = []
     if options.follow:
-        from . import follow
-
         if options.json:
             raise ConfigError("--json: gives one document at the end, --follow has none; use one of them")
         follow.follow(folder, wanted, lambda line: print(logs.render(line), flush=True), warnings)
         warn(warnings)
         return 0
-    lines = logs.merged(folder, wanted, warnings)
+    lines = causal.merged(folder, wanted, warnings)
     if options.json:
         print_json({"run": folder.name, "lines": list(lines), "warnings": warnings})
         warn(warnings)

@@ -26,8 +26,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         name = field.key.partition(".")[0]
         group = groups.setdefault(name, parser.add_argument_group(name))
         words = choices(field.type)
-        default = str(field.default).lower() if isinstance(field.default, bool) else field.default
-        default = {None: "by schedule", "": "none"}.get(default, default)
+        default = "by schedule" if field.default is None else field.default or "none"
+        if isinstance(field.default, bool | int | float):
+            default = str(field.default).lower()
         group.add_argument(
             f"--{field.key}",
             dest=field.key,

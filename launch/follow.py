@@ -24,9 +24,9 @@ from pipeline.errors import RunError
 from pipeline.plan import Plan
 
 from . import runs
-from .causal import Entry, causal, log_of, names_of, records
+from .causal import Entry, causal, log_of, merged, names_of, records
 from .lines import Teller, keys_of, times_of
-from .logs import Filter, Line, merged, parse
+from .logs import Filter, Line, parse
 
 #: How often the files are looked at, how long a line is held back, and how long a run may take to make its first files.
 FOLLOW_S, PATIENCE_S, BEGIN_S = 0.2, 0.5, 5.0

@@ -74,6 +74,19 @@ class Result:
         return {name: trace.read_journal(self.folder, name) for name in runs.stages(self.folder, "journal", ".txt")}
 
     @cached_property
+    def stats(self) -> dict[str, Any]:
+        """The document of `timebox stats --json`; raises RunError where there is no trace."""
+        from . import recording, stats
+
+        return stats.document(recording.load(self.folder))
+
+    def report(self, out: Path | None = None) -> Path:
+        """Write the offline page, in the run's folder or as `out`, and return its path."""
+        from . import report
+
+        return Path(report.write([self.folder], out)["out"])
+
+    @cached_property
     def weights(self) -> dict[str, Weights]:
         """Each stage's final arrays by name: `Wx`, `Wrec`, `oracle_L`, …, and the head's `Wfc`."""
         from pipeline.results import load_weights

@@ -12,16 +12,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.actions import ACTIONS, parse_action
 from pipeline.config import load
-from pipeline.errors import ConfigError, RunError, ScheduleError
+from pipeline.errors import ConfigError, ScheduleError
 from pipeline.plan import Plan
-
-from . import runs
 
 Line = dict[str, Any]
 #: What a line may weigh, the lightest first.
@@ -73,27 +70,6 @@ def check(folder: Path, wanted: Filter) -> None:
     names = [*(plan.name(k) for k in range(1, plan.head + 1)), "launcher"]
     if wanted.stage is not None and wanted.stage not in names:
         raise ConfigError(f"--stage: {wanted.stage!r} has no log in {folder.name}; there are {', '.join(names)}")
-
-
-def merged(folder: Path, wanted: Filter, warnings: list[str]) -> Iterator[Line]:
-    """Yield all workers' wanted lines in causal order, and add what could not be read to `warnings`.
-
-    Raises RunError at the end where no line could be read at all, wanted or not.
-    """
-    from .causal import Sources, causal  # imports numpy
-
-    is_reference = (runs.read_json(folder / "launcher.json") or {}).get("reference")
-    if is_reference and not any((folder / "logs").glob("*.log")):
-        raise RunError(f"{folder.name} has no logs: a reference runs in one process, without workers")
-    sources = Sources(folder, wanted, warnings)
-    is_empty = sources.is_empty
-    for entry in causal(sources.feeds()):
-        is_empty = False
-        line = sources.tell(entry)
-        if line is not None and wanted(line):
-            yield line
-    if is_empty and runs.describe(folder)["status"] != "running":
-        raise RunError(f"nothing of the logs of {folder.name} can be read" + "".join(f"; {text}" for text in warnings))
 
 
 def parse(text: bytes) -> Line | None:

@@ -14,8 +14,10 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline import trace
-from pipeline.actions import ACTIONS
+from pipeline.actions import ACTIONS, KINDS
+from pipeline.arrays import Array
 from pipeline.errors import RunError
+from pipeline.lacks import WAITS, Lack
 
 from .causal import log_of
 from .logs import Line, parse
@@ -53,11 +55,13 @@ class Signs(NamedTuple):
     ended_ns: int
     shift_ns: int  # from this clock to the wall clock
     has_begun: bool
+    waited: Lack | None  # what it waited for when it wrote its last record
 
 
 def signs(folder: Path, stage: str, warnings: list[str]) -> Signs:
     """Return what a stage's trace, log and journal tell of when it did something."""
     acted = seen = ended = shift = 0
+    waited = None
     lines = _ends_of(log_of(folder, stage))
     has_begun = any(line["text"] == "go" for line in lines)
     for line in lines:
@@ -79,13 +83,22 @@ def signs(folder: Path, stage: str, warnings: list[str]) -> Signs:
         acted = max(acted, int(parts.max()) if len(parts) else int(array["start"].min()))
         seen = max(seen, int(array["end"].max()))
         ended = int(ends.max()) if len(ends) else 0
+        waited = _waited(array[~is_mark])
     path = folder / "journal" / f"{stage}.txt"
     if shift and path.is_file() and path.stat().st_size:
         has_begun = True
         written = path.stat().st_mtime_ns - shift_now(shift)
         if written > acted + LAG_NS and (not ended or written < ended):
             acted = written
-    return Signs(acted, max(seen, acted), ended, shift, has_begun)
+    return Signs(acted, max(seen, acted), ended, shift, has_begun, waited)
+
+
+def _waited(array: Array) -> Lack | None:
+    """Return what the last record waited for, if it is a wait."""
+    if not len(array) or array["kind"][-1] != trace.WAITED or array["a"][-1] >= len(WAITS):
+        return None
+    last = array[-1]
+    return Lack(WAITS[last["a"]], KINDS[last["code"]], int(last["batch"]), int(last["peer"])) if last["peer"] else None
 
 
 def shift_now(shift_ns: int) -> int:

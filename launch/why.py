@@ -2,7 +2,8 @@
 
 From all journals the rules know where every stage stands and what it lacks (`pipeline.reckon`). Who waits points to who
 does not send; from stage to stage that leads to one that lacks nothing and yet does not go on: the first cause. The kernel
-knows whether its process is stopped, runs, sleeps or is gone.
+knows whether its process is stopped, runs, sleeps or is gone. What has been sent may still not have come: a process that
+is stopped holds on to its last messages. So a worker's own word that it waits counts more than what the rules make of it.
 
     head   waits for activation 17 from box-2, for 12.3 s
     box-2  could do F17 and has not for 12.4 s: its process 4711 is stopped (SIGSTOP)
@@ -50,19 +51,21 @@ def collect(folder: Path) -> dict[str, Any]:
         name = plan.name(k)
         pid = pids.get(name)
         process = process_state(pid, folder.name, name) if status == "running" else "gone"
-        stages.append(
-            _stage(standing, journals.get(k, []), seen[k], at) | {"pid": pid, "process": process, "chain": []}
-        )
+        stage = _stage(standing, journals.get(k, []), seen[k], at) | {"pid": pid, "process": process}
+        if process in ("running", "sleeping", "unknown") or seen[k].ended_ns:
+            stage |= _own_word(plan, stage, seen[k].waited)
+        stages.append(stage)
     for stage in stages:
-        stage["chain"] = _chain(stage, stages)
+        stage["chain"] = _chain(stage, stages, status)
     document: dict[str, Any] = {
         "run": folder.name, "status": status, "batches": plan.batches, "stages": stages,
     }  # fmt: skip
     document["first_cause"] = _first_cause(folder, document)
-    ended = [stage for stage in stages if status != "running" or stage["process"] in ("stopped", "traced", "gone")]
-    behind = [stage["name"] for stage in ended if stage["is_behind"]]
+    behind = [
+        stage["name"] for stage in stages if stage["is_behind"] and (status != "running" or _is_halted(stage, status))
+    ]
     document["notes"] = [
-        f"{name}: the others have taken more from it than its journal tells; {FLUSH}" for name in behind
+        f"{name} has done more than its journal tells, by what the others took from it; {FLUSH}" for name in behind
     ]
     if document["first_cause"]["kind"] in ("gone", "failed", "launcher") and not behind:
         document["notes"].append(FLUSH)
@@ -113,11 +116,23 @@ def _waits(plan: Plan, waits: Lack) -> dict[str, Any]:
     return found | ({"window": plan.window} if waits.why == WINDOW else {})
 
 
-def _chain(stage: dict[str, Any], stages: list[dict[str, Any]]) -> list[str]:
+def _own_word(plan: Plan, stage: dict[str, Any], waited: Lack | None) -> dict[str, Any]:
+    """Return what changes where a stage could go on by the rules, and says that it waits for what was sent to it."""
+    if stage["could"] is None or waited is None:
+        return {}
+    return {"could": None, "waits": _waits(plan, waited) | {"was_sent": True}}
+
+
+def _is_halted(stage: dict[str, Any], status: str) -> bool:
+    """Whether the kernel does not let a stage go on, in a run that should."""
+    return status == "running" and stage["process"] in ("stopped", "traced", "gone")
+
+
+def _chain(stage: dict[str, Any], stages: list[dict[str, Any]], status: str) -> list[str]:
     """Return the names from a stage along who waits for whom; in a circle the last one stands there twice."""
     named = {each["name"]: each for each in stages}
     chain = [stage["name"]]
-    while (waits := named[chain[-1]]["waits"]) and waits["from"]:
+    while not _is_halted(named[chain[-1]], status) and (waits := named[chain[-1]]["waits"]) and waits["from"]:
         chain.append(waits["from"])
         if waits["from"] in chain[:-1]:
             break
@@ -145,9 +160,11 @@ def _first_cause(folder: Path, document: dict[str, Any]) -> dict[str, Any]:
         return _start(folder, document)
     suspects = [stage for stage in stages if _is_suspect(stage, status)]
     if suspects:
-        # The one that most of the others wait for in the end; of equals the one that has been still for longest.
+        # One that is halted, and of several the one that most wait for in the end, or that has been still for longest.
         ends = [stage["chain"][-1] for stage in stages]
-        worst = max(suspects, key=lambda stage: (ends.count(stage["name"]), stage["for_s"] or 0.0))
+        worst = max(
+            suspects, key=lambda stage: (_is_halted(stage, status), ends.count(stage["name"]), stage["for_s"] or 0.0)
+        )
         also = [stage["name"] for stage in suspects if stage is not worst]
         kind = worst["process"] if status == "running" else "still"
         way_out = f"; kill -CONT {worst['pid']} lets it go on" if kind == "stopped" else ""
@@ -156,6 +173,10 @@ def _first_cause(folder: Path, document: dict[str, Any]) -> dict[str, Any]:
     circle = next((stage["chain"] for stage in stages if stage["chain"][-1] in stage["chain"][:-1]), None)
     if circle and all((stage["for_s"] or 0.0) >= LONG_S for stage in stages if stage["name"] in circle):
         names = " → ".join(circle[circle.index(circle[-1]) :])
+        for stage in stages:
+            if stage["name"] in circle and stage["waits"].get("was_sent"):
+                what = _awaited(stage["waits"])
+                return _cause("lost", stage["waits"]["from"], f"{stage['name']} waits for {what}, and that was sent")
         text = f"a circle, {names}: our rules exclude that, so it is a fault of ours; please report it with the run's folder"
         return _cause("circle", None, text)
     if status == "interrupted":
@@ -171,9 +192,7 @@ def _cause(kind: str, stage: str | None, text: str) -> dict[str, Any]:
 
 def _is_suspect(stage: dict[str, Any], status: str) -> bool:
     """Whether a stage does not go on though it could, or though nobody asked it not to."""
-    if status == "running" and stage["process"] in ("stopped", "traced", "gone"):
-        return True
-    return stage["could"] is not None and (stage["for_s"] or 0.0) >= LONG_S
+    return _is_halted(stage, status) or (stage["could"] is not None and (stage["for_s"] or 0.0) >= LONG_S)
 
 
 def _start(folder: Path, document: dict[str, Any]) -> dict[str, Any]:
@@ -186,7 +205,7 @@ def _start(folder: Path, document: dict[str, Any]) -> dict[str, Any]:
         texts = []
     said = {line["text"] for text in texts if (line := parse(text)) is not None}
     late = [stage for stage in document["stages"] if f"{stage['name']}: ready" not in said]
-    still = [stage for stage in late if stage["process"] in ("stopped", "traced", "gone")]
+    still = [stage for stage in late if _is_halted(stage, document["status"])]
     if still:
         text = f"{still[0]['name']}: it is to get ready, and {_process(still[0])}"
         return _cause(still[0]["process"], still[0]["name"], text)
@@ -214,13 +233,15 @@ def _of_itself(stage: dict[str, Any], status: str) -> str:
     """Return in words how a stage stands."""
     is_running = status == "running"
     lasts = "" if stage["for_s"] is None else f" for {stage['for_s']:.1f} s"
-    ails = f": {_process(stage)}" if is_running and stage["process"] in ("stopped", "traced", "gone") else ""
+    ails = f": {_process(stage)}" if _is_halted(stage, status) else ""
     if not stage["has_begun"]:
         return f"has not begun{ails}" if is_running else "had not begun"
     if stage["is_done"]:
         return f"has done everything{ails}"
     if stage["waits"] is not None:
-        return f"{'waits' if is_running else 'waited'} for {_awaited(stage['waits'])},{lasts}{ails}"
+        is_late = stage["waits"].get("was_sent") and (stage["for_s"] or 0.0) >= LONG_S
+        late = "; it was sent and has not come" if is_late else ""
+        return f"{'waits' if is_running else 'waited'} for {_awaited(stage['waits'])},{lasts}{late}{ails}"
     if ails or (stage["for_s"] or 0.0) >= LONG_S:
         why = f": {_process(stage)}" if is_running else ""
         return f"could do {stage['could']} and {'has' if is_running else 'had'} not{lasts}{why}"

@@ -1,7 +1,7 @@
 """The pipeline: facts, rules, the edge to ZeroMQ, and the drivers. Importing it imports nothing else.
 
     layer 0  errors  frames  schema  config  actions  plan  mnist  data  arrays  cells  oracles  heads  files    facts
-    layer 1  stage  schedules  steps  box  head  payloads  wire  trace  results  control  worklog      rules
+    layer 1  stage  schedules  reckon  steps  box  head  payloads  wire  trace  results  control  worklog      rules
     layer 2  transport (the only file that imports zmq)                                          the edge
     layer 3  drive  lifeline  worker  reference                                                  drivers
 

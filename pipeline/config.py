@@ -43,7 +43,8 @@ def fields() -> Iterator[Field]:
     for group, struct in _types(Config).items():
         for item in msgspec.structs.fields(struct):
             hint = _types(struct)[item.name]
-            yield Field(f"{group}.{item.name}", hint, item.default, _description(hint))
+            default = item.default if item.default is not msgspec.NODEFAULT else item.default_factory()
+            yield Field(f"{group}.{item.name}", hint, default, _description(hint))
 
 
 def _description(hint: Any) -> str:

@@ -9,6 +9,7 @@ in the file before the worker goes on, so it survives the worker.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import time
@@ -38,7 +39,15 @@ class Anchor:
 def iso(wall_ns: int) -> str:
     """Return nanoseconds since 1970 as UTC in ISO 8601, to the microsecond."""
     seconds, rest = divmod(wall_ns // 1_000, 1_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:06d}Z"
+    return f"{_to_the_second(seconds)}.{rest:06d}Z"
+
+
+@functools.lru_cache(maxsize=16)
+def _to_the_second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
+
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class _JsonLines(logging.Formatter):
@@ -55,7 +64,7 @@ class _JsonLines(logging.Formatter):
         line["text"] = record.getMessage()
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return _encode(line)
 
 
 class WorkLog:
@@ -65,6 +74,8 @@ class WorkLog:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._handler = logging.FileHandler(path, mode="a", encoding="utf-8")
         self._handler.setFormatter(_JsonLines(stage, anchor))
+        self._stage = stage
+        self._anchor = anchor
         self._logger = logging.Logger(stage, LEVELS[level])
         self._logger.addHandler(self._handler)
         self.tells_actions = LEVELS[level] <= ACTION
@@ -73,9 +84,14 @@ class WorkLog:
         """Tell a milestone."""
         self._logger.info("%s", text, extra={"fields": fields})
 
-    def action(self, text: str, **fields: Any) -> None:
-        """Tell one part of an action."""
-        self._logger.log(ACTION, "%s", text, extra={"fields": fields})
+    def action(self, text: str, mono_ns: int, **fields: Any) -> None:
+        """Tell one part of an action; there are many of them, so it goes past the logger to the same file."""
+        line = {"ts": self._anchor.wall(mono_ns), "mono_ns": mono_ns, "stage": self._stage, "level": "action", **fields}
+        line["text"] = text
+        stream = self._handler.stream
+        assert stream is not None, "it is open until it is closed"
+        stream.write(_encode(line) + "\n")
+        stream.flush()
 
     def error(self, text: str, *, traceback: bool = False, **fields: Any) -> None:
         """Tell a failure."""

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     "errors schema config actions plan mnist data arrays cells oracles heads files frames",
-    "lacks standing stage schedules steps box head payloads probe wire trace recorder control results worklog",
+    "lacks standing stage schedules reckon steps box head payloads probe wire trace recorder control results worklog",
     "transport",
     "drive simulate lifeline sink emulate live worker reference",
 ]
@@ -112,12 +112,14 @@ def test_facts_and_rules_know_no_clock_socket_thread_or_process(path: Path) -> N
     assert {name.partition(".")[0] for name in imports(path)} & IMPURE <= allowed
 
 
-@pytest.mark.parametrize("name", ["lacks", "standing", "stage", "schedules", "steps", "actions", "plan", "control"])
+@pytest.mark.parametrize(
+    "name", ["lacks", "standing", "stage", "schedules", "reckon", "steps", "actions", "plan", "control"]
+)
 def test_the_rules_know_no_array(name: str) -> None:
     assert "numpy" not in {module.partition(".")[0] for module in imports(ROOT / "pipeline" / f"{name}.py")}
 
 
-@pytest.mark.parametrize("name", ["lacks", "standing", "stage", "schedules", "steps", "actions"])
+@pytest.mark.parametrize("name", ["lacks", "standing", "stage", "schedules", "reckon", "steps", "actions"])
 def test_the_rules_know_no_randomness_and_no_file(name: str) -> None:
     modules = {module.partition(".")[0] for module in imports(ROOT / "pipeline" / f"{name}.py")}
     assert modules & {"random", "secrets", "os", "pathlib", "io"} == set()

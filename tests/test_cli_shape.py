@@ -61,7 +61,7 @@ def _default(value: object) -> str:
         return "by schedule"
     if isinstance(value, bool):
         return "true" if value else "false"
-    return str(value) if value != "" else "none"
+    return "none" if value in ("", {}) else str(value)
 
 
 @pytest.mark.parametrize(("key", "default"), [(field.key, field.default) for field in fields()])

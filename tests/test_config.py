@@ -125,7 +125,8 @@ def test_a_dumped_configuration_loads_as_the_same(
 def test_a_dump_states_every_key_that_is_resolved() -> None:
     text = dump(resolve())
     for field in fields():
-        assert f"\n{field.key.partition('.')[2]} = " in text, field.key
+        is_table = isinstance(field.default, dict)
+        assert (f"\n[{field.key}]\n" if is_table else f"\n{field.key.partition('.')[2]} = ") in text, field.key
 
 
 def test_a_configuration_without_a_window_can_be_dumped(tmp_path: Path) -> None:

@@ -302,8 +302,8 @@ def test_advance_takes_in_chooses_works_and_sends_in_this_order() -> None:
     assert advance(stage, Greedy(), chronicle, chronicle, chronicle) == Action("F", 0)
     assert chronicle.told == [
         "keep activation 0",
-        "begin F0",
         f"send {CREDIT_ACTIVATION} 1 to 1",
+        "begin F0",
         "do F0",
         "part F0 forward",
         "part F0 update",

@@ -26,10 +26,15 @@ CHROMIUM = next(
 )
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")]
 
-QUIET = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 PARTS = ["forward", "update", "train", "backward", "apply", "evaluate", "probe"]
 KINDS = ["activation", "gradient", "target", "increment", "evaluation", "credit:activation", "credit:increment"]
 ODD = """</script><script>window.broken = true</script> <!-- "quoted" & 'so' {{data}}"""
@@ -158,7 +163,8 @@ def a_run(boxes: int = 2, batches: int = 30, **changes: Any) -> dict[str, Any]:
     return {
         "run": "20261125-101112-article", "name": "", "status": "done", "schedule": "article", "error": None,
         "stages": stages, "steps": steps_of(stages), "parts": PARTS, "kinds": KINDS, "unit_ns": 100,
-        "origin": "time zero is the go of the run", "warnings": ["3 processes on 2 cores: they share, so times tell less than they could"],
+        "origin": "time zero is the go of the run",
+        "warnings": ["3 processes on 2 cores: they share, so times tell less than they could"],
         "config": {"model": {"width": 784, "boxes": boxes, "tied": True}, "train": {"epochs": 30, "rate": 0.01}},
         "environment": {"python": "3.11.7", "processor": {"model": "Xeon", "cores": 2}},
         "summary": {"seconds": 3.2, "batches_per_s": 610.2, "accuracy": 0.97, "digest": "9f2c11d0a7"},
@@ -373,13 +379,40 @@ def test_the_wheel_zooms_around_the_pointer_and_a_drag_pans(visit: Any, small: s
     assert view(page)[0] < start
 
 
+def test_a_finger_pans_and_two_fingers_zoom(visit: Any, small: str) -> None:
+    page = visit(small, has_touch=True, viewport={"width": 375, "height": 800})
+    fingers = page.context.new_cdp_session(page)
+
+    def touch(kind: str, *xs: float) -> None:
+        places = [on_canvas(page, {"x": x, "y": 60}) for x in xs]
+        points = [{"x": x, "y": y, "id": at} for at, (x, y) in enumerate(places)]
+        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    start, end = view(page)
+    touch("touchStart", 200)
+    for x in range(195, 150, -5):
+        touch("touchMove", x)
+    touch("touchEnd")
+    panned = view(page)
+    assert panned[0] > start
+    assert panned[1] - panned[0] == pytest.approx(end - start)
+    touch("touchStart", 180, 220)
+    for away in range(5, 50, 5):
+        touch("touchMove", 180 - away, 220 + away)
+    touch("touchEnd")
+    zoomed = view(page)
+    assert zoomed[1] - zoomed[0] < (end - start) * 0.6
+    assert panned[0] < zoomed[0] < zoomed[1] < panned[1]
+
+
 def test_hovering_tells_what_lies_there(visit: Any, small: str) -> None:
     page = visit(small)
     page.get_by_label("batch, 0 to 29").fill("17")
     page.get_by_role("button", name="Go to batch").click()
     view(page)
     found = page.evaluate("""(() => {
-        const all = { span: null, wait: null, message: null }, box = document.querySelector("canvas.lanes").getBoundingClientRect();
+        const all = { span: null, wait: null, message: null };
+        const box = document.querySelector("canvas.lanes").getBoundingClientRect();
         for (let y = 20; y < box.height; y += 3) for (let x = 90; x < box.width; x += 2) {
             const hit = timebox.timeline.hit(x, y);
             if (hit && !(hit.type === "span" && hit.title !== "U2.17 apply")) all[hit.type] ??= { x, y, ...hit };
@@ -466,20 +499,51 @@ def test_nothing_is_wider_than_the_window(visit: Any, scheme: str, width: int) -
 @pytest.mark.parametrize(
     "changes",
     [
-        {**pipeline(3, 0), "steps": []},
-        {"boxes": 0, "stats": None},
-        {"boxes": 39, "batches": 4},
-        {"epochs": [{"epoch": 1, "cost": None}, {"epoch": 2, "cost": float("nan"), "test_cost": None, "accuracy": None}]},
-        {"epochs": [], "oracle": [], "predictions": None, "stats": None, "summary": {}, "environment": {}, "config": {}},
-        {"stats": {"stages": [], "messages": [], "critical_path": None, "tracing": None}, "summary": None, "warnings": []},
-        {"predictions": {"pixels": "", "labels": [], "predictions": [], "places": [], "total": 0, "right": 0}},
-        {"config": {ODD: {ODD: ODD}}, "name": ODD, "error": ODD, "warnings": [ODD], "status": "failed"},
-        {"oracle": [{"batch": 3, "box": 1, "cosine": None, "norm_ratio": 0.0}]},
-        {"spans": {**pipeline(3, 4)["spans"], "data": "H4sIAAAA"}},
-        {"batches": 1, "steps": []},
+        pytest.param({**pipeline(3, 0), "steps": []}, id="no-spans"),
+        pytest.param({"boxes": 0, "stats": None}, id="one-stage"),
+        pytest.param({"boxes": 39, "batches": 4}, id="forty-stages"),
+        pytest.param(
+            {
+                "epochs": [
+                    {"epoch": 1, "cost": None},
+                    {"epoch": 2, "cost": float("nan"), "test_cost": None, "accuracy": None},
+                ]
+            },
+            id="no-costs",
+        ),
+        pytest.param(
+            {
+                "epochs": [],
+                "oracle": [],
+                "predictions": None,
+                "stats": None,
+                "summary": {},
+                "environment": {},
+                "config": {},
+            },
+            id="nothing",
+        ),
+        pytest.param(
+            {
+                "stats": {"stages": [], "messages": [], "critical_path": None, "tracing": None},
+                "summary": None,
+                "warnings": [],
+            },
+            id="little",
+        ),
+        pytest.param(
+            {"predictions": {"pixels": "", "labels": [], "predictions": [], "places": [], "total": 0, "right": 0}},
+            id="no-digits",
+        ),
+        pytest.param(
+            {"config": {ODD: {ODD: ODD}}, "name": ODD, "error": ODD, "warnings": [ODD], "status": "failed"},
+            id="odd-text",
+        ),
+        pytest.param({"oracle": [{"batch": 3, "box": 1, "cosine": None, "norm_ratio": 0.0}]}, id="no-cosine"),
+        pytest.param({"spans": {**pipeline(3, 4)["spans"], "data": "H4sIAAAA"}}, id="damaged"),
+        pytest.param({"batches": 1, "steps": []}, id="one-batch"),
     ],
-    ids="no-spans one-stage forty-stages no-costs nothing little no-digits odd-text no-cosine damaged one-batch".split(),
-)  # fmt: skip
+)
 def test_an_odd_run_breaks_nothing(visit: Any, changes: dict[str, Any]) -> None:
     page = visit(report(a_run(**changes)))
     assert page.locator("h2").count() == 9

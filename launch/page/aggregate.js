@@ -28,7 +28,7 @@ function sumColumns(trace, lane, view, columns, sums) {
   add(trace.waits, trace.waits.blocked, parts, visible(trace.waits, lane, view.start, view.end));
 }
 
-/** Fills an image, `columns` wide, from the sums; `colours` are 32-bit pixels of each part, starved, blocked, and the ground. */
+/** Fills an image, `columns` wide, from the sums; `colours` are 32-bit pixels: each part, starved, blocked, ground. */
 function fillImage(pixels, columns, height, sums, colours) {
   const size = colours.length - 1;
   const ground = colours[size];

@@ -1,6 +1,6 @@
 // Knows how to make elements and how to put numbers into words. Knows nothing of runs.
 
-/** Makes an element: properties that begin with "on" listen, `text` is its text, `style` sets properties, others are attributes. */
+/** Makes an element: properties that begin with "on" listen, `text` is its text, others are attributes. */
 function element(tag, properties = {}, ...children) {
   return furnish(document.createElement(tag), properties, children);
 }
@@ -27,10 +27,10 @@ const muted = (text) => element("p", { class: "muted", text });
 const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
 const between = (low, value, high) => Math.max(low, Math.min(high, value));
 
-/** A number with at most `digits` significant digits, or the dash that stands for none. */
-function figure(value, digits = 3) {
+/** A number with at most `digits` significant digits, from `most` on with a power of ten; a dash stands for none. */
+function figure(value, digits = 3, most = 1e7) {
   if (!isNumber(value)) return "–";
-  if (value !== 0 && (Math.abs(value) < 1e-4 || Math.abs(value) >= 1e7)) {
+  if (value !== 0 && (Math.abs(value) < 1e-4 || Math.abs(value) >= most)) {
     return value.toExponential(digits - 1).replace(/\.?0*e\+?/, "e");
   }
   if (Math.abs(value) >= 10 ** digits) return Math.round(value).toLocaleString("en");
@@ -83,7 +83,8 @@ function table(heads, rows, { align = "", caption = "", rowHeads = true } = {}) 
     const inner = value?.nodeType ? { child: value } : typeof value === "object" && value !== null ? value : { text: value };
     const names = [align[column] === "n" ? "number" : "", inner.class ?? ""].join(" ").trim();
     const scope = tag === "th" ? { scope: inner.scope ?? "row" } : {};
-    return element(tag, { class: names || null, text: inner.child ? undefined : String(inner.text ?? "–"), ...scope }, inner.child);
+    return element(tag, { class: names || null, text: inner.child ? undefined : String(inner.text ?? "–"), ...scope },
+      inner.child);
   };
   const head = element("tr", {}, heads.map((text, column) => cell({ text, scope: "col" }, column, "th")));
   const body = rows.map((row) =>

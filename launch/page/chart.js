@@ -41,15 +41,19 @@ function drawLines(series, { xLabel, yLabel, log, range, label, height, format, 
   picture.append(shape("text", { x: right, y: height - 4, class: "tick end base", text: xLabel }),
     shape("text", { x: -CHART.top, y: 11, transform: "rotate(-90)", class: "tick end base", text: yLabel }));
   for (const { points, className, dash } of series) {
-    picture.append(shape("path", { d: path(points, drawable, placeX, placeY), class: `series ${className}`, "stroke-dasharray": dash }));
+    picture.append(shape("path", { d: path(points, drawable, placeX, placeY), class: `series ${className}`,
+      "stroke-dasharray": dash }));
     if (points.length > 24) continue;
-    for (const [x, y] of points) if (drawable(y)) picture.append(shape("circle", { cx: placeX(x), cy: placeY(y), r: 2.2, class: `dot ${className}` }));
+    for (const [x, y] of points.filter(([, y]) => drawable(y))) {
+      picture.append(shape("circle", { cx: placeX(x), cy: placeY(y), r: 2.2, class: `dot ${className}` }));
+    }
   }
   follow(picture, series, { placeX, width, height: bottom, xLabel, format, readout });
   return picture;
 }
 
-const extent = (values) => values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
+const extent = (values) =>
+  values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
 
 function ticks(low, high, most) {
   if (low === high) return [low];
@@ -97,8 +101,12 @@ function follow(picture, series, { placeX, width, height, xLabel, format, readou
     rule.setAttribute("x1", placeX(x));
     rule.setAttribute("x2", placeX(x));
     rule.setAttribute("visibility", "visible");
-    const values = series.map(({ name }, place) => lookup[place].has(x) ? `${name} ${format(lookup[place].get(x))}` : null).filter(Boolean);
-    readout.textContent = `${xLabel} ${count(x)}: ${values.join(", ")}`;
+    const told = series.map(({ name }, place) => [name, lookup[place]]).filter(([, points]) => points.has(x))
+      .map(([name, points]) => `${name} ${format(points.get(x))}`);
+    readout.textContent = `${xLabel} ${count(x)}: ${told.join(", ")}`;
   });
-  picture.addEventListener("pointerleave", () => { rule.setAttribute("visibility", "hidden"); readout.textContent = "\u00a0"; });
+  picture.addEventListener("pointerleave", () => {
+    rule.setAttribute("visibility", "hidden");
+    readout.textContent = "\u00a0";
+  });
 }

@@ -13,7 +13,8 @@ function curvesOf(runs) {
     const place = runs.indexOf(run);
     const tested = values(run, "test_cost");
     return [{ name: title(run, "training cost"), points: values(run, "cost"), className: coloured(several ? place : 0) },
-      ...(tested.length ? [{ name: title(run, "test cost"), points: tested, className: coloured(several ? place : 1), dash: "6 4" }] : [])];
+      ...(tested.length ? [{ name: title(run, "test cost"), points: tested, className: coloured(several ? place : 1),
+        dash: "6 4" }] : [])];
   });
   const rights = shown.map((run) => ({ name: title(run, "test images right"), points: values(run, "accuracy"),
     className: coloured(several ? runs.indexOf(run) : 1) })).filter(({ points }) => points.length);
@@ -25,20 +26,23 @@ function curvesOf(runs) {
     element("div", { class: "row" }, choice("scale of the cost", [[false, "linear"], [true, "logarithmic"]], false, draw)),
     holder,
     rights.length ? lineChart(rights, { xLabel: "epoch", yLabel: "test images right", range: [0, 1], height: 170,
-      label: `Accuracy by epoch. ${shown.map(summary).join(" ")}`, format: (share) => percent(share, Number.isInteger(Math.round(share * 1e6) / 1e4) ? 0 : 1) })
+      label: `Accuracy by epoch. ${shown.map(summary).join(" ")}`, format: shortPercent })
       : muted("No test images were evaluated in this run."),
     ...shown.map((run) => element("p", { text: several ? `${runTitle(run)}: ${summary(run)}` : summary(run) })),
   ];
 }
+
+const shortPercent = (share) => percent(share, Number.isInteger(Math.round(share * 1e6) / 1e4) ? 0 : 1);
 
 /** What the curves show, in words. */
 function summary(run) {
   const rows = run.epochs;
   const first = rows[0], last = rows[rows.length - 1];
   const broken = rows.filter((row) => !isNumber(row.cost)).map((row) => row.epoch);
-  const best = rows.filter((row) => isNumber(row.accuracy)).reduce((top, row) => (!top || row.accuracy > top.accuracy ? row : top), null);
+  const best = rows.filter((row) => isNumber(row.accuracy))
+    .reduce((top, row) => (!top || row.accuracy > top.accuracy ? row : top), null);
   return `${plural(rows.length, "epoch")}: training cost from ${figure(first.cost)} to ${figure(last.cost)}` +
     `${isNumber(last.test_cost) ? `, test cost at the end ${figure(last.test_cost)}` : ""}` +
     `${best ? `; most test images right ${percent(best.accuracy)}, first at epoch ${best.epoch}` : ""}.` +
-    `${broken.length ? ` The cost is not finite at ${broken.length === 1 ? "epoch" : "epochs"} ${broken.slice(0, 5).join(", ")}${broken.length > 5 ? ", …" : ""}.` : ""}`;
+    `${broken.length ? ` Epochs whose cost is not finite: ${broken.slice(0, 5).join(", ")}${broken.length > 5 ? ", …" : ""}.` : ""}`;
 }

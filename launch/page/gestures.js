@@ -19,7 +19,8 @@ function listen(canvas, target) {
     const lines = event.deltaMode === 1 ? 16 : 1;
     const across = event.shiftKey && !event.deltaX ? event.deltaY : event.deltaX;
     if (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY)) target.view.pan((across * lines) / target.lay.width);
-    else target.view.zoom(Math.exp(between(-240, event.deltaY * lines, 240) * (event.ctrlKey ? 0.01 : 0.0022)), share(local(event).x));
+    else target.view.zoom(Math.exp(between(-240, event.deltaY * lines, 240) * (event.ctrlKey ? 0.01 : 0.0022)),
+      share(local(event).x));
     target.changed();
   }, { passive: false });
 

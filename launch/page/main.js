@@ -2,8 +2,9 @@
 
 const report = JSON.parse(document.getElementById("data").textContent);
 const timelineOnly = report.sections?.length === 1 && report.sections[0] === "timeline";
-const SECTIONS = [["timeline", "Timeline"], ["curves", "Cost and accuracy", (run) => curvesOf([run])], ["waits", "Where the time went", waitsOf],
-  ["path", "Critical path", pathOf], ["messages", "Messages", messagesOf], ["staleness", "Staleness", stalenessOf], ["oracles", "Oracles", oracleOf],
+const SECTIONS = [["timeline", "Timeline"], ["curves", "Cost and accuracy", (run) => curvesOf([run])],
+  ["waits", "Where the time went", waitsOf], ["path", "Critical path", pathOf], ["messages", "Messages", messagesOf],
+  ["staleness", "Staleness", stalenessOf], ["oracles", "Oracles", oracleOf],
   ["predictions", "Predictions", predictionsOf], ["settings", "Configuration and environment", settingsOf]]
   .filter(([id]) => !report.sections || report.sections.includes(id));
 const several = report.runs.length > 1;
@@ -13,7 +14,8 @@ const STATUS = { done: "done", failed: "failed", interrupted: "interrupted", run
 window.timebox = { firstDrawMs: null, get timeline() { return state.timeline?.api ?? null; } };
 
 async function start() {
-  document.getElementById("foot").textContent = `Made ${report.made ?? ""} by Timebox ${report.version ?? ""}. This page is whole: it asks no network.`;
+  document.getElementById("foot").textContent =
+    `Made ${report.made ?? ""} by Timebox ${report.version ?? ""}. This page is whole: it asks no network.`;
   const content = document.getElementById("content");
   content.replaceChildren();
   if (!report.runs.length) { content.append(muted("This report holds no run.")); return; }
@@ -48,7 +50,8 @@ function scrollTo(id) {
 }
 
 function section(id, title, content) {
-  return element("section", { id, tabindex: "-1", "aria-labelledby": `${id}-title` }, element("h2", { id: `${id}-title`, text: title }), content);
+  return element("section", { id, tabindex: "-1", "aria-labelledby": `${id}-title` },
+    element("h2", { id: `${id}-title`, text: title }), content);
 }
 
 /** The switch between runs: a list of tabs, as the keyboard expects it. */
@@ -58,7 +61,8 @@ function tabs() {
     if (!(event.key in keys)) return;
     event.preventDefault();
     const last = report.runs.length - 1;
-    const next = Number.isFinite(keys[event.key]) ? (state.run + keys[event.key] + last + 1) % (last + 1) : event.key === "Home" ? 0 : last;
+    const next = Number.isFinite(keys[event.key]) ? (state.run + keys[event.key] + last + 1) % (last + 1)
+      : event.key === "Home" ? 0 : last;
     location.hash = address(next);
     document.getElementById(`tab-${next}`).focus();
   };
@@ -73,7 +77,8 @@ async function show(place) {
   const run = report.runs[place];
   state.timeline?.close();
   state.timeline = null;
-  document.getElementById("nav").replaceChildren(element("ul", {}, [...(several && !timelineOnly ? [["comparison", "Side by side"]] : []), ...SECTIONS]
+  document.getElementById("nav").replaceChildren(element("ul", {},
+    [...(several && !timelineOnly ? [["comparison", "Side by side"]] : []), ...SECTIONS]
     .map(([id, title]) => element("li", {}, element("a", { href: address(place, id), text: title })))));
   report.runs.forEach((_, at) => {
     const tab = document.getElementById(`tab-${at}`);
@@ -81,7 +86,7 @@ async function show(place) {
     tab?.setAttribute("tabindex", at === place ? "0" : "-1");
   });
   const panel = document.getElementById("panel");
-  if (several) for (const [name, value] of [["role", "tabpanel"], ["aria-labelledby", `tab-${place}`]]) panel.setAttribute(name, value);
+  if (several) furnish(panel, { role: "tabpanel", "aria-labelledby": `tab-${place}` }, []);
   const own = several ? element("div", { class: "top" }, facts(run)) : null;
   if (!several) document.getElementById("top").replaceChildren(title(report.runs), ...facts(run));
   const sections = SECTIONS.map(([id, title]) => section(id, title, []));
@@ -97,7 +102,8 @@ async function showTimeline(run, place) {
   document.getElementById("timeline").append(block);
   if (!run.spans?.count) { block.append(muted("This run has no trace: no worker wrote spans.")); return; }
   if (!canInflate()) {
-    block.append(muted("This browser cannot inflate the packed trace (it has no DecompressionStream), so there is no timeline. A current browser can."));
+    block.append(muted("This browser cannot inflate the packed trace (it has no DecompressionStream), " +
+      "so there is no timeline. A current browser can."));
     return;
   }
   try {
@@ -111,7 +117,8 @@ async function showTimeline(run, place) {
 function title(runs) {
   const [run] = runs;
   const id = several || !run.name ? null : element("small", { class: "muted", text: ` ${run.run}` });
-  return element("div", {}, element("p", { class: "muted", text: several ? `Timebox report of ${runs.length} runs` : "Timebox report" }),
+  const kind = several ? `Timebox report of ${runs.length} runs` : "Timebox report";
+  return element("div", {}, element("p", { class: "muted", text: kind }),
     element("h1", {}, runs.map(runTitle).join(", "), id));
 }
 
@@ -120,15 +127,19 @@ function facts(run) {
   const { summary: all } = run;
   const tracing = run.stats?.tracing;
   const figures = [["status", STATUS[run.status] ?? run.status], ["schedule", run.schedule],
-    ["stages", run.stages.length > 4 ? `${run.stages.length}, ${run.stages[0]} to ${run.stages.at(-1)}` : run.stages.join(", ")],
-    ["test images right", percent(all?.accuracy)], ["batches a second", figure(all?.batches_per_s)], ["time", seconds(all?.seconds)]];
+    ["stages", run.stages.length > 4 ? `${run.stages.length}, ${run.stages[0]} to ${run.stages.at(-1)}`
+      : run.stages.join(", ")],
+    ["test images right", percent(all?.accuracy)], ["batches a second", figure(all?.batches_per_s)],
+    ["time", seconds(all?.seconds)]];
   const cost = tracing ? `Recording this run took ${percent(tracing.share)} of the busiest worker's time; ` +
     `${plural(tracing.records, "record")} of ${duration(tracing.record_ns / 1e6)}.` : null;
   return [
     element("dl", { class: "facts" }, figures.map(([name, value]) =>
-      element("div", {}, element("dt", { text: name }), element("dd", { class: name === "status" ? `status ${run.status}` : null, text: value })))),
+      element("div", {}, element("dt", { text: name }),
+        element("dd", { class: name === "status" ? `status ${run.status}` : null, text: value })))),
     run.error ? element("p", { class: "note error", role: "note" }, element("strong", { text: "Error. " }), run.error) : null,
-    run.warnings?.length ? element("div", { class: "note", role: "note" }, element("strong", { text: run.warnings.length > 1 ? "Warnings" : "Warning" }),
+    run.warnings?.length ? element("div", { class: "note", role: "note" },
+      element("strong", { text: run.warnings.length > 1 ? "Warnings" : "Warning" }),
       element("ul", {}, run.warnings.map((text) => element("li", { text })))) : null,
     cost ? muted(cost) : null,
   ].filter(Boolean);

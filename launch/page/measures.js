@@ -8,10 +8,13 @@ function stalenessOf(run) {
   if (!stages.length) return [muted("Nothing in this run can be stale, or no statistics were kept.")];
   const holder = element("div", { class: "histograms" });
   const draw = (unit) => holder.replaceChildren(...stages.flatMap((stage) => Object.keys(STALENESS)
-    .filter((kind) => stage.staleness[kind]).map((kind) => histogram(stage.name, kind, stage.staleness[kind][unit] ?? {}, unit))));
+    .filter((kind) => stage.staleness[kind]).map((kind) => histogram(stage.name, kind, stage.staleness[kind][unit] ?? {},
+      unit))));
   draw("updates");
-  return [element("p", { text: "How far the weights had moved between being read and what was derived from them being applied." }),
-    element("div", { class: "row" }, choice("unit of staleness", [["updates", "in updates"], ["batches", "in batches"]], "updates", draw)), holder];
+  const what = "How far the weights had moved between being read and what was derived from them being applied.";
+  return [element("p", { text: what }),
+    element("div", { class: "row" }, choice("unit of staleness", [["updates", "in updates"], ["batches", "in batches"]],
+      "updates", draw)), holder];
 }
 
 const MOST_COLUMNS = 16;
@@ -23,14 +26,17 @@ function histogram(stage, kind, counts, unit) {
   if (!total) return element("figure", {}, element("figcaption", { text: `${stage}: ${STALENESS[kind]}` }), muted("none"));
   const low = pairs[0][0], high = pairs[pairs.length - 1][0];
   const width = Math.max(1, Math.ceil((high - low + 1) / MOST_COLUMNS));
-  const columns = Array.from({ length: Math.floor((high - low) / width) + 1 }, (_, place) => ({ from: low + place * width, number: 0 }));
+  const columns = Array.from({ length: Math.floor((high - low) / width) + 1 },
+    (_, place) => ({ from: low + place * width, number: 0 }));
   for (const [value, number] of pairs) columns[Math.floor((value - low) / width)].number += number;
   const most = Math.max(...columns.map(({ number }) => number));
   const mean = pairs.reduce((sum, [value, number]) => sum + value * number, 0) / total;
-  const words = `mean ${figure(mean, 3)}, ${low === high ? `always ${low}` : `${low} to ${high}`} ${unit}, ${plural(total, "time")}`;
+  const spread = low === high ? `always ${low}` : `${low} to ${high}`;
+  const words = `mean ${figure(mean, 3)}, ${spread} ${unit}, ${plural(total, "time")}`;
   const name = ({ from }) => (width > 1 ? `${from}–${from + width - 1}` : `${from}`);
   return element("figure", {}, element("figcaption", {}, element("strong", { text: stage }), ` ${STALENESS[kind]}`),
-    element("div", { class: "columns", role: "img", "aria-label": `${stage}, ${STALENESS[kind]}: ${words}` }, columns.map((column) =>
+    element("div", { class: "columns", role: "img", "aria-label": `${stage}, ${STALENESS[kind]}: ${words}` },
+      columns.map((column) =>
       element("span", { title: `${name(column)}: ${plural(column.number, "time")}, ${percent(column.number / total)}` },
         element("i", { style: { height: `${Math.max(column.number ? 2 : 0, (100 * column.number) / most)}%` } }),
         element("b", { text: columns.length > 8 && (column.from - low) / width % 4 ? "" : column.from })))),
@@ -51,12 +57,15 @@ function oracleOf(run) {
     return `${stageName(run, box)} ${figure(last.reduce((sum, row) => sum + row.cosine, 0) / last.length, 2)}`;
   });
   const without = rows.filter((row) => !isNumber(row.cosine)).length;
+  const gaps = without ? ` Gaps: ${without} of ${plural(rows.length, "sample")} had no gradient to compare with.` : "";
   return [
-    element("p", { text: "The oracles' synthetic gradients against the true gradients of the same batches. A low cosine does not mean low accuracy: " +
-      "a box needs a direction that lowers the loss, not the steepest one, and the head learns on the true loss in any case." }),
-    lineChart(series("cosine"), { xLabel: "batch", yLabel: "cosine", range: [0, 1], label: `Cosine by batch; mean of the last quarter: ${late.join(", ")}` }),
-    lineChart(series("norm_ratio"), { xLabel: "batch", yLabel: "norm, synthetic ÷ true", log: true, range: [1], height: 180,
+    element("p", { text: "The oracles' synthetic gradients against the true gradients of the same batches. " +
+      "A low cosine does not mean low accuracy: a box needs a direction that lowers the loss, not the steepest one, " +
+      "and the head learns on the true loss in any case." }),
+    lineChart(series("cosine"), { xLabel: "batch", yLabel: "cosine", range: [0, 1],
+      label: `Cosine by batch; mean of the last quarter: ${late.join(", ")}` }),
+    lineChart(series("norm_ratio"), { xLabel: "batch", yLabel: "norm, synthetic ÷ true", log: true, range: [1], height: 180, format: (ratio) => figure(ratio, 3, 1e4),
       label: "Ratio of the norms by batch, on a logarithmic scale" }),
-    element("p", { text: `Mean cosine over the last quarter of the samples: ${late.join(", ")}.${without ? ` ${plural(without, "sample")} of ${rows.length}, gaps above, had no gradient to compare with.` : ""}` }),
+    element("p", { text: `Mean cosine over the last quarter of the samples: ${late.join(", ")}.${gaps}` }),
   ];
 }

@@ -36,7 +36,8 @@ class Overview {
       for (let lane = 0; lane < this.trace.lanes; lane++) {
         this.aggregate ??= new Aggregate(context);
         this.aggregate.draw(this.trace, lane, this.whole, { x: Math.round(left * ratio), columns: Math.round(inner * ratio),
-          y: Math.round((4 + lane * (this.lane + 1)) * ratio), height: Math.max(1, Math.round(this.lane * ratio)) }, theme.pixels);
+          y: Math.round((4 + lane * (this.lane + 1)) * ratio), height: Math.max(1, Math.round(this.lane * ratio)) },
+          theme.pixels);
       }
       this.picture = context.getImageData(0, 0, this.canvas.width, this.canvas.height);
     } else context.putImageData(this.picture, 0, 0);

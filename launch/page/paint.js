@@ -1,4 +1,4 @@
-// Knows how the timeline looks: draws a scene (trace, view, lay, theme, focus, options) on a canvas. Changes nothing but the canvas.
+// Knows how the timeline looks: draws a scene (trace, view, lay, theme, focus, options). Changes nothing but the canvas.
 
 const SPARSE = 5; // CSS pixels of width for each arrow: where there is less, arrows hide what they should show
 
@@ -7,7 +7,8 @@ function readTheme(parts) {
   const style = getComputedStyle(document.documentElement);
   const read = (name) => style.getPropertyValue(`--${name}`).trim();
   const colours = Object.fromEntries(
-    ["ink", "muted", "line", "ground", "lane", "starved", "blocked", "blocked-line", "focus", "message"].map((n) => [n, read(n)]));
+    ["ink", "muted", "line", "ground", "lane", "starved", "blocked", "blocked-line", "focus", "message"]
+      .map((name) => [name, read(name)]));
   const partColours = parts.map((part) => read(`part-${part}`) || read("part-other"));
   const pixels = Uint32Array.from([...partColours, colours.starved, colours["blocked-line"], colours.lane], pixelOf);
   return { ...colours, parts: partColours, partInks: parts.map((p) => read(`ink-${p}`) || "#ffffff"), pixels,
@@ -107,7 +108,8 @@ function paintLane(context, aggregate, scene, lane, drawn) {
     context.fillStyle = theme.parts[part];
     context.fillRect(x, top, width, lay.height);
     context.globalAlpha = 1;
-    if (width > 30) paintLabel(context, spans, at, trace.run, x, width, top + lay.height / 2, pale ? theme.ink : theme.partInks[part]);
+    const ink = pale ? theme.ink : theme.partInks[part];
+    if (width > 30) paintLabel(context, spans, at, trace.run, x, width, top + lay.height / 2, ink);
   }
 }
 
@@ -169,7 +171,9 @@ function paintMessages(context, scene, drawn) {
     const angle = Math.atan2(line.y2 - line.y1, line.x2 - line.x1);
     context.beginPath();
     context.moveTo(line.x2, line.y2);
-    for (const turn of [2.75, -2.75]) context.lineTo(line.x2 + 6 * Math.cos(angle + turn), line.y2 + 6 * Math.sin(angle + turn));
+    for (const side of [angle + 2.75, angle - 2.75]) {
+      context.lineTo(line.x2 + 6 * Math.cos(side), line.y2 + 6 * Math.sin(side));
+    }
     context.fill();
   });
   context.globalAlpha = 1;

@@ -17,8 +17,9 @@ function predictionsOf(run) {
   const more = given > FIRST_SHOWN ? element("button", { type: "button", text: `Show all ${count(given)}`,
     onclick: (event) => { event.target.remove(); add(FIRST_SHOWN, given); } }) : null;
   const part = given < all.total ? ` ${count(given)} of them are kept here, ${missed} of these wrong.` : "";
-  return [element("p", { text: `${count(all.right)} of ${count(all.total)} test images right (${percent(all.right / all.total)}).${part}` +
-    `${missed ? " Wrong ones come first and are marked: label → prediction." : ""}` }), list, more];
+  const words = `${count(all.right)} of ${count(all.total)} test images right (${percent(all.right / all.total)}).${part}` +
+    `${missed ? " Wrong ones come first and are marked: label → prediction." : ""}`;
+  return [element("p", { text: words }), list, more];
 }
 
 function digit(all, pixels, at, isWrong) {
@@ -28,6 +29,7 @@ function digit(all, pixels, at, isWrong) {
   canvas.getContext("2d").putImageData(image, 0, 0);
   const label = all.labels[at], prediction = all.predictions[at];
   const words = isWrong ? `${label} → ${prediction} ✗` : String(prediction);
-  return element("li", { class: isWrong ? "wrong" : null, title: `test image ${all.places?.[at] ?? at}: label ${label}, prediction ${prediction}` },
-    canvas, element("span", { text: words, "aria-label": isWrong ? `wrong: label ${label}, prediction ${prediction}` : `right: ${label}` }));
+  return element("li", { class: isWrong ? "wrong" : null,
+    title: `test image ${all.places?.[at] ?? at}: label ${label}, prediction ${prediction}` },
+    canvas, element("span", { text: words }));
 }

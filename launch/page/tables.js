@@ -4,7 +4,8 @@
 function messagesOf(run) {
   const rows = run.stats?.messages ?? [];
   if (!rows.length) return [muted("No messages are on record for this run.")];
-  return [table(["kind", "from", "to", "count", "bytes", "each", "hop, median", "hop, 99 %"], rows.map((row) => [row.kind, row.from, row.to,
+  return [table(["kind", "from", "to", "count", "bytes", "each", "hop, median", "hop, 99 %"],
+    rows.map((row) => [row.kind, row.from, row.to,
     count(row.count), bytes(row.bytes), bytes(row.bytes / row.count), seconds(row.hop_median_s), seconds(row.hop_p99_s)]),
   { align: "   nnnnn", caption: "Messages by kind and way" })];
 }
@@ -14,16 +15,18 @@ const LONG = 12; // values of a list that are shown
 /** A value of JSON in one line. */
 function plain(value) {
   if (value === null || value === undefined || value === "") return "–";
-  if (Array.isArray(value) && value.length > LONG) return `${JSON.stringify(value.slice(0, LONG)).slice(0, -1)}, … ${value.length} in all]`;
+  if (Array.isArray(value) && value.length > LONG) {
+    return `${JSON.stringify(value.slice(0, LONG)).slice(0, -1)}, … ${value.length} in all]`;
+  }
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
 const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
 
-/** The leaves of nested JSON: [dotted name, value in one line]. Lists stay whole, but for those of objects, which go by name. */
+/** The leaves of nested JSON: [dotted name, value in one line]; lists are leaves, but for those of objects. */
 function leaves(value, prefix = "") {
   const list = Array.isArray(value) && value.length > 0 && value.every(isObject);
-  if (!isObject(value) && !list) return [[prefix, plain(value)]];
+  if ((!isObject(value) && !list) || !Object.keys(value).length) return [[prefix, plain(value)]];
   const entries = list ? value.map((inner, at) => [inner.name ?? at, inner]) : Object.entries(value);
   return entries.flatMap(([key, inner]) => leaves(inner, prefix ? `${prefix}.${key}` : key));
 }
@@ -45,10 +48,12 @@ function collapsible(name, rows) {
 
 /** The section "Configuration and environment". */
 function settingsOf(run) {
-  const parts = [["Configuration", groups(run.config, "run")], ["Environment", groups(run.environment, "general")], ["Summary", groups(run.summary, "summary")]];
+  const parts = [["Configuration", groups(run.config, "run")], ["Environment", groups(run.environment, "general")],
+    ["Summary", groups(run.summary, "summary")]];
   const block = element("div", { class: "settings" }, parts.map(([name, found]) =>
     element("div", {}, element("h3", { text: name }), found.length ? found : muted(`No ${name.toLowerCase()} is on record.`))));
   const all = (open) => block.querySelectorAll("details").forEach((one) => { one.open = open; });
-  return [element("div", { class: "row choice" }, element("button", { type: "button", text: "Open all", onclick: () => all(true) }),
+  return [element("div", { class: "row choice" },
+    element("button", { type: "button", text: "Open all", onclick: () => all(true) }),
     element("button", { type: "button", text: "Close all", onclick: () => all(false) })), block];
 }

@@ -31,7 +31,8 @@ class Timeline {
   build(block) {
     const { trace } = this;
     this.canvas = element("canvas", { class: "lanes", tabindex: "0", role: "application",
-      "aria-label": "Timeline: a lane for each stage. Press ? for its keys.", "aria-describedby": "timeline-now timeline-batch" });
+      "aria-label": "Timeline: a lane for each stage. Press ? for its keys.",
+      "aria-describedby": "timeline-now timeline-batch" });
     this.context = this.canvas.getContext("2d");
     this.aggregate = new Aggregate(this.context);
     this.overview = new Overview(trace, this.view, (start, end) => { this.view.set(start, end); this.changed(); });
@@ -53,13 +54,17 @@ class Timeline {
     const button = (text, label, act) =>
       element("button", { type: "button", text, "aria-label": label, title: label, onclick: () => { act(); this.changed(); } });
     const toggle = (text, name) => element("label", {}, element("input", { type: "checkbox", name,
-      checked: this.options[name], onchange: (event) => { this.options[name] = event.target.checked; this.changed(); } }), ` ${text}`);
+      checked: this.options[name], onchange: (event) => { this.options[name] = event.target.checked; this.changed(); } }),
+        ` ${text}`);
     const credits = trace.kinds.some((kind) => isCredit(trace.run.kinds[kind]));
     return element("form", { class: "controls", onsubmit: go },
-      element("span", {}, element("label", { for: "batch", text: "batch " }), this.field, " ", element("button", { text: "Go to batch" })),
-      element("span", { class: "choice" }, button("‹", "previous batch (p)", () => this.step(-1)), button("›", "next batch (n)", () => this.step(1))),
+      element("span", {}, element("label", { for: "batch", text: "batch " }), this.field, " ",
+        element("button", { text: "Go to batch" })),
+      element("span", { class: "choice" }, button("‹", "previous batch (p)", () => this.step(-1)),
+        button("›", "next batch (n)", () => this.step(1))),
       element("span", { class: "choice" }, button("−", "show more time (−)", () => this.view.zoom(1.6)),
-        button("+", "show less time (+)", () => this.view.zoom(1 / 1.6)), button("All", "the whole run (Home)", () => this.view.all())),
+        button("+", "show less time (+)", () => this.view.zoom(1 / 1.6)),
+        button("All", "the whole run (Home)", () => this.view.all())),
       trace.messages.count ? toggle("messages", "messages") : null, credits ? toggle("credits", "credits") : null,
       button("?", "keys (?)", () => this.help()));
   }
@@ -67,9 +72,12 @@ class Timeline {
   legend() {
     const { trace } = this;
     const mark = (name, text) => element("li", {}, element("i", { class: `mark ${name}`, "aria-hidden": "true" }), text);
-    const arrows = trace.messages.count ? [element("li", { class: "muted", text: "→ message (dashed: target; short dashes: increment; dots: credit)" })] : [];
-    return element("ul", { class: "legend" }, trace.parts.map((part) => mark(`part-${trace.run.parts[part]}`, trace.run.parts[part])),
-      trace.waits.count ? [mark("starved", "starved: waits for a stage before it"), mark("blocked", "blocked: waits for a stage after it, or for credit")] : [], arrows);
+    const arrows = trace.messages.count
+      ? [element("li", { class: "muted", text: "→ message (dashed: target; short dashes: increment; dots: credit)" })] : [];
+    return element("ul", { class: "legend" },
+      trace.parts.map((part) => mark(`part-${trace.run.parts[part]}`, trace.run.parts[part])),
+      trace.waits.count ? [mark("starved", "starved: waits for a stage before it"),
+        mark("blocked", "blocked: waits for a stage after it, or for credit")] : [], arrows);
   }
 
   /** The opening view: all of a short run, else the middle batch. */
@@ -84,7 +92,8 @@ class Timeline {
   goTo(batch, stay = false) {
     const found = batchOf(this.trace, batch);
     if (!found) {
-      this.about.replaceChildren(muted(`There is no batch ${batch}; this run has ${this.trace.firstBatch} to ${this.trace.lastBatch}.`));
+      const { firstBatch, lastBatch } = this.trace;
+      this.about.replaceChildren(muted(`There is no batch ${batch}; this run has ${firstBatch} to ${lastBatch}.`));
       return false;
     }
     this.focus = found;
@@ -113,9 +122,11 @@ class Timeline {
     const { spans, run } = trace;
     const own = focus.spans.filter(({ step }) => step).sort((a, b) => spans.begin[a.at] - spans.begin[b.at]);
     const more = focus.spans.length - own.length;
-    const rows = own.map(({ at, step }) => [step.number, run.stages[spans.stage[at] - 1], `${actionText(spans, at)} ${step.part}`, step.text,
+    const rows = own.map(({ at, step }) => [step.number, run.stages[spans.stage[at] - 1],
+      `${actionText(spans, at)} ${step.part}`, step.text,
       duration(spans.begin[at] - focus.start), duration(spans.finish[at] - spans.begin[at])]);
-    const words = `Batch ${focus.batch}: ${plural(own.length, "numbered step")} in ${duration(focus.end - focus.start)}, from ${moment(focus.start)}` +
+    const words = `Batch ${focus.batch}: ${plural(own.length, "numbered step")} in ` +
+      `${duration(focus.end - focus.start)}, from ${moment(focus.start)}` +
       `${more ? `; ${plural(more, "more span")} of it` : ""}. In the order in which they began:`;
     this.about.replaceChildren(element("p", { text: words }),
       table(["step", "stage", "action", "what it is", "begins", "took"], rows, { align: "n   nn", caption: "" }));
@@ -161,9 +172,11 @@ class Timeline {
     const { view, drawn, trace, options } = this;
     const hidden = options.messages && drawn.messages > drawn.arrows;
     const whole = view.start <= trace.first && view.end >= trace.end;
-    this.now.textContent = `Shown: ${whole ? "the whole run" : `${moment(view.start)} to ${moment(view.end)}`}, ${duration(Math.min(view.length, trace.end))}${whole ? "" : ` of ${duration(trace.end)}`}: ` +
-      `${plural(drawn.spans, "span")}, ${plural(drawn.waits, "wait")}, ${plural(drawn.messages, "message")}` +
-      `${hidden ? " (zoom in to see them)" : ""}. ${drawn.aggregated ? "Where spans are smaller than pixels, heights are shares of time. " : ""}` +
+    const window = whole ? "the whole run" : `${moment(view.start)} to ${moment(view.end)}`;
+    const length = whole ? duration(trace.end) : `${duration(view.length)} of ${duration(trace.end)}`;
+    this.now.textContent = `Shown: ${window}, ${length}: ${plural(drawn.spans, "span")}, ${plural(drawn.waits, "wait")}, ` +
+      `${plural(drawn.messages, "message")}${hidden ? " (zoom in to see them)" : ""}. ` +
+      `${drawn.aggregated ? "Where spans are smaller than pixels, heights are shares of time. " : ""}` +
       sentence(trace.run.origin ?? "time zero is the begin of the run");
   }
 
@@ -189,12 +202,16 @@ class Timeline {
     return {
       view: () => ({ start: this.view.start, end: this.view.end }),
       setView: (start, end) => { this.view.set(start, end); this.changed(); },
-      hit: (x, y) => { const found = findAt(this.scene(), x, y); return found && { ...found, ...describe(this.scene(), found) }; },
+      hit: (x, y) => {
+        const found = findAt(this.scene(), x, y);
+        return found && { ...found, ...describe(this.scene(), found) };
+      },
       place: (ms, stage) => ({ x: placeOf(ms, this.view, this.lay), y: this.lay.top(stage - 1) + this.lay.height / 2 }),
       momentAt: (x) => momentAt(x, this.view, this.lay),
       focus: () => this.focus && { batch: this.focus.batch, spans: this.focus.spans.map((own) => own.at),
         steps: this.focus.spans.filter((own) => own.step).map((own) => own.step.number) },
-      span: (at) => ({ stage: this.trace.spans.stage[at], begin: this.trace.spans.begin[at], finish: this.trace.spans.finish[at],
+      span: (at) => ({ stage: this.trace.spans.stage[at], begin: this.trace.spans.begin[at],
+        finish: this.trace.spans.finish[at],
         step: this.focus?.spans.find((own) => own.at === at)?.step?.number ?? null }),
       stats: () => ({ frames: this.frames, times: [...this.times], ...this.drawn }),
     };

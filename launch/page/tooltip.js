@@ -79,7 +79,8 @@ function describe(scene, found) {
 /** Shows it beside the point, within the block that holds the canvas. */
 function showTooltip(tooltip, { title, rows }, x, y, width, touch) {
   tooltip.replaceChildren(element("strong", { text: title }),
-    element("dl", {}, rows.filter(Boolean).map(([name, value]) => [element("dt", { text: name }), element("dd", { text: value })])));
+    element("dl", {}, rows.filter(Boolean).map(([name, value]) =>
+      [element("dt", { text: name }), element("dd", { text: value })])));
   tooltip.hidden = false;
   const own = tooltip.getBoundingClientRect();
   const left = x + 14 + own.width > width ? Math.max(0, x - 14 - own.width) : x + 14;

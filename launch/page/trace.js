@@ -24,8 +24,9 @@ async function readTrace(run) {
     if (spans.batch[at] < seen.first) seen.first = spans.batch[at];
     if (spans.batch[at] > seen.last) seen.last = spans.batch[at];
   }
-  const first = spans.count ? spans.ranges.reduce((least, r) => r.to > r.from ? Math.min(least, spans.begin[r.from]) : least, end) : 0;
-  return { run, lanes, spans, waits, messages, first, end, firstBatch: seen.first, lastBatch: seen.last,
+  const begins = spans.ranges.filter(({ from, to }) => to > from).map(({ from }) => spans.begin[from]);
+  const first = begins.length ? Math.min(...begins) : 0;
+  return { run, lanes, spans, waits, messages, first, end, firstBatch: seen.last < 0 ? 0 : seen.first, lastBatch: seen.last,
     parts: presentValues(spans.part, spans.count), kinds: presentValues(messages.kind, messages.count) };
 }
 

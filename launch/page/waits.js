@@ -19,7 +19,8 @@ function stackedBar(stage, scale) {
   const pieces = piecesOf(stage);
   const label = pieces.map(({ name, seconds: spent }) => `${name} ${percent(spent / stage.total_s)}`).join(", ");
   return element("div", { class: "bar", role: "img", "aria-label": `${stage.name}: ${label}` }, pieces.map((piece) =>
-    element("span", { class: `piece ${piece.className}`, title: `${piece.name}: ${seconds(piece.seconds)}, ${percent(piece.seconds / stage.total_s)}`,
+    element("span", { class: `piece ${piece.className}`,
+      title: `${piece.name}: ${seconds(piece.seconds)}, ${percent(piece.seconds / stage.total_s)}`,
       style: { width: `${(100 * piece.seconds) / scale}%` }, text: piece.seconds / scale > 0.07 ? piece.words : "" })));
 }
 
@@ -29,7 +30,8 @@ function bars(stages, scale) {
 }
 
 const waitLegend = () => element("ul", { class: "legend" },
-  [["compute", "compute"], ["copy", "serialise and copy"], ["starved", "starved by the stage named"], ["blocked", "blocked by the stage named"],
+  [["compute", "compute"], ["copy", "serialise and copy"], ["starved", "starved by the stage named"],
+    ["blocked", "blocked by the stage named"],
     ["other", "everything else"], ["missing", "missing: not accounted for"]].map(([name, text]) =>
     element("li", {}, element("i", { class: `mark ${name}`, "aria-hidden": "true" }), text)));
 
@@ -39,11 +41,13 @@ function waitsOf(run) {
   if (!stages.length) return [muted("This run left no statistics of its stages' time.")];
   const scale = Math.max(...stages.map((stage) => stage.total_s), 1e-9);
   const sum = (record) => Object.values(record ?? {}).reduce((total, value) => total + value, 0);
-  const list = (record, total) => Object.entries(record ?? {}).map(([who, spent]) => `${who} ${percent(spent / total)}`).join(", ") || "–";
+  const list = (record, total) =>
+    Object.entries(record ?? {}).map(([who, spent]) => `${who} ${percent(spent / total)}`).join(", ") || "–";
   const rows = stages.map((stage) => {
     const share = (value) => percent(value / stage.total_s);
     return [stage.name, seconds(stage.total_s), share(stage.compute_s), share(stage.copy_s), share(sum(stage.starved_s)),
-      list(stage.starved_s, stage.total_s), share(sum(stage.blocked_s)), list(stage.blocked_s, stage.total_s), share(stage.other_s),
+      list(stage.starved_s, stage.total_s), share(sum(stage.blocked_s)), list(stage.blocked_s, stage.total_s),
+      share(stage.other_s),
       share(stage.missing_s), seconds(stage.cpu_s)];
   });
   const bubbles = stages.filter((stage) => stage.bubble).map(({ name, bubble }) => [name, percent(bubble.of_makespan),
@@ -61,7 +65,8 @@ function waitsOf(run) {
 function shareBars(rows, caption) {
   return element("figure", { class: "shares" }, element("figcaption", { text: caption }),
     element("div", { class: "bars" }, rows.map(([name, share, text]) => [element("span", { class: "name", text: name }),
-      element("div", { class: "bar thin" }, element("span", { class: "piece compute", style: { width: `${between(0, 100 * share, 100)}%` } }),
+      element("div", { class: "bar thin" },
+        element("span", { class: "piece compute", style: { width: `${between(0, 100 * share, 100)}%` } }),
         element("span", { class: "beside", text }))])));
 }
 
@@ -72,6 +77,8 @@ function pathOf(run) {
   const rows = (list, key) => [...(list ?? [])].sort((a, b) => b.seconds - a.seconds)
     .map((row) => [row[key], row.share, `${percent(row.share)}, ${seconds(row.seconds)}`]);
   const of = isNumber(run.stats.makespan_s) ? ` of a makespan of ${seconds(run.stats.makespan_s)}` : "";
-  return [element("p", { text: `The longest chain of work and messages that had to follow one another: ${seconds(path.seconds)}${of}.` }),
-    element("div", { class: "pair" }, shareBars(rows(path.by_stage, "stage"), "by stage"), shareBars(rows(path.by_kind, "kind"), "by kind"))];
+  const words = `The longest chain of work and messages that had to follow one another: ${seconds(path.seconds)}${of}.`;
+  return [element("p", { text: words }),
+    element("div", { class: "pair" }, shareBars(rows(path.by_stage, "stage"), "by stage"),
+      shareBars(rows(path.by_kind, "kind"), "by kind"))];
 }

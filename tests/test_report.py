@@ -1,0 +1,138 @@
+"""The report: what it gathers of a run, of several, of half a run; that it is one file and says what it lacks."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from handmade import make_folder
+from test_breakdown import small_run
+
+from launch import report, resolve, run
+from launch.cli import main
+
+
+def data_of(page: Path) -> dict[str, Any]:
+    """Return the document that a page holds."""
+    text = page.read_text(encoding="utf-8")
+    found = re.search(r'<script[^>]*id="data"[^>]*>(.*?)</script>', text, re.DOTALL)
+    assert found is not None
+    document = json.loads(found[1])
+    assert isinstance(document, dict)
+    return document
+
+
+def unpacked(columns: dict[str, Any]) -> dict[str, list[int]]:
+    """Return columns as the page's script reads them."""
+    content, found, offset = gzip.decompress(base64.b64decode(columns["data"])), {}, 0
+    for name, kind in columns["fields"]:
+        values = np.frombuffer(content, f"<{kind}", columns["count"], offset)
+        offset += values.nbytes
+        found[name] = [int(value) for value in values]
+    assert offset == len(content)
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    small_run(tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_columns_hold_the_records_in_tenths_of_microseconds(folder: Path) -> None:
+    run = report.collect(folder)
+    spans, waits, messages = (unpacked(run[name]) for name in ("spans", "waits", "messages"))
+    assert spans["stage"] == [1, 1, 1, 2, 2, 2, 3, 3]
+    assert [chr(action) for action in spans["action"]] == list("FFTFFTFF")
+    assert spans["start"][:3] == [0, 100, 2060 - 100], "each start is the distance from the one before, stage by stage"
+    assert spans["took"] == [100, 200, 140, 1000, 300, 150, 50, 50]
+    assert spans["changed"] == [0, 1, 1, 0, 1, 1, 0, 1]
+    assert list(zip(waits["stage"], waits["blocked"], waits["source"], waits["took"], strict=True)) == [
+        (1, 1, 2, 1610), (2, 0, 1, 420), (2, 1, 3, 250), (3, 0, 2, 1950),
+    ]  # fmt: skip
+    assert messages["hop"] == [100, 100, 90, 60]
+    assert [sum(messages["sent"][: place + 1]) for place in range(4)] == [320, 1850, 1910, 2140]
+
+
+def test_a_page_is_one_file_with_everything_that_it_shows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(folder)]) == 0
+    out, err = capsys.readouterr()
+    assert "8 spans and 4 messages" in out
+    assert "recording took" in out, "every report states what tracing cost"
+    page = folder / "report.html"
+    (run,) = data_of(page)["runs"]
+    assert run["stages"] == ["box-1", "box-2", "head"]
+    assert run["stats"]["critical_path"]["hops"] == 3
+    assert run["stats"]["tracing"]["share"] > 0
+    assert run["config"]["model"]["width"] == 4
+    assert len(run["steps"]) == 8
+    assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", page.read_text()), "nothing is fetched"
+    assert err == ""
+
+
+def test_several_runs_are_in_one_page(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small_run(tmp_path / "other")
+    out = tmp_path / "both.html"
+    assert main(["report", str(folder), str(tmp_path / "other"), "--out", str(out), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["runs"] == ["run", "other"]
+    assert document["bytes"] == out.stat().st_size
+    assert [run["run"] for run in data_of(out)["runs"]] == ["run", "other"]
+
+
+def test_a_damaged_trace_is_named_in_the_page_and_beside_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "trace" / "box-2.trace").write_bytes(b"gone")
+    assert main(["report", str(folder)]) == 0
+    assert "box-2.trace: not a trace of this version" in capsys.readouterr().err
+    (run,) = data_of(folder / "report.html")["runs"]
+    assert any("box-2" in text for text in run["warnings"])
+    assert set(unpacked(run["spans"])["stage"]) == {1, 3}
+
+
+def test_a_run_without_a_trace_still_has_its_curves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_folder(tmp_path / "run", {"trace.level": "off"})
+    (tmp_path / "run" / "metrics").mkdir()
+    (tmp_path / "run" / "metrics" / "metrics.jsonl").write_text('{"epoch": 1, "cost": 0.25}\n')
+    assert main(["report", str(tmp_path / "run")]) == 0
+    assert "it ran with trace.level off" in capsys.readouterr().err
+    (run,) = data_of(tmp_path / "run" / "report.html")["runs"]
+    assert (run["stats"], run["spans"]["count"], run["epochs"]) == (None, 0, [{"epoch": 1, "cost": 0.25}])
+
+
+def test_where_nothing_is_left_that_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_folder(tmp_path / "run")
+    assert main(["report", str(tmp_path / "run")]) == 1
+    assert "run: nothing to report: " in capsys.readouterr().err
+    assert not (tmp_path / "run" / "report.html").exists()
+
+
+def test_a_place_that_cannot_be_written_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(folder), "--out", str(folder / "config.toml" / "x.html")]) == 2
+    assert "--out: cannot write" in capsys.readouterr().err
+
+
+@pytest.mark.live
+def test_a_real_run_is_reported_whole(tmp_path: Path) -> None:
+    flags = {"model.width": 16, "train.epochs": 3, "run.dir": str(tmp_path), "run.plot": False, "log.level": "info"}
+    result = run(resolve("article", flags=flags))
+    found = report.collect(result.folder)
+    assert found["warnings"] == []
+    assert len(found["epochs"]) == 3
+    assert {(row["batch"], row["box"]) for row in found["oracle"]} == {
+        (batch, box) for batch in (18, 56, 93, 131) for box in (1, 2)
+    }
+    images = np.frombuffer(base64.b64decode(found["predictions"]["pixels"]), np.uint8).reshape(-1, 28, 28)
+    assert len(images) == found["predictions"]["total"] == 20
+    # Zeros are round: their middle is empty, that of a one is not.
+    middles = images[:, 13:15, 13:15].mean(axis=(1, 2))
+    labels = np.array(found["predictions"]["labels"])
+    assert middles[labels == 0].mean() < 40 < middles[labels == 1].mean()
+    # F has two parts at each stage, T one at the boxes, U one at the boxes, E one.
+    batches, evaluations = 150, 3
+    assert found["spans"]["count"] == batches * (3 * 2 + 2 + 2) + evaluations * 3 + 2 * 4
