@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable
@@ -66,7 +65,7 @@ class Result:
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
         """A row for each epoch: epoch, cost, and where it was evaluated test_cost and accuracy."""
-        return read_metrics(self.folder)
+        return runs.read_metrics(self.folder)
 
     @cached_property
     def journal(self) -> dict[str, list[Action]]:
@@ -170,14 +169,8 @@ def launch(
     return Result(folder, document)
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Return a run's epochs, as many as there are."""
-    path = folder / "metrics" / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-
-
 def _outcome(folder: Path) -> dict[str, Any]:
-    epochs = read_metrics(folder)
+    epochs = runs.read_metrics(folder)
     last = epochs[-1] if epochs else {}
     return {"accuracy": last.get("accuracy"), "costs": [epoch["cost"] for epoch in epochs]}
 

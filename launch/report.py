@@ -28,7 +28,6 @@ from pipeline.schema import Config
 from pipeline.worklog import iso
 
 from . import pack, quality, recording, runs, stats
-from .live import read_metrics
 from .recording import Recording, StageRecords
 
 #: The unit of times in the page's columns, in nanoseconds, and the largest time that fits a column.
@@ -91,7 +90,7 @@ def collect(folder: Path) -> dict[str, Any]:
         warnings += run["stats"]["warnings"]
     except TimeboxError as error:
         warnings.append(str(error))
-    run["epochs"] = read_metrics(folder)
+    run["epochs"] = runs.read_metrics(folder)
     run["oracle"] = quality.read(folder, Plan.of(config))
     run["predictions"] = _predictions(folder, config, warnings)
     if run["stats"] is None and not run["epochs"]:

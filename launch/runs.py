@@ -126,6 +126,12 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return None
 
 
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Return a run's epochs, as many as there are."""
+    path = folder / "metrics" / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
 def describe(folder: Path) -> dict[str, Any]:
     """Return what `timebox list` tells of one run."""
     summary = read_json(folder / "summary.json")

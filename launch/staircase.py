@@ -122,7 +122,7 @@ class Painter:
         axes.set_yticks(range(1, plan.head + 1), found.names, fontsize=8.5)
         axes.tick_params(axis="y", length=0)
         axes.tick_params(axis="x", width=0.6, labelsize=7.5)
-        axes.set_xlabel("ms since the first of them began", fontsize=8)
+        axes.set_xlabel(f"ms since batch {batches[0]} began", fontsize=8)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.grid(axis="x", color="#e8ebee", linewidth=0.6)
         axes.set_axisbelow(True)

@@ -193,7 +193,9 @@ class Visit:
     """A page that is open, with what it complained of and asked for."""
 
     def __init__(self, page: Any, path: Path) -> None:
-        self.page, self.complaints, self.requests = page, [], []
+        self.page = page
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
         page.on("console", lambda message: self.complaints.append(message.text))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", lambda request: self.requests.append(request.url))
@@ -217,7 +219,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def visit(browser: Any, tmp_path: Path) -> Iterator[Any]:
     """Return a function that opens a page; at the end, no page may have complained or asked for anything but itself."""
-    visits = []
+    visits: list[Visit] = []
 
     def opened(content: str, address: str = "", **context: Any) -> Any:
         path = tmp_path / f"report-{len(visits)}.html"

@@ -44,5 +44,5 @@ function summary(run) {
   return `${plural(rows.length, "epoch")}: training cost from ${figure(first.cost)} to ${figure(last.cost)}` +
     `${isNumber(last.test_cost) ? `, test cost at the end ${figure(last.test_cost)}` : ""}` +
     `${best ? `; most test images right ${percent(best.accuracy)}, first at epoch ${best.epoch}` : ""}.` +
-    `${broken.length ? ` Epochs whose cost is not finite: ${broken.slice(0, 5).join(", ")}${broken.length > 5 ? ", …" : ""}.` : ""}`;
+    (broken.length ? ` Epochs whose cost is not finite: ${broken.slice(0, 5).join(", ")}${broken.length > 5 ? ", …" : ""}.` : "");
 }

@@ -64,8 +64,8 @@ function oracleOf(run) {
       "and the head learns on the true loss in any case." }),
     lineChart(series("cosine"), { xLabel: "batch", yLabel: "cosine", range: [0, 1],
       label: `Cosine by batch; mean of the last quarter: ${late.join(", ")}` }),
-    lineChart(series("norm_ratio"), { xLabel: "batch", yLabel: "norm, synthetic ÷ true", log: true, range: [1], height: 180, format: (ratio) => figure(ratio, 3, 1e4),
-      label: "Ratio of the norms by batch, on a logarithmic scale" }),
+    lineChart(series("norm_ratio"), { xLabel: "batch", yLabel: "norm, synthetic ÷ true", log: true, range: [1], height: 180,
+      format: (ratio) => figure(ratio, 3, 1e4), label: "Ratio of the norms by batch, on a logarithmic scale" }),
     element("p", { text: `Mean cosine over the last quarter of the samples: ${late.join(", ")}.${gaps}` }),
   ];
 }
