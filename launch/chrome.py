@@ -185,6 +185,9 @@ def _in_flight(found: Recording, stage: StageRecords, pid: int, origin: int, win
 def _flows(found: Recording, pids: dict[int, int], origin: int, window: Window) -> tuple[list[str], int]:
     """Return two events for every message that both slices are shown of, and how many had to be left out.
 
+    The Perfetto UI draws an arrow from the slice that began first: the other way round for the rare message that was still
+    being waited for, within the call that receives, when its sending began.
+
     An arrow leaves when the message had been encoded and arrives when it had been received, but strictly within the two
     slices, or a viewer would not know which slice is meant.
     """
