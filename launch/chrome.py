@@ -22,7 +22,7 @@ from pipeline import steps
 from pipeline.actions import ACTIONS, KINDS
 from pipeline.arrays import Array
 from pipeline.lacks import MESSAGE, WAITS, Lack
-from pipeline.trace import PART_CODE, PARTS, SENT, WAITED
+from pipeline.trace import PART_CODE, PARTS, SENT, TAKEN, WAITED
 from pipeline.worklog import iso
 
 from . import runs
@@ -51,6 +51,7 @@ def events(found: Recording, window: Window) -> Made:
     for stage in found.stages:
         texts += _metadata(found, stage, pids[stage.number])
         work = window.within(stage.of(*ACTIONS, "s", "t", "w"))
+        work = _after_sending(found, stage, work)
         work = work[np.lexsort((-work["end"], work["start"]))]
         spans += int(np.isin(work["kind"], [ord(letter) for letter in ACTIONS]).sum())
         texts += _slices(found, stage, work, f'"pid":{pids[stage.number]},"tid":1', origin)
@@ -182,11 +183,27 @@ def _in_flight(found: Recording, stage: StageRecords, pid: int, origin: int, win
         )
 
 
+def _after_sending(found: Recording, stage: StageRecords, work: Array) -> Array:
+    """Let a taking begin when its message had been sent, where the call that received it had begun before.
+
+    A viewer draws an arrow from the slice that began first; without this a rare one would point backwards.
+    """
+    messages = found.messages
+    is_early = (messages.target == stage.number) & (messages.received < messages.sent) & (messages.sent < messages.kept)
+    if not is_early.any():
+        return work
+    work = work.copy()
+    edges = zip(messages.source[is_early].tolist(), messages.sequence[is_early].tolist(), strict=True)
+    sent = dict(zip(edges, messages.sent[is_early].tolist(), strict=True))
+    for place in np.flatnonzero(work["kind"] == TAKEN):
+        at = sent.get((int(work["peer"][place]), int(work["d"][place])))
+        if at is not None:
+            work["start"][place] = at
+    return work
+
+
 def _flows(found: Recording, pids: dict[int, int], origin: int, window: Window) -> tuple[list[str], int]:
     """Return two events for every message that both slices are shown of, and how many had to be left out.
-
-    The Perfetto UI draws an arrow from the slice that began first: the other way round for the rare message that was still
-    being waited for, within the call that receives, when its sending began.
 
     An arrow leaves when the message had been encoded and arrives when it had been received, but strictly within the two
     slices, or a viewer would not know which slice is meant.
@@ -198,7 +215,8 @@ def _flows(found: Recording, pids: dict[int, int], origin: int, window: Window) 
         np.minimum(messages.sent, messages.returned - 1), np.minimum(messages.start + 1, messages.returned)
     )
     arrives = np.maximum(
-        np.minimum(messages.taken, messages.kept - 1), np.minimum(messages.received + 1, messages.kept)
+        np.minimum(messages.taken, messages.kept - 1),
+        np.minimum(np.maximum(messages.received, messages.sent) + 1, messages.kept),
     )
     # A nanosecond may have been lost at an edge.
     arrives = np.maximum(arrives, np.minimum(leaves, messages.kept - 1))

@@ -7,6 +7,7 @@ import os
 import random
 import re
 import signal
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,11 @@ from launch import resolve, why
 from launch.cli import main
 from launch.runs import make_run
 from launch.vitals import process_state
-from pipeline.actions import format_journal
+from pipeline.actions import TARGET, Action, Part, format_journal
+from pipeline.lacks import MESSAGE, Lack
 from pipeline.plan import Plan
+from pipeline.recorder import Recorder
+from pipeline.trace import DONE
 
 pytestmark = pytest.mark.in_process
 
@@ -180,6 +184,25 @@ def test_a_circle_is_called_our_fault() -> None:
     assert cause["kind"] == "circle"
     assert "box-1 → box-2 → box-1" in cause["text"]
     assert "fault of ours" in cause["text"]
+
+
+def test_a_stage_that_says_it_waits_is_believed_though_the_message_was_sent(tmp_path: Path) -> None:
+    """A process under SIGSTOP holds on to its last messages: box-1 was blamed for not taking what had not left box-2."""
+    folder = written(tmp_path)
+    recorder = Recorder(folder, "box-1", {"wall_ns": time.time_ns(), "mono_ns": time.monotonic_ns()})
+    began = time.monotonic_ns()
+    recorder.part(Action("F", 0), Part("forward", 0, 0), began - 3 * 10**9, began - 2 * 10**9)
+    recorder.waited(Lack(MESSAGE, TARGET, 0, 2), began - 2 * 10**9, began)
+    recorder.mark(DONE, began)
+    recorder.close()
+    for name, text in {"box-1": "F0", "box-2": "U1.0 F0"}.items():
+        (folder / "journal" / f"{name}.txt").write_text(f"{text}\n")
+    document = why.collect(summarised(folder, "interrupted"))
+    box = stages_of(document)["box-1"]
+    assert (box["could"], box["chain"]) == (None, ["box-1", "box-2", "head"])
+    assert box["waits"] == {"message": "target", "batch": 0, "from": "box-2", "why": "message", "was_sent": True}
+    assert box["for_s"] == pytest.approx(2.0, abs=0.1)
+    assert "box-1  waited for target 0 from box-2, for 2.0 s; it was sent and has not come" in why.render(document)
 
 
 def test_a_process_that_only_has_the_number_of_a_worker_is_none() -> None:
