@@ -2,6 +2,7 @@
 
 Throughput is batches over the time from go to the last worker's end. A pair meets the same weather; the two of a pair
 change places from one pair to the next. Besides the trace as it comes, with its probe, it is measured without the probe.
+The processor time of a batch, of all workers together, is told as well: other programs on the machine disturb it less.
 """
 
 from __future__ import annotations
@@ -35,23 +36,26 @@ def trace(repeats: int) -> dict[str, Any]:
 
 
 def _case(width: int, schedule: str, epochs: int, repeats: int, folder: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, float]] = []
+    found: list[dict[str, tuple[float, float]]] = []
     for repeat in range(repeats):
         ways = list(WAYS) if repeat % 2 else list(reversed(WAYS))
         found.append({way: _throughput(width, schedule, epochs, way, folder) for way in ways})
     rows = []
     for way in ("trace", "trace and probe"):
-        ratios = sorted(pair[way] / pair["off"] for pair in found)
+        ratios = sorted(pair[way][0] / pair["off"][0] for pair in found)
+        cpu = sorted(pair[way][1] / pair["off"][1] for pair in found)
         rows.append(
             {
                 "width": width,
                 "schedule": schedule,
                 "way": way,
-                "batches_per_s": statistics.median(pair[way] for pair in found),
-                "batches_per_s_off": statistics.median(pair["off"] for pair in found),
+                "batches_per_s": statistics.median(pair[way][0] for pair in found),
+                "batches_per_s_off": statistics.median(pair["off"][0] for pair in found),
                 "cost": 1 - statistics.median(ratios),
                 "cost_quartiles": [1 - ratios[-1 - len(ratios) // 4], 1 - ratios[len(ratios) // 4]],
                 "cost_error": _error(ratios),
+                "cpu_cost": statistics.median(cpu) - 1,
+                "cpu_cost_quartiles": [cpu[len(cpu) // 4] - 1, cpu[-1 - len(cpu) // 4] - 1],
             }
         )
     return rows
@@ -62,7 +66,8 @@ def _error(ratios: list[float]) -> float | None:
     return statistics.stdev(ratios) / math.sqrt(len(ratios)) if len(ratios) > 1 else None
 
 
-def _throughput(width: int, schedule: str, epochs: int, way: str, folder: Path) -> float:
+def _throughput(width: int, schedule: str, epochs: int, way: str, folder: Path) -> tuple[float, float]:
+    """Return batches a second, and the seconds of processor time that a batch took."""
     flags = {
         "model.width": width,
         "schedule.kind": schedule,
@@ -75,7 +80,8 @@ def _throughput(width: int, schedule: str, epochs: int, way: str, folder: Path) 
     }
     result = launch(resolve("article", flags=flags), label=way.replace(" ", "-"))
     stages = result.document["stages"]
-    return float(max(stage["batches"] for stage in stages) / max(stage["seconds"] for stage in stages))
+    batches = max(stage["batches"] for stage in stages)
+    return batches / max(stage["seconds"] for stage in stages), sum(stage["cpu_s"] for stage in stages) / batches
 
 
 def lines(document: dict[str, Any]) -> list[str]:

@@ -2,7 +2,8 @@
 
 Workers write their logs at once and their traces five times a second. So a line is held back until every worker's trace
 has been flushed past its time, or until it has been known for `PATIENCE_S`: then some worker is waiting in a long action,
-hangs, or has another clock, and who follows wants to see the rest.
+hangs, or has another clock, and who follows wants to see the rest. Only a line that takes a message waits on, with its
+worker's lines behind it, until its sender tells of it or of a later one on that edge: nothing is taken before it was sent.
 """
 
 from __future__ import annotations
@@ -133,6 +134,7 @@ class Follower:
             for place, name in enumerate(names)
         ]
         self._sent_ns: dict[int, int] = {}  # messages that are known to be sent and not shown taken
+        self._furthest: dict[int, int] = {}  # by edge: the last message that is known to be sent
         self._shown: set[int] = set()  # messages that were shown sent and not taken
 
     def round(self, *, is_last: bool = False) -> None:
@@ -142,6 +144,8 @@ class Follower:
             array = tail.read()
             if array is not None:
                 sends = keys_of(tail.place + 1, array, trace.SENT)
+                for key in sends[sends > 0].tolist():
+                    self._furthest[key >> 32] = key & 0xFFFFFFFF  # in their order on each edge
                 self._sent_ns.update(zip(sends[sends > 0].tolist(), times_of(array)[sends > 0].tolist(), strict=True))
         # What is not traced is written at once, so all of it was there that is older than this look at it.
         until_ns = _EVER if is_last else min(began_ns, *(tail.flushed_ns for tail in self.tails))
@@ -151,7 +155,7 @@ class Follower:
             return held.entry.ns <= until_ns or held.since <= old
 
         feeds = [
-            iter([self._freed(held, old) for held in itertools.takewhile(is_ripe, tail.held)]) for tail in self.tails
+            iter([self._freed(held.entry) for held in itertools.takewhile(is_ripe, tail.held)]) for tail in self.tails
         ]
         for entry in causal(feeds, self._shown, breaks=is_last):
             tail = self.tails[entry.place]
@@ -160,10 +164,10 @@ class Follower:
             if line is not None and self._wanted(line):
                 self._show(line)
 
-    def _freed(self, held: Held, old: float) -> Entry:
-        """Return an entry; one that has waited long enough for a sender of which nothing is known waits no more."""
-        entry = held.entry
-        if entry.takes and held.since <= old and entry.takes not in self._sent_ns:
+    def _freed(self, entry: Entry) -> Entry:
+        """Return an entry; one whose sender tells of later messages on that edge waits no more: it was left out there."""
+        edge, sequence = divmod(entry.takes, 1 << 32)
+        if entry.takes and entry.takes not in self._sent_ns and self._furthest.get(edge, -1) > sequence:
             return entry._replace(takes=0)
         return entry
 

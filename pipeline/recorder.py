@@ -145,9 +145,8 @@ class Recorder(Tape):
         if self._trace is None:
             return
         self._close_gap(now_ns)
-        self.records += _pack(
-            MARK, code, 0, 0, min(cost_ns, _MOST), min(self.count, _MOST), min(cpu_ms, _MOST), min(log_ms, _MOST), now_ns, now_ns
-        )
+        figures = (min(figure, _MOST) for figure in (cost_ns, self.count, cpu_ms, log_ms))
+        self.records += _pack(MARK, code, 0, 0, *figures, now_ns, now_ns)
 
     def journal(self, action: Action, now_ns: int) -> None:
         """Add an action that has ended to the journal; after a forward, see whether the next batch is to be recorded."""
