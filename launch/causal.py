@@ -122,7 +122,7 @@ class Sources:
             return
         for place, name in enumerate(self.names[:-1]):
             try:
-                header, array, faults = trace.read_records(self._folder, name)
+                header, array, faults, _ = trace.read_records(self._folder, name)
             except RunError as error:
                 self._warnings += [] if self._is_running else [str(error)]
                 continue

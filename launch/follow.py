@@ -1,7 +1,7 @@
 """Follows a run while it goes on: reads what is new in its logs and traces, and shows it in causal order.
 
-Workers write their logs at once and their traces five times a second. So a line is held back until every worker's trace
-has been flushed past its time, or until it has been known for `PATIENCE_S`: then some worker is waiting in a long action,
+Workers write logs and traces at once, but a record comes when what it tells has ended. So a line is held back until every
+worker has told of something later, or until it has been known for `PATIENCE_S`: then some worker is in a long action,
 hangs, or has another clock, and who follows wants to see the rest. Only a line that takes a message waits on, with its
 worker's lines behind it, until its sender tells of it or of a later one on that edge: nothing is taken before it was sent.
 """
@@ -49,7 +49,7 @@ class Tail:
         self.name = name
         self.place = place
         self.held: deque[Held] = deque()
-        self.flushed_ns = _NEVER if is_traced else _EVER  # its trace is in its file up to here
+        self.flushed_ns = _NEVER if is_traced else _EVER  # its trace tells of all up to here
         self.teller: Teller | None = None
         self._folder, self._plan = folder, plan
         self._is_traced, self._tells_parts = is_traced, tells_parts
@@ -98,16 +98,10 @@ class Tail:
         path = trace.path_of(self._folder, self.name)
         if not self._is_traced or not path.is_file():
             return None
-        size = path.stat().st_size
         try:
-            header, array, _ = trace.read_records(self._folder, self.name, self._trace_at)
+            header, array, _, came = trace.read_records(self._folder, self.name, self._trace_at)
         except RunError:
             return None  # its first line is still being written
-        with path.open("rb") as stream:
-            begin = len(stream.readline())
-        # Records that make no sense are not in the array, and may be followed by some that came after we looked.
-        least = (size - begin) // trace.RECORD.size * trace.RECORD.size - self._trace_at
-        came = max(len(array), least // trace.RECORD.size)
         self._trace_at += came * trace.RECORD.size
         if self.teller is None:
             self.teller = Teller(self._plan, self.name, header, tells_parts=self._tells_parts)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import cells
+from pipeline import cells, results
 from pipeline.arrays import Array, Weights
 from pipeline.files import save_text
 from pipeline.plan import Plan
@@ -29,20 +29,13 @@ NAMES = ("batch", "box", "cosine", "norm_ratio")
 
 def judge(folder: Path, plan: Plan) -> list[dict[str, Any]]:
     """Return a row for each box at each probed batch, in their order; a batch that some stage did not keep is left out."""
+    looks = {k: results.read_looks(folder / "probe" / f"{plan.name(k)}.looks") for k in range(1, plan.head + 1)}
+    whole = set.intersection(*(set(each) for each in looks.values()))
     rows = []
-    for path in sorted((folder / "probe" / "head").glob("*")):
-        batch = int(path.name)
-        looks = {k: _read(folder / "probe" / plan.name(k) / path.name) for k in range(1, plan.head + 1)}
-        if all(looks.values()):
-            rows += [{"batch": batch, "box": box, **pair} for box, pair in _compare(plan, looks)]
+    for batch in sorted(whole):
+        pairs = _compare(plan, {k: each[batch] for k, each in looks.items()})
+        rows += [{"batch": batch, "box": box, **pair} for box, pair in pairs]
     return rows
-
-
-def _read(folder: Path) -> Weights:
-    try:
-        return {path.stem: np.load(path, allow_pickle=False) for path in folder.glob("*.npy")}
-    except (OSError, ValueError, EOFError):
-        return {}
 
 
 def _compare(plan: Plan, looks: dict[int, Weights]) -> list[tuple[int, dict[str, float | None]]]:

@@ -147,7 +147,7 @@ def load(folder: Path) -> Recording:
     for number in range(1, plan.head + 1):
         name = plan.name(number)
         try:
-            header, array, faults = trace.read_records(folder, name)
+            header, array, faults, _ = trace.read_records(folder, name)
         except RunError as error:
             recording.warnings.append(str(error))
             continue

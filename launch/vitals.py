@@ -69,7 +69,7 @@ def signs(folder: Path, stage: str, warnings: list[str]) -> Signs:
         seen = max(seen, line["mono_ns"])
         shift = wall_ns(line) - line["mono_ns"]
     try:
-        header, array, faults = trace.read_records(folder, stage)
+        header, array, faults, _ = trace.read_records(folder, stage)
         warnings += (fault for fault in faults if "damaged" in fault)
     except RunError:
         array = None  # it ran without a trace, or has not begun

@@ -11,7 +11,8 @@ from .actions import ACTIVATION, Action, Message, Part
 from .box import Arrays
 from .lacks import Lack
 from .plan import Plan
-from .recorder import Recorder, Tape
+from .recorder import Recorder
+from .tape import Tape
 from .wire import Decoder, Encoder
 from .worklog import WorkLog
 
@@ -40,7 +41,8 @@ class LivePort:
         self._encoder = encoder
         self._decoder = decoder
         self._work = work
-        self._recorder = recorder
+        self._tape = recorder.tape
+        self._is_traced = recorder.tape.is_on
         self._number = number
         self._may_wait = False
         self.lack: Lack | None = None  # what is waited for now
@@ -54,40 +56,42 @@ class LivePort:
     def arrived(self) -> Iterable[tuple[Message, Arrays]]:
         """Yield all that has come; the first one may be waited for."""
         may_wait, self._may_wait = self._may_wait, False
-        receive, decoder, recorder = self._links.receive, self._decoder, self._recorder
+        receive, decoder, tape = self._links.receive, self._decoder, self._tape
         start = _now()
         while (frames := receive(may_wait)) is not None:
             taken = _now()
             if may_wait:
                 self._waited(start, taken)
                 may_wait, start = False, taken
-            sequence = decoder.sequence
             message, version, arrays = decoder.decode(frames)
             yield message, arrays
-            end = _now()
-            source = message.source
-            size = sum(map(len, frames))
-            recorder.taken(message, size, version, sequence[source] - 1, start, taken, end)
-            start = end
+            if self._is_traced:
+                size, sequence = sum(map(len, frames)), decoder.sequence[message.source] - 1
+                end = _now()
+                tape.taken(message, size, version, sequence, start, taken, end)
+                start = end
         if may_wait:
             self._waited(start, _now())
 
     def _waited(self, start: int, end: int) -> None:
         lack = self.lack
-        self._recorder.waited(lack, start, end)
+        self._tape.waited(lack, start, end)
         if lack is not None and lack.is_wait:
             key = ("blocked" if lack.is_blocked(self._number) else "starved", lack.source)
             self.waited_ns[key] = self.waited_ns.get(key, 0) + end - start
 
     def send(self, message: Message, arrays: Arrays) -> None:
         """Encode and send a message."""
-        start = _now()
         version, target = self._work.version, message.target
+        if not self._is_traced:
+            self._links.send(target, self._encoder.encode(message, version, arrays))
+            return
+        start = _now()
         frames = self._encoder.encode(message, version, arrays)
         sent = _now()
         self._links.send(target, frames)
         size = len(frames[0]) + sum(array.nbytes for array in arrays)
-        self._recorder.sent(message, size, version, self._encoder.sequence[target] - 1, start, sent, _now())
+        self._tape.sent(message, size, version, self._encoder.sequence[target] - 1, start, sent, _now())
 
 
 class LiveWatcher:
@@ -109,7 +113,7 @@ class LiveWatcher:
     def part(self, action: Action, part: Part) -> None:
         """Record a part that has ended; the next one begins."""
         now = _now()
-        self._recorder.part(action, part, self._since, now)
+        self._recorder.tape.part(action, part, self._since, now)
         self.busy_ns += now - self._since
         if self._tells:
             self._tell(action, part, now)
@@ -146,5 +150,4 @@ def cost_of_a_record() -> int:
         for _ in range(100):
             tape.sent(message, 256, 1, 1, _now(), _now(), _now())
         lots.append(_now() - began)
-        tape.records.clear()
     return sorted(lots)[2] // 100

@@ -9,6 +9,7 @@ metrics/predictions.csv          image, label, prediction, right, outputs: the f
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,11 +30,36 @@ def save_weights(path: Path, weights: Weights) -> None:
     save(path, lambda stream: np.savez(stream, **arrays))
 
 
-def save_raw(folder: Path, arrays: Weights) -> None:
-    """Write arrays as one npy file each, as fast as it goes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, array in arrays.items():
-        np.save(folder / f"{name}.npy", array, allow_pickle=False)
+def append_look(path: Path, batch: int, arrays: Weights) -> None:
+    """Append what a probe saw of a batch: a line of JSON that describes the arrays, then their bytes."""
+    path.parent.mkdir(exist_ok=True)
+    plain = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    described = [[name, array.dtype.str, array.shape] for name, array in plain.items()]
+    with path.open("ab", buffering=0) as stream:
+        stream.write(json.dumps({"batch": batch, "arrays": described}).encode() + b"\n")
+        for array in plain.values():
+            stream.write(array.data)
+
+
+def read_looks(path: Path) -> dict[int, Weights]:
+    """Return what a probe saw, by batch, up to the last whole look; nothing where there is no file."""
+    found: dict[int, Weights] = {}
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return found
+    at = 0
+    while (end := content.find(b"\n", at)) >= 0:
+        try:
+            line, at = json.loads(content[at:end]), end + 1
+            look: Weights = {}
+            for name, dtype, shape in line["arrays"]:
+                array = np.ndarray(shape, np.dtype(dtype), content, at)
+                look[name], at = array, at + array.nbytes
+            found[int(line["batch"])] = look
+        except (ValueError, TypeError, KeyError):
+            break
+    return found
 
 
 def load_weights(path: Path) -> Weights:

@@ -16,7 +16,8 @@ encoded (start + c) and *taken* when it had been received (start + c); its hop l
 messages of a directed edge. A wait names the message that was awaited and why (`lacks`). A gap says that so many records
 were left out in that time. All times are monotonic nanoseconds; the JSON line anchors that clock to the wall clock.
 
-Both files are appended to in lots and can be read up to the last whole record, whatever happened to their writer.
+Both files can be read up to the last whole record, whatever happened to their writer. While it lives, and after it was killed,
+zeros follow the last record of a trace: room that was reserved.
 """
 
 from __future__ import annotations
@@ -102,6 +103,7 @@ def read_spans(folder: Path, stage: str) -> Iterator[Span]:
     with _open(folder, stage) as stream:
         _header(stream)
         content = stream.read()
+    content = _written(content)
     whole = len(content) // RECORD.size * RECORD.size
     for kind, code, peer, batch, a, b, _, _, start, end in RECORD.iter_unpack(content[:whole]):
         if code >= _CODES.get(kind, 0):
@@ -111,11 +113,15 @@ def read_spans(folder: Path, stage: str) -> Iterator[Span]:
 
 
 class Records(NamedTuple):
-    """A stage's records as a numpy array with the names of `FIELDS`, its header, and what was wrong with the file."""
+    """A stage's records as a numpy array with the names of `FIELDS`, its header, and what was wrong with the file.
+
+    `read` is how many records were read, damaged ones too.
+    """
 
     header: dict[str, Any]
     array: Array
     faults: list[str]
+    read: int
 
 
 def read_records(folder: Path, stage: str, offset: int = 0) -> Records:
@@ -128,12 +134,13 @@ def read_records(folder: Path, stage: str, offset: int = 0) -> Records:
     with _open(folder, stage) as stream:
         header = _header(stream)
         stream.seek(offset, 1)
-        content = stream.read()
+        content = _written(stream.read())
     whole = len(content) // RECORD.size * RECORD.size
     faults = []
     if whole < len(content):
         faults.append(f"{stream.name}: ends in the middle of a record; {len(content) - whole} bytes are left out")
-    array: Array = np.frombuffer(content, dtype=FIELDS, count=whole // RECORD.size)
+    count = whole // RECORD.size
+    array: Array = np.frombuffer(content, dtype=FIELDS, count=count)
     limits = np.zeros(256, np.uint8)
     for kind, codes in _CODES.items():
         limits[kind] = codes
@@ -143,7 +150,20 @@ def read_records(folder: Path, stage: str, offset: int = 0) -> Records:
             f"{stream.name}: damaged: {int((~is_good).sum()):,} of {len(array):,} records make no sense and are left out"
         )
         array = array[is_good]
-    return Records(header, array, faults)
+    return Records(header, array, faults, count)
+
+
+def _written(content: bytes) -> bytes:
+    """Return records without the room behind them, and without one that is just being written: its end comes last."""
+    written = content.rstrip(b"\0")
+    size = -(-len(written) // RECORD.size) * RECORD.size
+    if size <= len(content):
+        written = content[:size]
+        last = written[-RECORD.size :]
+        if last and not any(last[-8:]):
+            return written[: -RECORD.size]
+        return written
+    return content
 
 
 def _open(folder: Path, stage: str) -> BinaryIO:

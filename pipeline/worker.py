@@ -33,7 +33,6 @@ from .plan import Plan
 from .recorder import Recorder
 from .schedules import make_schedule
 from .schema import Config
-from .sink import Sink
 from .stage import Stage
 from .trace import DONE, GO
 from .wire import Decoder, Encoder
@@ -65,7 +64,6 @@ class Worker:
         self.control = transport.ControlLink(self._context, address, name)
         self.links: transport.Links | None = None
         self.work: BoxWork | HeadWork | None = None
-        self.sink = Sink()
         self.went_ns = 0  # when the launcher said go
 
     def run(self) -> None:
@@ -75,7 +73,7 @@ class Worker:
         work = self.emulated()
         self.went_ns = started = time.monotonic_ns()
         cpu = time.process_time_ns()
-        recorder.mark(GO, started)
+        recorder.tape.mark(GO, started)
         self.log.info("go", boxes=self.plan.boxes, batches=self.plan.batches, schedule=self.plan.schedule)
         next_round = started + ROUND_NS
         try:
@@ -94,9 +92,8 @@ class Worker:
         finally:
             ended = time.monotonic_ns()
             cpu_ms = (time.process_time_ns() - cpu) // 1_000_000
-            recorder.mark(DONE, ended, cost_of_a_record(), cpu_ms, watcher.log_ns // 1_000_000)
-            recorder.flush()
-            self.sink.close()
+            log_ms = watcher.log_ns // 1_000_000
+            recorder.done(DONE, ended, cost_ns=cost_of_a_record(), cpu_ms=cpu_ms, log_ms=log_ms)
             recorder.close()
         self.finish(stage, port, watcher, (ended - started) / 1e9, cpu_ms / 1000)
 
@@ -126,7 +123,6 @@ class Worker:
             self.folder,
             self.name,
             header,
-            put=self.sink.put,
             is_traced=self.config.trace.level == "full",
             most_bytes=self.config.trace.most_mb * 1_000_000,
         )
@@ -147,10 +143,8 @@ class Worker:
         return Slowed(work, slow) if slow else work
 
     def save_probed(self, batch: int, arrays: Weights) -> None:
-        """Write what the probe copied, some time; it is left out where the disk does not keep up."""
-        folder = self.folder / "probe" / self.name / f"{batch:09d}"
-        size = sum(array.nbytes for array in arrays.values())
-        self.sink.do(lambda: results.save_raw(folder, arrays), size, must=False)
+        """Write what the probe saw."""
+        results.append_look(self.folder / "probe" / f"{self.name}.looks", batch, arrays)
 
     def say(self, word: str, **body: Any) -> None:
         """Tell the launcher something."""
@@ -172,7 +166,6 @@ class Worker:
     def round(self, stage: Stage, port: LivePort, watcher: LiveWatcher, recorder: Recorder) -> None:
         """Every now and then: flush, tell the launcher where we are, see what it says; raises Stopped, RunError."""
         recorder.flush()
-        self.sink.check()
         cost = {}
         if isinstance(self.work, HeadWork) and self.work.costs:
             recent = self.work.costs[-self.plan.epoch_batches :]

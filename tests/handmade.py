@@ -45,7 +45,7 @@ class Hand:
         self.now = ZERO
         self._sent: dict[int, int] = {}
         self._taken: dict[int, int] = {}
-        self.recorder.mark(GO, self.now)
+        self.recorder.tape.mark(GO, self.now)
 
     def _pass(self, us: float) -> tuple[int, int]:
         start, self.now = self.now, self.now + round(us * 1000)
@@ -58,12 +58,12 @@ class Hand:
 
     def part(self, text: str, name: str, us: float, read: int = 0, written: int = 0) -> Hand:
         """Do a part of an action, `F0` say."""
-        self.recorder.part(parse_action(text), Part(name, read, written), *self._pass(us))
+        self.recorder.tape.part(parse_action(text), Part(name, read, written), *self._pass(us))
         return self
 
     def wait(self, us: float, lack: Lack | None) -> Hand:
         """Wait for something."""
-        self.recorder.waited(lack, *self._pass(us))
+        self.recorder.tape.waited(lack, *self._pass(us))
         return self
 
     def send(self, kind: str, batch: int, target: int, us: float, *, encode: float = 1, size: int = 100) -> Hand:
@@ -72,7 +72,7 @@ class Hand:
         sequence = self._sent.get(target, 0)
         self._sent[target] = sequence + 1
         message = Message(kind, batch, self.number, target)
-        self.recorder.sent(message, size, 0, sequence, start, start + round(encode * 1000), end)
+        self.recorder.tape.sent(message, size, 0, sequence, start, start + round(encode * 1000), end)
         return self
 
     def take(self, kind: str, batch: int, source: int, us: float, *, receive: float = 0, size: int = 100) -> Hand:
@@ -81,7 +81,7 @@ class Hand:
         sequence = self._taken.get(source, 0)
         self._taken[source] = sequence + 1
         message = Message(kind, batch, source, self.number)
-        self.recorder.taken(message, size, 0, sequence, start, start + round(receive * 1000), end)
+        self.recorder.tape.taken(message, size, 0, sequence, start, start + round(receive * 1000), end)
         return self
 
     def journal(self, text: str) -> Hand:
@@ -92,7 +92,7 @@ class Hand:
 
     def done(self, record_ns: int = 500, cpu_ms: int = 1, log_ms: int = 0) -> None:
         """End."""
-        self.recorder.mark(DONE, self.now, record_ns, cpu_ms, log_ms)
+        self.recorder.done(DONE, self.now, cost_ns=record_ns, cpu_ms=cpu_ms, log_ms=log_ms)
         self.recorder.close()
 
 

@@ -86,9 +86,9 @@ def test_time_that_is_not_on_record_is_said_to_be_missing(tmp_path: Path) -> Non
     config = make_folder(tmp_path / "run")
     one = Hand(tmp_path / "run", "box-1", Plan.of(config))
     one.part("F0", "forward", 50)
-    one.recorder.is_on, one.recorder._gap_since = False, one.now
+    one.recorder.tape.is_on, one.recorder._gap_since = False, one.now
     one.part("F1", "forward", 150)
-    one.recorder.is_on = True
+    one.recorder.tape.is_on = True
     one.done()
     found = recording.load(tmp_path / "run")
     box = breakdown(found.stages[0], found.plan)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +27,7 @@ from launch.runs import make_run
 from pipeline.actions import ACTIVATION, EVALUATION, GRADIENT, Action, Message, Part
 from pipeline.lacks import CREDIT, DRAIN, MESSAGE, WINDOW, Lack
 from pipeline.recorder import Recorder
-from pipeline.trace import DONE, GO, RECORD
+from pipeline.trace import DONE, GO, RECORD, path_of
 
 pytestmark = pytest.mark.in_process
 
@@ -47,8 +49,11 @@ class MadeUp:
         self.now = 0
         self.numbers = range(1, BOXES + 2)
         self.clock = {k: ORIGIN + self.rng.randint(-offset_ns, offset_ns) for k in self.numbers}
+        # What is on record comes to the run's folder when it is flushed.
+        self.shadow = Path(tempfile.mkdtemp(dir=parent))
+        self.is_traced = trace == "full"
         self.recorders = {
-            k: Recorder(self.folder, NAMES[k - 1], {"mono_ns": ORIGIN, "wall_ns": WALL}, is_traced=trace == "full")
+            k: Recorder(self.shadow, NAMES[k - 1], {"mono_ns": ORIGIN, "wall_ns": WALL}, is_traced=trace == "full")
             for k in self.numbers
         }
         self.edges: dict[tuple[int, int], list[tuple[Message, int]]] = {}
@@ -58,7 +63,7 @@ class MadeUp:
         for name in (*NAMES, "launcher"):
             self.log(name, ORIGIN, "info", "go")
         for k in self.numbers:
-            self.recorders[k].mark(GO, self.at(k))
+            self.recorders[k].tape.mark(GO, self.at(k))
 
     def at(self, k: int) -> int:
         """Return the time by a worker's clock, a little later than before."""
@@ -87,7 +92,7 @@ class MadeUp:
 
     def part(self, k: int) -> None:
         start, batch = self.at(k), self.batch[k]
-        self.recorders[k].part(Action("F", batch), Part("forward", batch, batch), start, self.at(k))
+        self.recorders[k].tape.part(Action("F", batch), Part("forward", batch, batch), start, self.at(k))
         self.batch[k] += 1
         self.done.append((NAMES[k - 1], f"F{batch}"))
 
@@ -95,23 +100,30 @@ class MadeUp:
         message, sequence = Message(kind, self.batch[k], k, other), self.sequence[k, other]
         self.sequence[k, other] += 1
         self.edges.setdefault((k, other), []).append((message, sequence))
-        self.recorders[k].sent(message, 1568, 7, sequence, self.at(k), self.at(k), self.at(k))
+        self.recorders[k].tape.sent(message, 1568, 7, sequence, self.at(k), self.at(k), self.at(k))
         self.done.append((NAMES[k - 1], f"sent {sequence} to {NAMES[other - 1]}"))
 
     def take(self, source: int, k: int) -> None:
         message, sequence = self.edges[source, k].pop(0)
-        self.recorders[k].taken(message, 1568, 7, sequence, self.at(k), self.at(k), self.at(k))
+        self.recorders[k].tape.taken(message, 1568, 7, sequence, self.at(k), self.at(k), self.at(k))
         self.done.append((NAMES[k - 1], f"took {sequence} from {NAMES[source - 1]}"))
 
     def wait(self, k: int, lack: Lack) -> None:
-        self.recorders[k].waited(lack, self.at(k), self.at(k))
+        self.recorders[k].tape.waited(lack, self.at(k), self.at(k))
         self.done.append((NAMES[k - 1], "waited"))
+
+    def flush(self, *numbers: int) -> None:
+        """Let what is on record come to the run's folder."""
+        (self.folder / "trace").mkdir(exist_ok=True)
+        for k in numbers if self.is_traced else ():
+            shutil.copy(path_of(self.shadow, NAMES[k - 1]), path_of(self.folder, NAMES[k - 1]))
 
     def end(self) -> Path:
         """Write down the rest and the end, and return the folder."""
         for k in self.numbers:
-            self.recorders[k].mark(DONE, self.at(k))
+            self.recorders[k].done(DONE, self.at(k))
             self.recorders[k].close()
+        self.flush(*self.numbers)
         (self.folder / "summary.json").write_text('{"status": "done"}')
         return self.folder
 
@@ -261,7 +273,7 @@ def mixed(tmp_path: Path) -> Path:
     run.send(1, 2, EVALUATION)
     run.wait(2, Lack(WINDOW, GRADIENT, 0, 3))
     run.wait(2, Lack(CREDIT, ACTIVATION, 4, 3))
-    run.recorders[2].waited(None, run.at(2), run.at(2))
+    run.recorders[2].tape.waited(None, run.at(2), run.at(2))
     run.part(2)
     for level in ("warning", "error"):
         run.log("head", run.at(4), level, f"an {level}")
@@ -350,13 +362,13 @@ def test_steps_of_a_run_that_logs_them_are_not_told_twice(tmp_path: Path) -> Non
 def test_what_the_trace_left_out_is_told_where_it_is_missing(tmp_path: Path) -> None:
     run = MadeUp(tmp_path)
     recorder = run.recorders[1]
-    recorder._put = lambda *_: False  # a disk that does not keep up
+    recorder.tape.is_on, recorder._gap_since = False, run.at(1)
     run.part(1)
-    recorder.flush()
-    recorder._put = lambda stream, data, _: bool(stream.write(data))
+    recorder.tape.is_on = True
+    recorder._tell_gap(run.at(1))
     run.part(1)
     gap, part = [line for line in merged(run.end()) if line["stage"] == "box-1"][1:]
-    assert re.search(r"^2 records of 0\.\d+ s were left out of the trace here$", gap["text"])
+    assert re.search(r"^1 records of 0\.\d+ s were left out of the trace here$", gap["text"])
     assert part["action"] == "F1"
 
 
@@ -451,8 +463,7 @@ class Followed:
         self.follower = following.Follower(self.run.folder, logs.Filter(level="message"), self.lines.append)
 
     def flush(self, *stages: int) -> None:
-        for k in stages or self.run.numbers:
-            self.run.recorders[k].flush()
+        self.run.flush(*(stages or self.run.numbers))
 
 
 @pytest.mark.parametrize("offset_ns", [0, 10**7])

@@ -45,7 +45,7 @@ def run_probed(config: Config, folder: Path, seed: int) -> dict[int, BoxWork | H
         name = network.plan.name(k)
 
         def save(batch: int, arrays: Weights, name: str = name) -> None:
-            results.save_raw(folder / "probe" / name / f"{batch:09d}", arrays)
+            results.append_look(folder / "probe" / f"{name}.looks", batch, arrays)
 
         watched = Probe(work, frozenset(range(network.plan.batches)), save)
         network.works[k] = watched  # type: ignore[index]
@@ -93,10 +93,7 @@ def test_what_it_leads_to_is_the_true_gradient(tmp_path: Path, loss: str) -> Non
     config = make_config("article", 3, {"model.dtype": "float64", "model.loss": loss, "data.batch": 4, **rates})
     plan = Plan.of(config)
     works = run_probed(config, tmp_path, seed=2)
-    looks = {
-        k: {path.stem: np.load(path) for path in (tmp_path / "probe" / plan.name(k) / f"{0:09d}").glob("*.npy")}
-        for k in works
-    }
+    looks = {k: results.read_looks(tmp_path / "probe" / f"{plan.name(k)}.looks")[0] for k in works}
     true = looks[plan.head]["g"]
     fresh = make_works(config)
     for k in range(plan.boxes, 0, -1):
@@ -138,12 +135,21 @@ def test_an_oracle_that_says_nothing_has_no_direction(tmp_path: Path) -> None:
     assert (first["cosine"], first["norm_ratio"]) == (None, 0.0)
 
 
-def test_a_batch_that_one_stage_did_not_keep_is_left_out(tmp_path: Path) -> None:
+def test_a_batch_that_one_stage_did_not_keep_whole_is_left_out(tmp_path: Path) -> None:
+    """Cut anywhere, a file gives its first looks, and damage costs what comes after it."""
     config = make_config("article", 2)
     plan = Plan.of(config)
     run_probed(config, tmp_path, seed=5)
-    (tmp_path / "probe" / "box-2" / f"{1:09d}" / "g.npy").write_bytes(b"torn")
-    assert {row["batch"] for row in quality.judge(tmp_path, plan)} == set(range(plan.batches)) - {1}
+    path = tmp_path / "probe" / "box-2.looks"
+    content = path.read_bytes()
+    whole = quality.judge(tmp_path, plan)
+    for size in range(0, len(content), 97):
+        path.write_bytes(content[:size])
+        rows = quality.judge(tmp_path, plan)
+        assert rows == whole[: len(rows)]
+        assert len(rows) < len(whole)
+    path.write_bytes(content.replace(b'"batch"', b'"botch"'))
+    assert quality.judge(tmp_path, plan) == []
 
 
 def test_it_is_a_part_with_its_name_between_forward_and_update() -> None:

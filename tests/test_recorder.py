@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import signal
+import subprocess
+import sys
 from pathlib import Path
-from typing import BinaryIO
 
+import pytest
+
+from pipeline import tape
 from pipeline.actions import ACTIVATION, CREDIT_ACTIVATION, Action, Message, Part
+from pipeline.errors import RunError
 from pipeline.lacks import CREDIT, FORWARDED, MESSAGE, Lack
-from pipeline.recorder import BURST, LOT, Recorder
+from pipeline.recorder import BURST, Recorder
 from pipeline.trace import DONE, GO, RECORD, read_journal, read_records
 
 FORWARD = Part("forward", 0, 0)
@@ -16,8 +22,10 @@ FORWARD = Part("forward", 0, 0)
 
 def forward(recorder: Recorder, batch: int) -> None:
     """Record a forward of a batch, at a time that tells it."""
-    recorder.part(Action("F", batch), FORWARD, 1000 + 10 * batch, 1005 + 10 * batch)
-    recorder.sent(Message(ACTIVATION, batch, 1, 2), 256, batch, batch, 1005 + 10 * batch, 1006 + 10 * batch, 1008 + 10 * batch)
+    recorder.tape.part(Action("F", batch), FORWARD, 1000 + 10 * batch, 1005 + 10 * batch)
+    recorder.tape.sent(
+        Message(ACTIVATION, batch, 1, 2), 256, batch, batch, 1005 + 10 * batch, 1006 + 10 * batch, 1008 + 10 * batch
+    )
     recorder.journal(Action("F", batch), 1009 + 10 * batch)
 
 
@@ -29,16 +37,16 @@ def kept(folder: Path, kind: str = "F") -> list[int]:
 
 def test_messages_waits_and_marks_are_on_record(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, "box-1", {"pid": 7})
-    recorder.mark(GO, 100)
-    recorder.waited(Lack(CREDIT, ACTIVATION, 3, 2), 100, 150)
-    recorder.taken(Message(CREDIT_ACTIVATION, 6, 2, 1), 12, 5, 0, 150, 152, 157)
-    recorder.waited(FORWARDED, 157, 160)
-    recorder.waited(None, 160, 161)
-    recorder.sent(Message(ACTIVATION, 3, 1, 2), 2**40, 9, 4, 161, 163, 170)
-    recorder.waited(Lack(MESSAGE, "target", 2, 2), 170, 180)
-    recorder.mark(DONE, 200, 650, 1234, 56)
+    recorder.tape.mark(GO, 100)
+    recorder.tape.waited(Lack(CREDIT, ACTIVATION, 3, 2), 100, 150)
+    recorder.tape.taken(Message(CREDIT_ACTIVATION, 6, 2, 1), 12, 5, 0, 150, 152, 157)
+    recorder.tape.waited(FORWARDED, 157, 160)
+    recorder.tape.waited(None, 160, 161)
+    recorder.tape.sent(Message(ACTIVATION, 3, 1, 2), 2**40, 9, 4, 161, 163, 170)
+    recorder.tape.waited(Lack(MESSAGE, "target", 2, 2), 170, 180)
+    recorder.done(DONE, 200, cost_ns=650, cpu_ms=1234, log_ms=56)
     recorder.close()
-    header, array, faults = read_records(tmp_path, "box-1")
+    header, array, faults, _ = read_records(tmp_path, "box-1")
     assert (header["pid"], faults) == (7, [])
     assert [chr(kind) for kind in array["kind"]] == list("mwtwwswm")
     credit, taken, nothing, unknown, sent, target = (record.tolist() for record in array[1:-1])
@@ -47,14 +55,14 @@ def test_messages_waits_and_marks_are_on_record(tmp_path: Path) -> None:
     assert nothing[2:5] == unknown[2:5] == (0, 0, 0), "a wait that no message can end names none"
     assert sent == (ord("s"), 0, 2, 3, 2**32 - 1, 9, 2, 4, 161, 170), "a size that no field can hold is the largest"
     assert (target[1], target[2], target[4]) == (2, 2, 0)
-    assert array[-1].tolist() == (ord("m"), DONE, 0, 0, 650, 0, 1234, 56, 200, 200)
+    assert array[-1].tolist() == (ord("m"), DONE, 0, 0, 650, 7, 1234, 56, 200, 200)
 
 
 def test_a_trace_that_is_off_leaves_the_journal_alone(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, "box-1", {}, is_traced=False)
-    recorder.mark(GO, 1)
+    recorder.tape.mark(GO, 1)
     forward(recorder, 0)
-    recorder.mark(DONE, 2)
+    recorder.done(DONE, 2)
     recorder.close()
     assert read_journal(tmp_path, "box-1") == [Action("F", 0)]
     assert not (tmp_path / "trace").exists()
@@ -62,12 +70,10 @@ def test_a_trace_that_is_off_leaves_the_journal_alone(tmp_path: Path) -> None:
 
 def record_run(folder: Path, batches: int, most_bytes: int, name: str = "box-1") -> None:
     recorder = Recorder(folder, name, {}, most_bytes=most_bytes)
-    recorder.mark(GO, 1)
+    recorder.tape.mark(GO, 1)
     for batch in range(batches):
         forward(recorder, batch)
-        if batch % 8 == 7:
-            recorder.flush()
-    recorder.mark(DONE, 2000 + 10 * batches, 1, 1)
+    recorder.done(DONE, 2000 + 10 * batches)
     recorder.close()
 
 
@@ -107,30 +113,93 @@ def test_stages_that_fill_their_files_at_different_times_keep_the_same_bursts(tm
     assert late[0] < late[1]
 
 
-def test_lots_that_the_disk_does_not_take_become_a_gap_and_the_journal_stays_whole(tmp_path: Path) -> None:
-    takes = True
+def test_a_disk_without_room_stops_the_recording_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder(tmp_path, "box-1", {})
+    forward(recorder, 0)
 
-    def put(stream: BinaryIO, data: bytes, must: bool) -> bool:
-        if takes or must:
-            stream.write(data)
-        return takes or must
+    def full(*_: int) -> None:
+        raise OSError(28, "No space left on device")
 
-    recorder = Recorder(tmp_path, "box-1", {}, put=put)
-    for batch in range(60):
-        takes = not 20 <= batch < 40
+    monkeypatch.setattr("pipeline.tape._reserve", full)
+    batches = 3 * tape.WINDOW // RECORD.size
+    for batch in range(1, batches):
         forward(recorder, batch)
-        recorder.flush()
+    assert recorder.tape.left_out > 0
+    recorder.done(DONE, 10 * batches, cost_ns=1)
     recorder.close()
-    assert kept(tmp_path) == [*range(20), *range(40, 60)]
+    assert kept(tmp_path) == list(range(len(kept(tmp_path))))
+    assert 2 * len(kept(tmp_path)) * RECORD.size < tape.WINDOW
+    assert len(read_journal(tmp_path, "box-1")) == batches
+
+
+def test_a_disk_that_has_room_again_is_recorded_on_from_the_next_burst(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder, reserve, has_room = Recorder(tmp_path, "box-1", {}), tape._reserve, True
+
+    def scarce(descriptor: int, start: int, size: int) -> None:
+        if not has_room:
+            raise OSError(28, "No space left on device")
+        reserve(descriptor, start, size)
+
+    monkeypatch.setattr("pipeline.tape._reserve", scarce)
+    batches = 2 * tape.WINDOW // RECORD.size
+    for batch in range(batches):
+        has_room = batch < 10 or batch > batches - 10 * BURST
+        forward(recorder, batch)
+    recorder.done(DONE, 2000 + 10 * batches)
+    recorder.close()
     array = read_records(tmp_path, "box-1").array
     (gap,) = array[array["kind"] == ord("g")]
-    assert (int(gap["a"]), int(gap["start"]), int(gap["end"])) == (40, 1200, 1398)
-    assert read_journal(tmp_path, "box-1") == [Action("F", batch) for batch in range(60)]
+    lost = int(gap["a"])
+    assert len(kept(tmp_path)) + len(kept(tmp_path, "s")) + lost == 2 * batches
+    assert kept(tmp_path)[-1] == batches - 1
+    assert 1000 < int(gap["start"]) < int(gap["end"])
 
 
-def test_a_lot_leaves_memory_when_it_is_full(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, "box-1", {})
-    for batch in range(3 * LOT // RECORD.size):
+def test_windows_follow_each_other_without_a_seam(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, "box-1", {"long": "x" * 5000})
+    batches = 5 * tape.WINDOW // (2 * RECORD.size)
+    for batch in range(batches):
         forward(recorder, batch)
-        assert len(recorder.records) < LOT + 2 * RECORD.size
+    size = (tmp_path / "trace" / "box-1.trace").stat().st_size
+    assert size % 4096 == 0, "room is reserved"
+    assert kept(tmp_path) == list(range(batches)), "while it is written"
     recorder.close()
+    assert kept(tmp_path) == kept(tmp_path, "s") == list(range(batches))
+    assert (tmp_path / "trace" / "box-1.trace").stat().st_size == recorder.tape.used
+
+
+def test_a_writer_that_is_killed_leaves_its_last_record(tmp_path: Path) -> None:
+    """Not even the last 200 ms are lost: what is packed is in the file's pages."""
+    code = f"""
+import os, signal, sys
+sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}
+from pathlib import Path
+from test_recorder import Recorder, forward
+recorder = Recorder(Path({str(tmp_path)!r}), "box-1", {{}})
+for batch in range(100):
+    forward(recorder, batch)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    assert kept(tmp_path) == kept(tmp_path, "s") == list(range(100))
+    assert read_records(tmp_path, "box-1").faults == []
+
+
+def test_a_tape_that_goes_nowhere_uses_one_window() -> None:
+    nowhere = tape.Tape()
+    for at in range(3 * tape.WINDOW // RECORD.size):
+        nowhere.waited(None, at, at + 1)
+    assert nowhere.left_out == 0
+
+
+def test_a_journal_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, "box-1", {})
+    recorder._journal.close()
+    recorder._journal = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115
+    forward(recorder, 0)
+    with pytest.raises(RunError, match="/dev/full: cannot write the journal: No space left on device"):
+        recorder.flush()

@@ -200,12 +200,12 @@ def test_a_send_within_a_part_keeps_its_own_arrow(tmp_path: Path) -> None:
     plan = Plan.of(config)
     box, head = (Recorder(tmp_path, name, {"pid": 7, "wall_ns": 0, "mono_ns": 0}) for name in ("box-1", "head"))
     for recorder in (box, head):
-        recorder.mark(GO, ZERO)
-    head.sent(Message("credit:activation", 1, plan.head, 1), 9, 0, 0, ZERO, ZERO, ZERO + 2)
-    head.part(Action("F", 0), Part("forward", 0, 0), ZERO, ZERO + 50)
-    box.taken(Message("credit:activation", 1, plan.head, 1), 9, 0, 0, ZERO + 2, ZERO + 2, ZERO + 4)
+        recorder.tape.mark(GO, ZERO)
+    head.tape.sent(Message("credit:activation", 1, plan.head, 1), 9, 0, 0, ZERO, ZERO, ZERO + 2)
+    head.tape.part(Action("F", 0), Part("forward", 0, 0), ZERO, ZERO + 50)
+    box.tape.taken(Message("credit:activation", 1, plan.head, 1), 9, 0, 0, ZERO + 2, ZERO + 2, ZERO + 4)
     for recorder in (box, head):
-        recorder.mark(DONE, ZERO + 60)
+        recorder.done(DONE, ZERO + 60)
         recorder.close()
     _, trace = made_trace(tmp_path)
     check_slices_nest(trace)

@@ -191,9 +191,9 @@ def test_a_stage_that_says_it_waits_is_believed_though_the_message_was_sent(tmp_
     folder = written(tmp_path)
     recorder = Recorder(folder, "box-1", {"wall_ns": time.time_ns(), "mono_ns": time.monotonic_ns()})
     began = time.monotonic_ns()
-    recorder.part(Action("F", 0), Part("forward", 0, 0), began - 3 * 10**9, began - 2 * 10**9)
-    recorder.waited(Lack(MESSAGE, TARGET, 0, 2), began - 2 * 10**9, began)
-    recorder.mark(DONE, began)
+    recorder.tape.part(Action("F", 0), Part("forward", 0, 0), began - 3 * 10**9, began - 2 * 10**9)
+    recorder.tape.waited(Lack(MESSAGE, TARGET, 0, 2), began - 2 * 10**9, began)
+    recorder.done(DONE, began)
     recorder.close()
     for name, text in {"box-1": "F0", "box-2": "U1.0 F0"}.items():
         (folder / "journal" / f"{name}.txt").write_text(f"{text}\n")
