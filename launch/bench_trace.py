@@ -91,9 +91,7 @@ def lines(document: dict[str, Any]) -> list[str]:
         low, high = row["cost_quartiles"]
         error = "–" if row["cost_error"] is None else f"{100 * row['cost_error']:.1f}"
         speeds = [f"{row['batches_per_s_off']:.0f}", f"{row['batches_per_s']:.0f}"]
-        cost = f"{100 * row['cost']:.1f} %"
-        rows.append(
-            (row["width"], row["schedule"], row["way"], *speeds, cost, f"{100 * low:.1f} – {100 * high:.1f}", error)
-        )
-    header = ("width", "schedule", "recorded", "batches/s off", "on", "cost", "quartiles", "std. error")
+        figures = (f"{100 * row['cost']:.1f} %", f"{100 * low:.1f} – {100 * high:.1f}", error)
+        rows.append((row["width"], row["schedule"], row["way"], *speeds, *figures, f"{100 * row['cpu_cost']:.1f} %"))
+    header = ("width", "schedule", "recorded", "batches/s off", "on", "cost", "quartiles", "± s.e.", "cpu cost")
     return [table(header, rows, left=(1, 2))]
