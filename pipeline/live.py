@@ -66,7 +66,9 @@ class LivePort:
             message, version, arrays = decoder.decode(frames)
             yield message, arrays
             if self._is_traced:
-                size, sequence = sum(map(len, frames)), decoder.sequence[message.source] - 1
+                size, sequence = 0, decoder.sequence[message.source] - 1
+                for frame in frames:
+                    size += len(frame)
                 end = _now()
                 tape.taken(message, size, version, sequence, start, taken, end)
                 start = end
@@ -90,7 +92,9 @@ class LivePort:
         frames = self._encoder.encode(message, version, arrays)
         sent = _now()
         self._links.send(target, frames)
-        size = len(frames[0]) + sum(array.nbytes for array in arrays)
+        size = len(frames[0])
+        for array in arrays:
+            size += array.nbytes
         self._tape.sent(message, size, version, self._encoder.sequence[target] - 1, start, sent, _now())
 
 

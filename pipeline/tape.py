@@ -61,21 +61,40 @@ class Tape:
         self, message: Message, size: int, version: int, sequence: int, start_ns: int, sent_ns: int, end_ns: int
     ) -> None:
         """Add a message that was encoded from `start_ns` to `sent_ns`, and whose send had returned at `end_ns`."""
-        kind, batch, _, target = message
-        self._message(
-            SENT, MESSAGE_CODE[kind], target, batch, size, version, sent_ns - start_ns, sequence, start_ns, end_ns
-        )
+        at = self._at
+        if not self.is_on or (at > self._end and (at := self._turn()) < 0):
+            self.left_out += 1
+            return
+        kind, batch, _, peer = message
+        code, spent = MESSAGE_CODE[kind], sent_ns - start_ns
+        try:
+            _pack_into(self._map, at, SENT, code, peer, batch, size, version, spent, sequence, start_ns, end_ns)
+        except struct.error:
+            self._clipped(at, SENT, code, peer, batch, size, version, spent, sequence, start_ns, end_ns)
+        self._at = at + _SIZE
 
     def taken(
         self, message: Message, size: int, version: int, sequence: int, start_ns: int, taken_ns: int, end_ns: int
     ) -> None:
         """Add a message that was received from `start_ns` to `taken_ns`, decoded and kept until `end_ns`."""
-        kind, batch, source, _ = message
-        self._message(
-            TAKEN, MESSAGE_CODE[kind], source, batch, size, version, taken_ns - start_ns, sequence, start_ns, end_ns
-        )
+        at = self._at
+        if not self.is_on or (at > self._end and (at := self._turn()) < 0):
+            self.left_out += 1
+            return
+        kind, batch, peer, _ = message
+        code, spent = MESSAGE_CODE[kind], taken_ns - start_ns
+        try:
+            _pack_into(self._map, at, TAKEN, code, peer, batch, size, version, spent, sequence, start_ns, end_ns)
+        except struct.error:
+            self._clipped(at, TAKEN, code, peer, batch, size, version, spent, sequence, start_ns, end_ns)
+        self._at = at + _SIZE
 
-    def _message(self, *values: int) -> None:
+    def _clipped(self, at: int, *values: int) -> None:
+        """Write a record of which a figure does not fit its field: the largest that does stands for it."""
+        kind, code, peer, batch, a, b, c, d, start, end = values
+        _pack_into(self._map, at, kind, code, peer, batch, min(a, _MOST), min(b, _MOST), min(c, _MOST), d, start, end)
+
+    def _record(self, *values: int) -> None:
         at = self._at
         if not self.is_on or (at > self._end and (at := self._turn()) < 0):
             self.left_out += 1
@@ -83,8 +102,7 @@ class Tape:
         try:
             _pack_into(self._map, at, *values)
         except struct.error:
-            kind, code, peer, batch, size, version, spent, *rest = values
-            _pack_into(self._map, at, kind, code, peer, batch, min(size, _MOST), version, min(spent, _MOST), *rest)
+            self._clipped(at, *values)
         self._at = at + _SIZE
 
     def waited(self, lack: Lack | None, start_ns: int, end_ns: int) -> None:
@@ -92,16 +110,16 @@ class Tape:
         code, why, peer, batch = 0, 0, 0, 0
         if lack is not None and lack.is_wait:
             code, why, peer, batch = MESSAGE_CODE[lack.kind], WAIT_CODE[lack.why], lack.source, lack.batch
-        self._message(WAITED, code, peer, batch, why, 0, 0, 0, start_ns, end_ns)
+        self._record(WAITED, code, peer, batch, why, 0, 0, 0, start_ns, end_ns)
 
     def gap(self, left_out: int, start_ns: int, end_ns: int) -> None:
         """Add that so many records were left out in a time."""
-        self._message(GAP, 0, 0, 0, left_out, 0, 0, 0, start_ns, end_ns)
+        self._record(GAP, 0, 0, 0, left_out, 0, 0, 0, start_ns, end_ns)
 
     def mark(self, code: int, now_ns: int, cost_ns: int = 0, cpu_ms: int = 0, log_ms: int = 0) -> None:
         """Add a mark: `GO`, or `DONE` with what a record cost, and the time that the processor and the log took."""
         records = (self.used - self._first) // _SIZE
-        self._message(MARK, code, 0, 0, cost_ns, records, cpu_ms, log_ms, now_ns, now_ns)
+        self._record(MARK, code, 0, 0, cost_ns, records, cpu_ms, log_ms, now_ns, now_ns)
 
     def _turn(self) -> int:
         """Map the next window and return the place in it; where the disk has no room, stop recording and return −1."""
