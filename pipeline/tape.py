@@ -31,7 +31,6 @@ class Tape:
         """Write to a file from byte `used` on; without a file nowhere, to see what recording costs."""
         self.is_on = True
         self.left_out = 0  # records that were not kept, since it is off
-        self.count = 0  # records kept in windows that are full
         self._file = file
         self._base = used // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
         self._at = used - self._base
