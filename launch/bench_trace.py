@@ -1,8 +1,12 @@
-"""What recording costs: the same run with the trace on and off, in turn. `timebox bench trace`
+"""What recording costs: bursts of batches with and without it, in turn, within one run. `timebox bench trace`
 
-Throughput is batches over the time from go to the last worker's end. A pair meets the same weather; the two of a pair
-change places from one pair to the next. Besides the trace as it comes, with its probe, it is measured without the probe.
-The processor time of a batch, of all workers together, is told as well: other programs on the machine disturb it less.
+With `trace.every = 2` every second burst of 64 batches is recorded. What lies between leaves a gap record with its times, so
+the trace itself tells how long a burst took with recording and how long without. Neighbours meet the same weather: an
+unrecorded burst is held against the mean of the recorded ones before and after it. The time is the head's, which sees
+every batch. Two whole runs, one with and one without, differ more by chance than by the trace.
+
+The probe looks at single batches, in both kinds of bursts, and its copies are on record: their time at all stages
+together is told as a share of the run. It is the most that they can have cost.
 """
 
 from __future__ import annotations
@@ -13,85 +17,102 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import resolve
+import numpy as np
 
+from pipeline.arrays import Array
+from pipeline.config import resolve
+from pipeline.recorder import BURST
+from pipeline.trace import PART_CODE
+
+from . import recording
 from .environment import collect
 from .live import launch
 from .text import table
 
 #: What is measured: widths and schedules of preset article, and the epochs that give some seconds of steady work.
 CASES = ((64, "article", 60), (64, "decoupled", 80), (784, "article", 20), (784, "decoupled", 30))
-WAYS: dict[str, dict[str, Any]] = {
-    "off": {"trace.level": "off"},
-    "trace": {"trace.probe": 0},
-    "trace and probe": {},
-}
+#: Bursts at the start that are not counted.
+WARM = 2
 
 
 def trace(repeats: int) -> dict[str, Any]:
-    """Measure the throughput with and without recording, in turn, and return ratios with their spread."""
+    """Measure what recording adds to the time of a batch, and return it with its spread."""
     with tempfile.TemporaryDirectory(prefix="timebox-bench-") as folder:
-        rows = [row for case in CASES for row in _case(*case, repeats, Path(folder))]
+        rows = [_case(*case, repeats, Path(folder)) for case in CASES]
     return {"bench": "trace", "repeats": repeats, "rows": rows, "environment": collect()}
 
 
-def _case(width: int, schedule: str, epochs: int, repeats: int, folder: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, tuple[float, float]]] = []
-    for repeat in range(repeats):
-        ways = list(WAYS) if repeat % 2 else list(reversed(WAYS))
-        found.append({way: _throughput(width, schedule, epochs, way, folder) for way in ways})
-    rows = []
-    for way in ("trace", "trace and probe"):
-        ratios = sorted(pair[way][0] / pair["off"][0] for pair in found)
-        cpu = sorted(pair[way][1] / pair["off"][1] for pair in found)
-        rows.append(
-            {
-                "width": width,
-                "schedule": schedule,
-                "way": way,
-                "batches_per_s": statistics.median(pair[way][0] for pair in found),
-                "batches_per_s_off": statistics.median(pair["off"][0] for pair in found),
-                "cost": 1 - statistics.median(ratios),
-                "cost_quartiles": [1 - ratios[-1 - len(ratios) // 4], 1 - ratios[len(ratios) // 4]],
-                "cost_error": _error(ratios),
-                "cpu_cost": statistics.median(cpu) - 1,
-                "cpu_cost_quartiles": [cpu[len(cpu) // 4] - 1, cpu[-1 - len(cpu) // 4] - 1],
-            }
-        )
-    return rows
+def _case(width: int, schedule: str, epochs: int, repeats: int, folder: Path) -> dict[str, Any]:
+    costs, speeds, probes, runs = [], [], [], []
+    for _ in range(repeats):
+        found = _run(width, schedule, epochs, folder)
+        head = found.stages[-1]
+        on, off = bursts(head.of("g"))
+        runs.append(statistics.median(added(on, off)))
+        costs += added(on, off)
+        speeds.append(BURST / float(np.median(off)) * 1e9)
+        looks = [stage.parts[stage.parts["code"] == PART_CODE["probe"]] for stage in found.stages]
+        probes.append(sum(float((look["end"] - look["start"]).sum()) for look in looks) / head.total_ns)
+    return {
+        "width": width,
+        "schedule": schedule,
+        "batches_per_s_off": statistics.median(speeds),
+        "bursts": len(costs),
+        "cost": statistics.median(costs),
+        "cost_interval": interval(costs),
+        "cost_quartiles": statistics.quantiles(costs, n=4)[::2],
+        "cost_of_each_run": runs,
+        "probe_at_most": statistics.median(probes),
+    }
 
 
-def _error(ratios: list[float]) -> float | None:
-    """Return the standard error of the ratios' mean: what a difference must exceed to be seen."""
-    return statistics.stdev(ratios) / math.sqrt(len(ratios)) if len(ratios) > 1 else None
+def bursts(gaps: Array) -> tuple[list[int], list[int]]:
+    """Return how long the bursts with and without recording took in turn, in nanoseconds; first and last are with it.
+
+    A gap is a burst without; what lies between two gaps is one with. What is before the first gaps and after the last
+    is left out: starting, stopping and the arrays' first use are not the trace's cost.
+    """
+    starts, ends = gaps["start"].tolist()[WARM:], gaps["end"].tolist()[WARM:]
+    off = [end - start for start, end in zip(starts, ends, strict=True)][1:-1]
+    on = [start - end for end, start in zip(ends, starts[1:], strict=False)]
+    return on, off
 
 
-def _throughput(width: int, schedule: str, epochs: int, way: str, folder: Path) -> tuple[float, float]:
-    """Return batches a second, and the seconds of processor time that a batch took."""
+def added(on: list[int], off: list[int]) -> list[float]:
+    """Return by which share a burst takes longer with recording: the mean of two, against the one between them."""
+    return [(before + after) / (2 * middle) - 1 for before, middle, after in zip(on, off, on[1:], strict=False)]
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """Return the 95 % interval of a median, by ranks: no assumption but that the values are independent."""
+    ordered, reach = sorted(values), 0.98 * math.sqrt(len(values))
+    low, high = math.floor(len(ordered) / 2 - reach), math.ceil(len(ordered) / 2 + reach)
+    return ordered[max(low, 0)], ordered[min(high, len(ordered) - 1)]
+
+
+def _run(width: int, schedule: str, epochs: int, folder: Path) -> recording.Recording:
     flags = {
         "model.width": width,
         "schedule.kind": schedule,
         "train.epochs": epochs,
         "train.evaluate_every": 0,
+        "trace.every": 2,
         "log.level": "info",
         "run.dir": str(folder),
         "run.plot": False,
-        **WAYS[way],
     }
-    result = launch(resolve("article", flags=flags), label=way.replace(" ", "-"))
-    stages = result.document["stages"]
-    batches = max(stage["batches"] for stage in stages)
-    return batches / max(stage["seconds"] for stage in stages), sum(stage["cpu_s"] for stage in stages) / batches
+    return recording.load(launch(resolve("article", flags=flags)).folder)
 
 
 def lines(document: dict[str, Any]) -> list[str]:
     """Return the table for people."""
     rows = []
     for row in document["rows"]:
-        low, high = row["cost_quartiles"]
-        error = "–" if row["cost_error"] is None else f"{100 * row['cost_error']:.1f}"
-        speeds = [f"{row['batches_per_s_off']:.0f}", f"{row['batches_per_s']:.0f}"]
-        figures = (f"{100 * row['cost']:.1f} %", f"{100 * low:.1f} – {100 * high:.1f}", error)
-        rows.append((row["width"], row["schedule"], row["way"], *speeds, *figures, f"{100 * row['cpu_cost']:.1f} %"))
-    header = ("width", "schedule", "recorded", "batches/s off", "on", "cost", "quartiles", "± s.e.", "cpu cost")
-    return [table(header, rows, left=(1, 2))]
+        (low, high), each = row["cost_interval"], row["cost_of_each_run"]
+        rows.append((
+            row["width"], row["schedule"], f"{row['batches_per_s_off']:.0f}", row["bursts"], f"{100 * row['cost']:.1f} %",
+            f"{100 * low:.1f} – {100 * high:.1f}", f"{100 * min(each):.1f} – {100 * max(each):.1f}",
+            f"{100 * row['probe_at_most']:.2f} %",
+        ))  # fmt: skip
+    header = ("width", "schedule", "batches/s off", "bursts", "trace costs", "95 %", "runs", "probe ≤")
+    return [table(header, rows, left=(1,))]

@@ -161,10 +161,10 @@ def load(folder: Path) -> Recording:
     if not recording.stages:
         raise RunError(f"{folder.name}: nothing of its trace can be read: {'; '.join(recording.warnings)}")
     if recording.gaps:
-        recording.warnings.append(
-            f"{recording.gaps:,} records were left out: the trace reached half of trace.most_mb "
-            f"({config.trace.most_mb} MB a stage) and batches were sampled, or the disk did not keep up"
-        )
+        asked = f"one burst of batches in {config.trace.every} was recorded, as trace.every asks"
+        full = f"the trace reached half of trace.most_mb ({config.trace.most_mb} MB a stage) and batches were sampled"
+        why = asked if config.trace.every > 1 else f"{full}, or the disk did not keep up"
+        recording.warnings.append(f"{recording.gaps:,} records were left out: {why}")
     return recording
 
 

@@ -45,6 +45,26 @@ class Work(Protocol):
         """Do an action, yielding after each part."""
 
 
+class Around:
+    """A work that does another's and adds something to `do`."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+
+    @property
+    def outputs(self) -> dict[str, Arrays]:
+        """The arrays of the messages that the last action sends, by kind."""
+        return self.work.outputs
+
+    def keep(self, message: Message, arrays: Arrays) -> None:
+        """Keep what a message brought until the action that consumes it."""
+        self.work.keep(message, arrays)
+
+    def do(self, action: Action) -> Iterator[Part]:
+        """Do an action, yielding after each part."""
+        return self.work.do(action)
+
+
 def rng(seed: int, stage: int, what: int) -> np.random.Generator:
     """Return the generator of a stage's first weights: 0 its own, 1 its oracle's. Tied boxes all ask for stage 0."""
     return np.random.default_rng([seed, stage, what])

@@ -42,7 +42,6 @@ class LivePort:
         self._decoder = decoder
         self._work = work
         self._tape = recorder.tape
-        self._is_traced = recorder.tape.is_on
         self._number = number
         self._may_wait = False
         self.lack: Lack | None = None  # what is waited for now
@@ -57,6 +56,8 @@ class LivePort:
         """Yield all that has come; the first one may be waited for."""
         may_wait, self._may_wait = self._may_wait, False
         receive, decoder, tape = self._links.receive, self._decoder, self._tape
+        if may_wait and tape.notes:
+            tape.write()  # while there is nothing else to do
         start = _now()
         while (frames := receive(may_wait)) is not None:
             taken = _now()
@@ -65,13 +66,15 @@ class LivePort:
                 may_wait, start = False, taken
             message, version, arrays = decoder.decode(frames)
             yield message, arrays
-            if self._is_traced:
+            if tape.is_on:
                 size, sequence = 0, decoder.sequence[message.source] - 1
                 for frame in frames:
                     size += len(frame)
                 end = _now()
                 tape.taken(message, size, version, sequence, start, taken, end)
                 start = end
+            else:
+                tape.left_out += 1
         if may_wait:
             self._waited(start, _now())
 
@@ -84,8 +87,9 @@ class LivePort:
 
     def send(self, message: Message, arrays: Arrays) -> None:
         """Encode and send a message."""
-        version, target = self._work.version, message.target
-        if not self._is_traced:
+        version, target, tape = self._work.version, message.target, self._tape
+        if not tape.is_on:
+            tape.left_out += 1
             self._links.send(target, self._encoder.encode(message, version, arrays))
             return
         start = _now()
@@ -95,7 +99,7 @@ class LivePort:
         size = len(frames[0])
         for array in arrays:
             size += array.nbytes
-        self._tape.sent(message, size, version, self._encoder.sequence[target] - 1, start, sent, _now())
+        tape.sent(message, size, version, self._encoder.sequence[target] - 1, start, sent, _now())
 
 
 class LiveWatcher:
@@ -153,5 +157,6 @@ def cost_of_a_record() -> int:
         began = _now()
         for _ in range(100):
             tape.sent(message, 256, 1, 1, _now(), _now(), _now())
+        tape.write()
         lots.append(_now() - began)
     return sorted(lots)[2] // 100

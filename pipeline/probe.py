@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from . import oracles
-from .actions import ACTIVATION, GRADIENT, Action, Message, Part
+from .actions import ACTIVATION, GRADIENT, Action, Part
 from .arrays import Weights
-from .box import Arrays, BoxWork
+from .box import Around, BoxWork, Work
 from .head import HeadWork
 from .plan import Plan
 
@@ -38,31 +38,23 @@ def probed(plan: Plan, samples: int) -> frozenset[int]:
     return frozenset((2 * place + 1) * plan.batches // (2 * samples) for place in range(samples))
 
 
-class Probe:
+class Probe(Around):
     """A stage's work, watched at some batches."""
 
-    def __init__(self, work: BoxWork | HeadWork, batches: frozenset[int], save: Save) -> None:
-        self._work = work
+    def __init__(self, work: Work, batches: frozenset[int], save: Save) -> None:
+        super().__init__(work)
         self._batches = batches
         self._save = save
-
-    @property
-    def outputs(self) -> dict[str, Arrays]:
-        """The arrays of the messages that the last action sends."""
-        return self._work.outputs
-
-    def keep(self, message: Message, arrays: Arrays) -> None:
-        """Keep what a message brought."""
-        self._work.keep(message, arrays)
 
     def do(self, action: Action) -> Iterator[Part]:
         """Do an action; at a probed forward copy what is wanted of it."""
         if action.kind != "F" or action.batch not in self._batches:
-            return self._work.do(action)
+            return super().do(action)
         return self._watched(action)
 
     def _watched(self, action: Action) -> Iterator[Part]:
-        work = self._work
+        work = self.work
+        part = Part("probe", 0, 0)
         for part in work.do(action):
             yield part
             if isinstance(work, BoxWork) and part.name == "forward":
@@ -70,6 +62,7 @@ class Probe:
                 yield Part("probe", part.read, part.read)
         if isinstance(work, HeadWork):
             self._save(action.batch, {"g": work.outputs[GRADIENT][0]})
+            yield Part("probe", part.written, part.written)
 
 
 def look(work: BoxWork, batch: int) -> Weights:

@@ -1,8 +1,8 @@
 """Writes a stage's journal and trace while it works, bounded, and honest about what it left out. Pure: times are given.
 
-Once half of `most_bytes` is used, only every second burst of `BURST` batches is recorded; when half of the rest is used
-every fourth, and so on. All stages keep the same bursts, whole, so that within one every message has both its ends. What
-lies between leaves gap records.
+Of the bursts of `BURST` batches one in `every` is recorded. Once half of `most_bytes` is used, only every second one of
+these is; when half of the rest is used every fourth, and so on. All stages keep the same bursts, whole, so that within
+one every message has both its ends. What lies between leaves gap records.
 
     batches    0 ……………………………… half of the room │ 64 kept │ 64 not │ 64 kept │ 64 not │ … │ 64 kept │ 192 not │ …
 
@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from .actions import Action
 from .errors import RunError
+from .tape import LOT as NOTES
 from .tape import Tape
 from .trace import header_line, path_of
 
@@ -29,11 +30,18 @@ class Recorder:
     """Appends what a stage does to its files; `tape` takes the trace's records."""
 
     def __init__(
-        self, folder: Path, stage: str, header: dict[str, Any], *, is_traced: bool = True, most_bytes: int = 1 << 40
+        self,
+        folder: Path,
+        stage: str,
+        header: dict[str, Any],
+        *,
+        is_traced: bool = True,
+        most_bytes: int = 1 << 40,
+        every: int = 1,
     ) -> None:
         (folder / "journal").mkdir(exist_ok=True)
         self._journal: BinaryIO = (folder / "journal" / f"{stage}.txt").open("wb", buffering=0)
-        self._texts: list[str] = []
+        self._actions: list[Action] = []
         self._trace: BinaryIO | None = None
         used = 0
         if is_traced:
@@ -44,22 +52,25 @@ class Recorder:
         self.tape = Tape(self._trace, used)
         self.tape.is_on = is_traced
         self._most = most_bytes
-        self._stride = 1
+        self._stride = every
         self._next_stride_at = most_bytes // 2
         self._gap_since = 0  # when recording stopped, while it is off
 
     def journal(self, action: Action, now_ns: int) -> None:
         """Add an action that has ended to the journal; at the end of a burst, see whether the next one is recorded."""
-        self._texts.append(str(action))
+        self._actions.append(action)
+        if len(self.tape.notes) >= NOTES:
+            self.tape.write()
         if not self.tape.is_on and not self._gap_since:
             self._gap_since = now_ns  # the disk had no room
-        if len(self._texts) >= LOT:
+        if len(self._actions) >= LOT:
             self.flush()
         if action.kind == "F" and self._trace is not None and not (action.batch + 1) % BURST:
             self._choose((action.batch + 1) // BURST, now_ns)
 
     def _choose(self, burst: int, now_ns: int) -> None:
         tape = self.tape
+        tape.write()
         while tape.used >= self._next_stride_at < self._most:
             self._stride *= 2
             self._next_stride_at += max((self._most - self._next_stride_at) // 2, 1)
@@ -75,6 +86,7 @@ class Recorder:
         tape, left_out = self.tape, self.tape.left_out
         if left_out:
             tape.gap(left_out, self._gap_since or now_ns, now_ns)
+            tape.write()
             # Where the disk still has no room, the telling was left out as well, and nothing is told yet.
             tape.left_out, self._gap_since = (0, 0) if tape.is_on else (left_out, self._gap_since)
 
@@ -84,13 +96,15 @@ class Recorder:
             self.tape.is_on = True
             self._tell_gap(now_ns)
             self.tape.mark(mark, now_ns, cost_ns, cpu_ms, log_ms)
+            self.tape.write()
 
     def flush(self) -> None:
-        """Write the journal as far as it goes; raises RunError where that cannot be."""
-        if not self._texts:
+        """Write trace and journal as far as they go; raises RunError where the journal cannot be written."""
+        self.tape.write()
+        if not self._actions:
             return
-        text = (" ".join(self._texts) + "\n").encode()
-        self._texts.clear()
+        text = (" ".join(map(str, self._actions)) + "\n").encode()
+        self._actions.clear()
         try:
             while text:
                 text = text[self._journal.write(text) :]

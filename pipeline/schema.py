@@ -123,6 +123,9 @@ class Trace(Struct, frozen=True, forbid_unknown_fields=True):
         int,
         Meta(ge=1, le=1_000_000, description="most MB a stage; from half of it on batches are sampled, and it says so"),
     ] = 64
+    every: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="one of so many bursts of 64 batches is recorded; 1: all of them")
+    ] = 1
     probe: Annotated[
         int, Meta(ge=0, le=10_000, description="batches at which oracles are held against the true gradient; 0: none")
     ] = 24

@@ -1,9 +1,9 @@
 """Records in a mapped file: what is packed is in the file, whatever becomes of this process. Pure: times are given.
 
-A record is packed straight into the file's pages. There is no flush, no copy and no system call but for a new window now and
-then, so the loop is not held up, and a worker that is killed leaves its last record. Room is reserved before it is
-mapped; a disk without room stops the recording and nothing else. A record costs about half a microsecond, so that a trace
-costs a percent or two of a run.
+The loop only notes what happened, a tuple on a list. Notes are packed into the file's pages when the stage is about to
+wait, where nobody misses the time, or when `LOT` have gathered. A page is the kernel's at once: no flush, no copy, and no
+system call but for a new window now and then; a worker that is killed loses at most the notes since its last wait.
+Room is reserved before it is mapped; a disk without room stops the recording and nothing else.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from .actions import Action, Message, Part
 from .lacks import Lack
 from .trace import GAP, MARK, MESSAGE_CODE, PART_CODE, RECORD, SENT, TAKEN, WAIT_CODE, WAITED
 
+#: So many notes are packed at the latest at the end of the action with which they have gathered.
+LOT = 64
 #: Bytes of the file that are mapped at a time.
 WINDOW = 1 << 20
 _MOST = 2**32 - 1
@@ -31,6 +33,7 @@ class Tape:
         """Write to a file from byte `used` on; without a file nowhere, to see what recording costs."""
         self.is_on = True
         self.left_out = 0  # records that were not kept, since it is off
+        self.notes: list[tuple[Any, ...]] = []  # what is not written yet
         self._file = file
         self._base = used // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
         self._at = used - self._base
@@ -44,81 +47,85 @@ class Tape:
         return self._base + self._at
 
     def part(self, action: Action, part: Part, start_ns: int, end_ns: int) -> None:
-        """Add one part of an action."""
-        at = self._at
-        if not self.is_on or (at > self._end and (at := self._turn()) < 0):
+        """Note one part of an action."""
+        if self.is_on:
+            self.notes.append((0, action, part, start_ns, end_ns))
+        else:
             self.left_out += 1
-            return
-        kind, batch, sibling = action
-        name, read, written = part
-        _pack_into(
-            self._map, at, ord(kind), PART_CODE[name], sibling, batch, read, written, 0, 0, start_ns, end_ns
-        )  # fmt: skip
-        self._at = at + _SIZE
 
     def sent(
         self, message: Message, size: int, version: int, sequence: int, start_ns: int, sent_ns: int, end_ns: int
     ) -> None:
-        """Add a message that was encoded from `start_ns` to `sent_ns`, and whose send had returned at `end_ns`."""
-        at = self._at
-        if not self.is_on or (at > self._end and (at := self._turn()) < 0):
+        """Note a message that was encoded from `start_ns` to `sent_ns`, and whose send had returned at `end_ns`."""
+        if self.is_on:
+            self.notes.append((SENT, message, size, version, sequence, start_ns, sent_ns, end_ns))
+        else:
             self.left_out += 1
-            return
-        kind, batch, _, peer = message
-        code, spent = MESSAGE_CODE[kind], sent_ns - start_ns
-        try:
-            _pack_into(self._map, at, SENT, code, peer, batch, size, version, spent, sequence, start_ns, end_ns)
-        except struct.error:
-            self._clipped(at, SENT, code, peer, batch, size, version, spent, sequence, start_ns, end_ns)
-        self._at = at + _SIZE
 
     def taken(
         self, message: Message, size: int, version: int, sequence: int, start_ns: int, taken_ns: int, end_ns: int
     ) -> None:
-        """Add a message that was received from `start_ns` to `taken_ns`, decoded and kept until `end_ns`."""
-        at = self._at
-        if not self.is_on or (at > self._end and (at := self._turn()) < 0):
+        """Note a message that was received from `start_ns` to `taken_ns`, decoded and kept until `end_ns`."""
+        if self.is_on:
+            self.notes.append((TAKEN, message, size, version, sequence, start_ns, taken_ns, end_ns))
+        else:
             self.left_out += 1
-            return
-        kind, batch, peer, _ = message
-        code, spent = MESSAGE_CODE[kind], taken_ns - start_ns
-        try:
-            _pack_into(self._map, at, TAKEN, code, peer, batch, size, version, spent, sequence, start_ns, end_ns)
-        except struct.error:
-            self._clipped(at, TAKEN, code, peer, batch, size, version, spent, sequence, start_ns, end_ns)
-        self._at = at + _SIZE
-
-    def _clipped(self, at: int, *values: int) -> None:
-        """Write a record of which a figure does not fit its field: the largest that does stands for it."""
-        kind, code, peer, batch, a, b, c, d, start, end = values
-        _pack_into(self._map, at, kind, code, peer, batch, min(a, _MOST), min(b, _MOST), min(c, _MOST), d, start, end)
-
-    def _record(self, *values: int) -> None:
-        at = self._at
-        if not self.is_on or (at > self._end and (at := self._turn()) < 0):
-            self.left_out += 1
-            return
-        try:
-            _pack_into(self._map, at, *values)
-        except struct.error:
-            self._clipped(at, *values)
-        self._at = at + _SIZE
 
     def waited(self, lack: Lack | None, start_ns: int, end_ns: int) -> None:
-        """Add a wait, for what `lack` names."""
-        code, why, peer, batch = 0, 0, 0, 0
-        if lack is not None and lack.is_wait:
-            code, why, peer, batch = MESSAGE_CODE[lack.kind], WAIT_CODE[lack.why], lack.source, lack.batch
-        self._record(WAITED, code, peer, batch, why, 0, 0, 0, start_ns, end_ns)
+        """Note a wait, for what `lack` names."""
+        if self.is_on:
+            self.notes.append((WAITED, lack, start_ns, end_ns))
+        else:
+            self.left_out += 1
 
     def gap(self, left_out: int, start_ns: int, end_ns: int) -> None:
-        """Add that so many records were left out in a time."""
-        self._record(GAP, 0, 0, 0, left_out, 0, 0, 0, start_ns, end_ns)
+        """Note that so many records were left out in a time."""
+        if self.is_on:
+            self.notes.append((GAP, left_out, start_ns, end_ns))
 
     def mark(self, code: int, now_ns: int, cost_ns: int = 0, cpu_ms: int = 0, log_ms: int = 0) -> None:
-        """Add a mark: `GO`, or `DONE` with what a record cost, and the time that the processor and the log took."""
+        """Note a mark: `GO`, or `DONE` with what a record cost, and the time that the processor and the log took."""
+        if self.is_on:
+            self.notes.append((MARK, code, now_ns, cost_ns, cpu_ms, log_ms))
+
+    def write(self) -> None:
+        """Pack what was noted into the file's pages, in its order."""
+        for place, note in enumerate(self.notes):
+            at = self._at
+            if at > self._end and (at := self._turn()) < 0:
+                self.left_out += len(self.notes) - place
+                break
+            values = self._values(note)
+            try:
+                _pack_into(self._map, at, *values)
+            except struct.error:  # a figure does not fit its field: the largest that does stands for it
+                kind, code, peer, batch, a, b, c, d, start, end = values
+                few = (min(a, _MOST), min(b, _MOST), min(c, _MOST))
+                _pack_into(self._map, at, kind, code, peer, batch, *few, d, start, end)
+            self._at = at + _SIZE
+        self.notes.clear()
+
+    def _values(self, note: tuple[Any, ...]) -> tuple[int, ...]:
+        """Return a record's fields."""
+        what = note[0]
+        if not what:
+            _, (kind, batch, sibling), (name, read, written), start, end = note
+            return ord(kind), PART_CODE[name], sibling, batch, read, written, 0, 0, start, end
+        if what in (SENT, TAKEN):
+            _, (kind, batch, source, target), size, version, sequence, start, middle, end = note
+            peer = target if what == SENT else source
+            return what, MESSAGE_CODE[kind], peer, batch, size, version, middle - start, sequence, start, end
+        if what == WAITED:
+            _, lack, start, end = note
+            if lack is None or not lack.is_wait:
+                return WAITED, 0, 0, 0, 0, 0, 0, 0, start, end
+            return WAITED, MESSAGE_CODE[lack.kind], lack.source, lack.batch, WAIT_CODE[lack.why], 0, 0, 0, start, end
+        if what == GAP:
+            _, left_out, start, end = note
+            return GAP, 0, 0, 0, left_out, 0, 0, 0, start, end
+        _, code, now, cost, cpu, log = note
         records = (self.used - self._first) // _SIZE
-        self._record(MARK, code, 0, 0, cost_ns, records, cpu_ms, log_ms, now_ns, now_ns)
+        return MARK, code, 0, 0, cost, records, cpu, log, now, now
 
     def _turn(self) -> int:
         """Map the next window and return the place in it; where the disk has no room, stop recording and return −1."""
@@ -138,7 +145,8 @@ class Tape:
         return self._at
 
     def close(self) -> None:
-        """Cut the file to what was written; records that come after this are left out."""
+        """Write what was noted and cut the file there; records that come after this are left out."""
+        self.write()
         self.is_on = False
         if self._file is not None:
             self._map = bytearray()

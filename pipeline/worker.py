@@ -125,6 +125,7 @@ class Worker:
             header,
             is_traced=self.config.trace.level == "full",
             most_bytes=self.config.trace.most_mb * 1_000_000,
+            every=self.config.trace.every,
         )
         watcher = LiveWatcher(recorder, self.log, self.plan, self.number)
         encoder = Encoder(self.epoch, payloads)
