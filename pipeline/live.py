@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from . import steps, transport
@@ -36,12 +36,14 @@ class LivePort:
         work: Versioned,
         recorder: Recorder,
         number: int,
+        weigh: Callable[[Message], int],
     ) -> None:
         self._links = links
         self._encoder = encoder
         self._decoder = decoder
         self._work = work
         self._tape = recorder.tape
+        self._tape.weigh = weigh
         self._number = number
         self._may_wait = False
         self.lack: Lack | None = None  # what is waited for now
@@ -56,8 +58,6 @@ class LivePort:
         """Yield all that has come; the first one may be waited for."""
         may_wait, self._may_wait = self._may_wait, False
         receive, decoder, tape = self._links.receive, self._decoder, self._tape
-        if may_wait and tape.notes:
-            tape.write()  # while there is nothing else to do
         start = _now()
         while (frames := receive(may_wait)) is not None:
             taken = _now()
@@ -67,11 +67,9 @@ class LivePort:
             message, version, arrays = decoder.decode(frames)
             yield message, arrays
             if tape.is_on:
-                size, sequence = 0, decoder.sequence[message.source] - 1
-                for frame in frames:
-                    size += len(frame)
+                sequence = decoder.sequence[message.source] - 1
                 end = _now()
-                tape.taken(message, size, version, sequence, start, taken, end)
+                tape.taken(message, len(frames[0]), version, sequence, start, taken, end)
                 start = end
             else:
                 tape.left_out += 1
@@ -96,10 +94,7 @@ class LivePort:
         frames = self._encoder.encode(message, version, arrays)
         sent = _now()
         self._links.send(target, frames)
-        size = len(frames[0])
-        for array in arrays:
-            size += array.nbytes
-        tape.sent(message, size, version, self._encoder.sequence[target] - 1, start, sent, _now())
+        tape.sent(message, len(frames[0]), version, self._encoder.sequence[target] - 1, start, sent, _now())
 
 
 class LiveWatcher:
@@ -147,7 +142,7 @@ class LiveWatcher:
 
     def end(self, action: Action) -> None:
         """Add the action to the journal."""
-        self._recorder.journal(action, self._since)
+        self._recorder.journal(action, _now)
 
 
 def cost_of_a_record() -> int:

@@ -1,4 +1,4 @@
-"""Writes a stage's journal and trace while it works, bounded, and honest about what it left out. Pure: times are given.
+"""Writes a stage's journal and trace while it works, bounded, and honest about what it left out. Pure: its clock is given.
 
 Of the bursts of `BURST` batches one in `every` is recorded. Once half of `most_bytes` is used, only every second one of
 these is; when half of the rest is used every fourth, and so on. All stages keep the same bursts, whole, so that within
@@ -6,17 +6,20 @@ one every message has both its ends. What lies between leaves gap records.
 
     batches    0 ……………………………… half of the room │ 64 kept │ 64 not │ 64 kept │ 64 not │ … │ 64 kept │ 192 not │ …
 
-The journal is always whole: a run replays from it. It gathers in memory and is written when the recorder is told to flush.
+The journal is always whole: a run replays from it. Both gather in memory and are written when the recorder is told to
+flush, by whichever thread.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import Any, BinaryIO
 
 from .actions import Action
 from .errors import RunError
-from .tape import LOT as NOTES
 from .tape import Tape
 from .trace import header_line, path_of
 
@@ -41,7 +44,8 @@ class Recorder:
     ) -> None:
         (folder / "journal").mkdir(exist_ok=True)
         self._journal: BinaryIO = (folder / "journal" / f"{stage}.txt").open("wb", buffering=0)
-        self._actions: list[Action] = []
+        self._actions: deque[Action] = deque()
+        self._lock = Lock()
         self._trace: BinaryIO | None = None
         used = 0
         if is_traced:
@@ -56,21 +60,20 @@ class Recorder:
         self._next_stride_at = most_bytes // 2
         self._gap_since = 0  # when recording stopped, while it is off
 
-    def journal(self, action: Action, now_ns: int) -> None:
+    def journal(self, action: Action, clock: Callable[[], int]) -> None:
         """Add an action that has ended to the journal; at the end of a burst, see whether the next one is recorded."""
         self._actions.append(action)
-        if len(self.tape.notes) >= NOTES:
-            self.tape.write()
         if not self.tape.is_on and not self._gap_since:
-            self._gap_since = now_ns  # the disk had no room
+            self._gap_since = clock()  # the disk had no room
         if len(self._actions) >= LOT:
             self.flush()
         if action.kind == "F" and self._trace is not None and not (action.batch + 1) % BURST:
-            self._choose((action.batch + 1) // BURST, now_ns)
+            self._choose((action.batch + 1) // BURST, clock)
 
-    def _choose(self, burst: int, now_ns: int) -> None:
+    def _choose(self, burst: int, clock: Callable[[], int]) -> None:
         tape = self.tape
         tape.write()
+        now_ns = clock()  # after writing: what a burst costs is a part of it
         while tape.used >= self._next_stride_at < self._most:
             self._stride *= 2
             self._next_stride_at += max((self._most - self._next_stride_at) // 2, 1)
@@ -86,7 +89,6 @@ class Recorder:
         tape, left_out = self.tape, self.tape.left_out
         if left_out:
             tape.gap(left_out, self._gap_since or now_ns, now_ns)
-            tape.write()
             # Where the disk still has no room, the telling was left out as well, and nothing is told yet.
             tape.left_out, self._gap_since = (0, 0) if tape.is_on else (left_out, self._gap_since)
 
@@ -96,20 +98,19 @@ class Recorder:
             self.tape.is_on = True
             self._tell_gap(now_ns)
             self.tape.mark(mark, now_ns, cost_ns, cpu_ms, log_ms)
-            self.tape.write()
 
     def flush(self) -> None:
         """Write trace and journal as far as they go; raises RunError where the journal cannot be written."""
         self.tape.write()
-        if not self._actions:
-            return
-        text = (" ".join(map(str, self._actions)) + "\n").encode()
-        self._actions.clear()
-        try:
-            while text:
-                text = text[self._journal.write(text) :]
-        except OSError as error:
-            raise RunError(f"{self._journal.name}: cannot write the journal: {error.strerror}") from None
+        with self._lock:
+            actions = self._actions
+            text = " ".join(str(actions.popleft()) for _ in range(len(actions)))
+            content = f"{text}\n".encode() if text else b""
+            try:
+                while content:
+                    content = content[self._journal.write(content) :]
+            except OSError as error:
+                raise RunError(f"{self._journal.name}: cannot write the journal: {error.strerror}") from None
 
     def close(self) -> None:
         """Flush and close both files."""

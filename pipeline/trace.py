@@ -42,7 +42,8 @@ MESSAGE_CODE = {kind: code for code, kind in enumerate(KINDS)}
 WAIT_CODE = {why: code for code, why in enumerate(WAITS)}
 SENT, TAKEN, WAITED, GAP, MARK = (ord(letter) for letter in "stwgm")
 GO, DONE = 0, 1
-RECORD = struct.Struct("<BBHIIIIIqq")
+LAYOUT = "BBHIIIIIqq"
+RECORD = struct.Struct("<" + LAYOUT)
 #: The same record as numpy names it.
 FIELDS = [
     ("kind", "u1"), ("code", "u1"), ("peer", "<u2"), ("batch", "<u4"), ("a", "<u4"), ("b", "<u4"), ("c", "<u4"),

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import os
 import resource
 import sys
 import time
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 from . import control, probe, results, transport
@@ -24,7 +26,7 @@ from .data import Batches
 from .data import load as load_data
 from .drive import advance
 from .emulate import Slowed
-from .errors import ConfigError, TimeboxError
+from .errors import ConfigError, RunError, TimeboxError
 from .head import HeadWork
 from .lifeline import Lifeline
 from .live import LivePort, LiveWatcher, cost_of_a_record
@@ -41,9 +43,36 @@ from .worklog import Anchor, WorkLog
 #: How often a worker looks at the control link, tells its progress, and flushes its records, in nanoseconds.
 ROUND_NS = 200_000_000
 
+#: The collector looks for cycles when so many objects were made and kept. The loop makes none; its notes are many.
+LITTER = 50_000
+
 
 class Stopped(Exception):
     """The launcher, or a signal, told this worker to stop before it was done."""
+
+
+class Backup(Thread):
+    """Writes what a stage has noted when the stage does not come round to it: stuck in an action, it tells where."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__(daemon=True, name="backup")
+        self.is_late = False  # the loop clears it at every round
+        self._recorder = recorder
+        self._stopped = Event()
+        self.start()
+
+    def run(self) -> None:
+        """Look now and then whether there was a round since the last look."""
+        while not self._stopped.wait(3 * ROUND_NS / 1e9):
+            if self.is_late:
+                with contextlib.suppress(RunError):  # the loop meets it too, and tells it
+                    self._recorder.flush()
+            self.is_late = True
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopped.set()
+        self.join()
 
 
 class Worker:
@@ -76,11 +105,14 @@ class Worker:
         recorder.tape.mark(GO, started)
         self.log.info("go", boxes=self.plan.boxes, batches=self.plan.batches, schedule=self.plan.schedule)
         next_round = started + ROUND_NS
+        settle_memory()
+        backup = Backup(recorder)
         try:
             while not stage.is_done:
                 if advance(stage, schedule, port, work, watcher) is None:
                     port.wait(schedule.lack(stage))
                 if (now := time.monotonic_ns()) >= next_round:
+                    backup.is_late = False
                     next_round = now + ROUND_NS
                     self.round(stage, port, watcher, recorder)
         except TimeboxError as error:
@@ -91,6 +123,7 @@ class Worker:
             raise
         finally:
             ended = time.monotonic_ns()
+            backup.stop()
             cpu_ms = (time.process_time_ns() - cpu) // 1_000_000
             log_ms = watcher.log_ns // 1_000_000
             recorder.done(DONE, ended, cost_ns=cost_of_a_record(), cpu_ms=cpu_ms, log_ms=log_ms)
@@ -132,7 +165,7 @@ class Worker:
         decoder = Decoder(self.number, self.epoch, self.plan.sources(self.number), payloads)
         self.say("ready")
         self.hear("go")
-        port = LivePort(self.links, encoder, decoder, work, recorder, self.number)
+        port = LivePort(self.links, encoder, decoder, work, recorder, self.number, payloads.weigh)
         return Stage(self.plan, self.number), port, watcher, recorder
 
     def emulated(self) -> Work:
@@ -218,6 +251,13 @@ class Worker:
         self.control.close(linger_ms)
         self._context.term()
         self.log.close()
+
+
+def settle_memory() -> None:
+    """Keep the garbage collector from looking at all that was made at the start again and again while the loop goes on."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(LITTER, 20, 100)
 
 
 def main(arguments: list[str] | None = None) -> int:

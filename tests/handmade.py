@@ -87,7 +87,7 @@ class Hand:
     def journal(self, text: str) -> Hand:
         """Take actions into the journal: `F0 T0`."""
         for word in text.split():
-            self.recorder.journal(Action(*parse_action(word)), self.now)
+            self.recorder.journal(Action(*parse_action(word)), lambda: self.now)
         return self
 
     def done(self, record_ns: int = 500, cpu_ms: int = 1, log_ms: int = 0) -> None:

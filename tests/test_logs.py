@@ -116,6 +116,7 @@ class MadeUp:
         """Let what is on record come to the run's folder."""
         (self.folder / "trace").mkdir(exist_ok=True)
         for k in numbers if self.is_traced else ():
+            self.recorders[k].tape.write()
             shutil.copy(path_of(self.shadow, NAMES[k - 1]), path_of(self.folder, NAMES[k - 1]))
 
     def end(self) -> Path:

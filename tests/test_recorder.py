@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
+from test_chaos import until
 
 from pipeline import tape
 from pipeline.actions import ACTIVATION, CREDIT_ACTIVATION, Action, Message, Part
@@ -16,6 +18,7 @@ from pipeline.errors import RunError
 from pipeline.lacks import CREDIT, FORWARDED, MESSAGE, Lack
 from pipeline.recorder import BURST, Recorder
 from pipeline.trace import DONE, GO, RECORD, read_journal, read_records
+from pipeline.worker import Backup
 
 FORWARD = Part("forward", 0, 0)
 
@@ -26,7 +29,7 @@ def forward(recorder: Recorder, batch: int) -> None:
     recorder.tape.sent(
         Message(ACTIVATION, batch, 1, 2), 256, batch, batch, 1005 + 10 * batch, 1006 + 10 * batch, 1008 + 10 * batch
     )
-    recorder.journal(Action("F", batch), 1009 + 10 * batch)
+    recorder.journal(Action("F", batch), lambda: 1009 + 10 * batch)
 
 
 def kept(folder: Path, kind: str = "F") -> list[int]:
@@ -172,21 +175,71 @@ def test_windows_follow_each_other_without_a_seam(tmp_path: Path) -> None:
     assert (tmp_path / "trace" / "box-1.trace").stat().st_size == recorder.tape.used
 
 
-def test_a_writer_that_is_killed_leaves_its_last_record(tmp_path: Path) -> None:
-    """Not even the last 200 ms are lost: what is packed is in the file's pages."""
+def test_a_writer_that_is_killed_leaves_all_up_to_its_last_flush(tmp_path: Path) -> None:
+    """What is packed is in the file's pages, and the kernel keeps those."""
     code = f"""
 import os, signal, sys
 sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}
 from pathlib import Path
+from threading import Event, Thread
 from test_recorder import Recorder, forward
 recorder = Recorder(Path({str(tmp_path)!r}), "box-1", {{}})
 for batch in range(100):
     forward(recorder, batch)
+    if batch == 89:
+        recorder.flush()
 os.kill(os.getpid(), signal.SIGKILL)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
-    assert kept(tmp_path) == kept(tmp_path, "s") == list(range(100))
+    assert kept(tmp_path) == kept(tmp_path, "s") == list(range(90))
+    assert read_journal(tmp_path, "box-1") == [Action("F", batch) for batch in range(90)]
     assert read_records(tmp_path, "box-1").faults == []
+
+
+def test_what_a_stuck_stage_noted_is_written_by_its_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.worker.ROUND_NS", 10**7)
+    recorder = Recorder(tmp_path, "box-1", {})
+    backup = Backup(recorder)
+    forward(recorder, 0)
+    until(
+        "the backup has written", lambda: kept(tmp_path) == [0] and read_journal(tmp_path, "box-1") == [Action("F", 0)]
+    )
+    backup.stop()
+    assert not backup.is_alive()
+    recorder.close()
+
+
+def test_two_threads_may_write_one_recording(tmp_path: Path) -> None:
+    recorder, count = Recorder(tmp_path, "box-1", {}), 20_000
+    is_over = Event()
+
+    def write() -> None:
+        while not is_over.is_set():
+            recorder.flush()
+
+    other = Thread(target=write)
+    other.start()
+    for batch in range(count):
+        forward(recorder, batch)
+        if not batch % 100:
+            recorder.flush()
+    is_over.set()
+    other.join()
+    recorder.close()
+    assert kept(tmp_path) == kept(tmp_path, "s") == list(range(count))
+    assert read_journal(tmp_path, "box-1") == [Action("F", batch) for batch in range(count)]
+
+
+def test_one_burst_in_so_many_is_recorded_when_that_is_wanted(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, "box-1", {}, every=3)
+    for batch in range(10 * BURST):
+        forward(recorder, batch)
+    recorder.done(DONE, 20_000)
+    recorder.close()
+    assert sorted({batch // BURST for batch in kept(tmp_path)}) == [0, 3, 6, 9]
+    assert kept(tmp_path) == kept(tmp_path, "s")
+    array = read_records(tmp_path, "box-1").array
+    assert array["a"][array["kind"] == ord("g")].tolist() == [2 * 2 * BURST] * 3
 
 
 def test_a_tape_that_goes_nowhere_uses_one_window() -> None:
