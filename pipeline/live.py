@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Protocol
 
 from . import steps, transport
@@ -36,14 +36,12 @@ class LivePort:
         work: Versioned,
         recorder: Recorder,
         number: int,
-        weigh: Callable[[Message], int],
     ) -> None:
         self._links = links
         self._encoder = encoder
         self._decoder = decoder
         self._work = work
         self._tape = recorder.tape
-        self._tape.weigh = weigh
         self._number = number
         self._may_wait = False
         self.lack: Lack | None = None  # what is waited for now
@@ -64,12 +62,12 @@ class LivePort:
             if may_wait:
                 self._waited(start, taken)
                 may_wait, start = False, taken
-            message, version, arrays = decoder.decode(frames)
+            message, version, arrays, size = decoder.decode(frames)
             yield message, arrays
             if tape.is_on:
                 sequence = decoder.sequence[message.source] - 1
                 end = _now()
-                tape.taken(message, len(frames[0]), version, sequence, start, taken, end)
+                tape.taken(message, size, version, sequence, start, taken, end)
                 start = end
             else:
                 tape.left_out += 1
@@ -94,7 +92,8 @@ class LivePort:
         frames = self._encoder.encode(message, version, arrays)
         sent = _now()
         self._links.send(target, frames)
-        tape.sent(message, len(frames[0]), version, self._encoder.sequence[target] - 1, start, sent, _now())
+        encoder = self._encoder
+        tape.sent(message, encoder.size, version, encoder.sequence[target] - 1, start, sent, _now())
 
 
 class LiveWatcher:

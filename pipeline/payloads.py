@@ -35,7 +35,6 @@ class Payloads:
         self._steps = box_steps(config)
         self._factors = sends_factors(config)
         self._bias = config.model.bias
-        self._weights: dict[tuple[str, int], int] = {}  # kind, source: of those that do not change
         self._known: dict[tuple[str, int, int], Payload] = {}
 
     def shapes(self, message: Message) -> tuple[tuple[int, ...], ...]:
@@ -68,16 +67,6 @@ class Payloads:
         if payload is None:
             payload = self._known[kind, source, rows] = describe(self.dtype, self.shapes(message))
         return payload
-
-    def weigh(self, message: Message) -> int:
-        """Return the bytes of a message's arrays."""
-        kind, _, source, _ = message
-        weight = self._weights.get((kind, source))
-        if weight is None:
-            weight = sum(self.expected(message).sizes)
-            if self.is_fixed(kind):
-                self._weights[kind, source] = weight
-        return weight
 
     def is_fixed(self, kind: str) -> bool:
         """Whether messages of a kind carry the same from one batch to the next."""

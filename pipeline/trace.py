@@ -16,8 +16,7 @@ encoded (start + c) and *taken* when it had been received (start + c); its hop l
 messages of a directed edge. A wait names the message that was awaited and why (`lacks`). A gap says that so many records
 were left out in that time. All times are monotonic nanoseconds; the JSON line anchors that clock to the wall clock.
 
-Both files can be read up to the last whole record, whatever happened to their writer. While it lives, and after it was killed,
-zeros follow the last record of a trace: room that was reserved.
+Both files can be read up to the last whole record, whatever happened to their writer.
 """
 
 from __future__ import annotations
@@ -104,7 +103,6 @@ def read_spans(folder: Path, stage: str) -> Iterator[Span]:
     with _open(folder, stage) as stream:
         _header(stream)
         content = stream.read()
-    content = _written(content)
     whole = len(content) // RECORD.size * RECORD.size
     for kind, code, peer, batch, a, b, _, _, start, end in RECORD.iter_unpack(content[:whole]):
         if code >= _CODES.get(kind, 0):
@@ -135,7 +133,7 @@ def read_records(folder: Path, stage: str, offset: int = 0) -> Records:
     with _open(folder, stage) as stream:
         header = _header(stream)
         stream.seek(offset, 1)
-        content = _written(stream.read())
+        content = stream.read()
     whole = len(content) // RECORD.size * RECORD.size
     faults = []
     if whole < len(content):
@@ -152,19 +150,6 @@ def read_records(folder: Path, stage: str, offset: int = 0) -> Records:
         )
         array = array[is_good]
     return Records(header, array, faults, count)
-
-
-def _written(content: bytes) -> bytes:
-    """Return records without the room behind them, and without one that is just being written: its end comes last."""
-    written = content.rstrip(b"\0")
-    size = -(-len(written) // RECORD.size) * RECORD.size
-    if size <= len(content):
-        written = content[:size]
-        last = written[-RECORD.size :]
-        if last and not any(last[-8:]):
-            return written[: -RECORD.size]
-        return written
-    return content
 
 
 def _open(folder: Path, stage: str) -> BinaryIO:

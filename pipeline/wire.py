@@ -42,17 +42,18 @@ _KIND = {kind: code for code, kind in enumerate(KINDS)}
 
 
 class Payload(NamedTuple):
-    """What the arrays of one message must be: shapes, sizes in bytes, and the description that travels in the header."""
+    """What the arrays of one message must be: shapes, bytes of each and of all, and how the header describes them."""
 
     shapes: tuple[tuple[int, ...], ...]
     sizes: tuple[int, ...]
+    size: int
     description: bytes
 
 
 def describe(dtype: np.dtype[Any], shapes: tuple[tuple[int, ...], ...]) -> Payload:
     """Return the payload of arrays of one dtype with these shapes."""
     sizes = tuple(math.prod(shape) * dtype.itemsize for shape in shapes)
-    return Payload(shapes, sizes, ";".join(f"{dtype.str}{shape}" for shape in shapes).encode())
+    return Payload(shapes, sizes, sum(sizes), ";".join(f"{dtype.str}{shape}" for shape in shapes).encode())
 
 
 class Payloads(Protocol):
@@ -68,11 +69,12 @@ class Payloads(Protocol):
 
 
 class Received(NamedTuple):
-    """A decoded message: what it is, the sender's weight version, and its arrays (C-contiguous, perhaps read-only)."""
+    """A decoded message: what it is, the sender's weight version, its arrays (C-contiguous, perhaps read-only), its bytes."""
 
     message: Message
     version: int
     arrays: tuple[Array, ...]
+    size: int
 
 
 class Encoder:
@@ -82,25 +84,27 @@ class Encoder:
         self.epoch = epoch
         self.payloads = payloads
         self.sequence: dict[int, int] = {}  # messages encoded so far, by target
-        self._fixed: dict[tuple[str, int], bytes] = {}  # kind, source: a description that does not change
+        self.size = 0  # of the last message, in bytes
+        self._fixed: dict[tuple[str, int], Payload] = {}  # kind, source: what does not change
         self._pack = msgpack.Packer().pack
 
     def encode(self, message: Message, version: int, arrays: Sequence[Array]) -> list[Frame]:
         """Return a message's frames. The array frames alias the arrays, which must be C-contiguous."""
         kind, batch, source, target = message
-        description = self._fixed.get((kind, source))
-        if description is None:
-            description = self._described(message)
+        payload = self._fixed.get((kind, source))
+        if payload is None:
+            payload = self._expected(message)
         sequence = self.sequence.get(target, 0)
         self.sequence[target] = sequence + 1
-        header = self._pack((self.epoch, sequence, source, _KIND[kind], batch, version, description))
+        header = self._pack((self.epoch, sequence, source, _KIND[kind], batch, version, payload.description))
+        self.size = len(header) + payload.size
         return [header, *[array.data for array in arrays]]
 
-    def _described(self, message: Message) -> bytes:
-        description = self.payloads.expected(message).description
+    def _expected(self, message: Message) -> Payload:
+        payload = self.payloads.expected(message)
         if self.payloads.is_fixed(message.kind):
-            self._fixed[message.kind, message.source] = description
-        return description
+            self._fixed[message.kind, message.source] = payload
+        return payload
 
 
 class Decoder:
@@ -155,7 +159,8 @@ class Decoder:
             array: Array = np.ndarray(shape, self._dtype, frame)
             arrays.append(array if array.flags.aligned else array.copy())
         self.sequence[source] = sequence + 1
-        return _new(Received, (_new(Message, (KINDS[code], batch, source, self.number)), version, tuple(arrays)))
+        message = _new(Message, (KINDS[code], batch, source, self.number))
+        return _new(Received, (message, version, tuple(arrays), len(frames[0]) + payload.size))
 
     def _look_closely(self, frames: Sequence[Frame]) -> tuple[int, int, int, int, int, Payload]:
         """Return sequence, source, kind's code, batch, version and payload of a good frame; raises WireError."""

@@ -165,7 +165,7 @@ class Worker:
         decoder = Decoder(self.number, self.epoch, self.plan.sources(self.number), payloads)
         self.say("ready")
         self.hear("go")
-        port = LivePort(self.links, encoder, decoder, work, recorder, self.number, payloads.weigh)
+        port = LivePort(self.links, encoder, decoder, work, recorder, self.number)
         return Stage(self.plan, self.number), port, watcher, recorder
 
     def emulated(self) -> Work:

@@ -75,21 +75,6 @@ def test_records_and_journal_are_in_their_files_when_the_writer_is_told(tmp_path
     writer.close()
 
 
-def test_a_record_that_is_just_being_written_is_not_read_yet(tmp_path: Path) -> None:
-    writer = Recorder(tmp_path, "box-1", {})
-    writer.tape.part(Action("F", 0), Part("forward", 0, 0), 1000, 2000)
-    writer.tape.write()
-    used = writer.tape.used
-    writer.tape.part(Action("F", 1), Part("forward", 0, 0), 3000, 4000)
-    writer.tape.write()
-    path = tmp_path / "trace" / "box-1.trace"
-    content = path.read_bytes()
-    for size in range(RECORD - 8):
-        path.write_bytes(content[: used + size] + bytes(len(content) - used - size))
-        _, array, faults, count = read_records(tmp_path, "box-1")
-        assert (array["batch"].tolist(), faults, count) == ([0], [], 1), size
-
-
 def test_spans_are_read_up_to_the_last_whole_record(tmp_path: Path) -> None:
     _, spans = write_run(tmp_path)
     path = tmp_path / "trace" / "box-2.trace"
