@@ -110,7 +110,7 @@ def _disk(parent: Path) -> Check:
         free = shutil.disk_usage(next(path for path in (parent, *parent.absolute().parents) if path.exists())).free
     except OSError as error:
         return Check("disk", "fault", f"{parent}: {error.strerror}")
-    text = f"{free / 1e9:.1f} GB free; a run of preset article takes 35 MB"
+    text = f"{free / 1e9:.1f} GB free; a run of preset article takes 40 MB"
     return Check("disk", "ok" if free > 1e9 else "warning", text)
 
 
