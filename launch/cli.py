@@ -1,6 +1,7 @@
 """The command line. `timebox` and `python -m launch` are the same.
 
-Exit codes: 0 done, 1 the run failed, 2 the request was wrong, 130 interrupted.
+Exit codes: 0 done, 1 the run failed or a replay differs, 2 the request was wrong, 3 a replay is not comparable, 130
+interrupted.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ EPILOGS = {
     "stats": "example: timebox stats latest --json",
     "timeline": "example: timebox timeline latest --out order.svg --batches 900:910",
     "report": "example: timebox report locked decoupled --out both.html",
+    "replay": "example: timebox replay latest --until box-1:T17 --out moment.npz",
     "doctor": "example: timebox doctor",
     "bench": "example: timebox bench hop",
 }
@@ -102,6 +104,10 @@ def _dispatch(arguments: list[str]) -> int:
     report.add_argument("runs", metavar="RUN", nargs="*", help="ids, names, paths, or latest (latest)")
     report.add_argument("--out", type=Path, metavar="FILE", help="the page (the first run's report.html)")
     _add_run_dir(report)
+    replay = command("replay", "the run again from its journals, bit for bit, or the first difference")
+    _add_run(replay)
+    replay.add_argument("--until", metavar="STAGE:ACTION", help="stop there, as box-1:T17, and give the arrays")
+    replay.add_argument("--out", type=Path, metavar="FILE.npz", help="with --until: where the arrays go")
     _add_run_dir(command("doctor", "what this machine can and cannot do"))
     bench = command(
         "bench", "measure this machine: hop (a message), start (the first update), trace (what recording costs)"

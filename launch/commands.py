@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -173,6 +174,37 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _replay(options: argparse.Namespace) -> int:
+    from .environment import BLAS_THREADS
+
+    os.environ.update(BLAS_THREADS)  # before numpy is imported: as the workers had it
+    from . import replaying, runs
+    from .progress import Share
+
+    if options.out is not None and options.until is None:
+        raise ConfigError("--out: goes with --until STAGE:ACTION, whose arrays it takes")
+    folder = runs.find(options.run, options.run_dir)
+    with Share("replay", quiet=options.json) as progress:
+        if options.until is None:
+            found = replaying.document(folder, progress)
+        else:
+            moment, _ = replaying.moment(folder, options.until, progress)
+    if options.until is not None:
+        path = None if options.out is None else replaying.save_moment(moment, options.out)
+        if options.json:
+            shapes = {name: list(array.shape) for name, array in (moment.weights | moment.arrays).items()}
+            print_json({"run": folder.name, "until": options.until, "out": path and str(path), "arrays": shapes})
+        else:
+            print(replaying.render_moment(moment, path))
+        return 0
+    warn(found["warnings"])
+    if options.json:
+        print_json(found)
+    else:
+        print(replaying.render(found))
+    return replaying.exit_code(found)
+
+
 def _doctor(options: argparse.Namespace) -> int:
     from . import doctor, show
 
@@ -207,6 +239,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "stats": _stats,
     "timeline": _timeline,
     "report": _report,
+    "replay": _replay,
     "doctor": _doctor,
     "bench": _bench,
 }

@@ -85,6 +85,18 @@ class Result:
 
         return Path(report.write([self.folder], out)["out"])
 
+    def replay(self) -> dict[str, Any]:
+        """Run it again from its journals, in a process of its own, and return the document of `timebox replay --json`."""
+        from . import replaying
+
+        return replaying.replay(self.folder)
+
+    def replay_until(self, until: str) -> dict[str, Any]:
+        """Run it again as far as `box-1:T17` and return the arrays there: `activation`, `synthetic`, `after.Wx`, …"""
+        from . import replaying
+
+        return replaying.replay_until(self.folder, until)
+
     @cached_property
     def weights(self) -> dict[str, Weights]:
         """Each stage's final arrays by name: `Wx`, `Wrec`, `oracle_L`, …, and the head's `Wfc`."""
@@ -154,7 +166,10 @@ def launch(
             {
                 "name": name,
                 "batches": member.batch,
-                **{key: (member.done or {}).get(key) for key in ("busy_s", "seconds", "cpu_s", "peak_mb")},
+                **{
+                    key: (member.done or {}).get(key)
+                    for key in ("busy_s", "seconds", "cpu_s", "peak_mb", "digest", "seal")
+                },
             }
             for name, member in members
         ]

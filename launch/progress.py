@@ -149,3 +149,35 @@ class Progress:
             self._live = Live(picture, console=Console(stderr=True), auto_refresh=False, transient=True)
             self._live.start()
         self._live.update(picture, refresh=True)
+
+
+class Share:
+    """How much of long work is done: a bar on a terminal, a line now and then elsewhere, nothing when quiet."""
+
+    def __init__(self, what: str, *, quiet: bool) -> None:
+        self._what = what
+        self._quiet = quiet
+        self._is_terminal = sys.stderr.isatty()
+        self._began = self._told = time.monotonic()
+
+    def __enter__(self) -> Share:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_terminal and not self._quiet and self._told != self._began:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def __call__(self, done: int, whole: int) -> None:
+        """Tell that so much of the whole is done."""
+        now = time.monotonic()
+        if self._quiet or not done or now - self._told < (PICTURE_S if self._is_terminal else LINE_S):
+            return
+        self._told = now
+        left = (now - self._began) * (whole - done) / done
+        text = f"{self._what}: {done:,} of {whole:,} ({done / max(whole, 1):.0%}), {left:.0f} s left"
+        print(
+            f"\r\x1b[K{text}" if self._is_terminal else text,
+            end="" if self._is_terminal else "\n",
+            file=sys.stderr,
+            flush=True,
+        )

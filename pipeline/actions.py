@@ -30,6 +30,7 @@ KINDS = (ACTIVATION, GRADIENT, TARGET, INCREMENT, EVALUATION, CREDIT_ACTIVATION,
 # One text for one value: no leading zeros, no digits of other scripts, no sibling 0, no endless number.
 _COUNT, _FROM_ONE = r"(0|[1-9][0-9]{0,98})", r"([1-9][0-9]{0,98})"
 _ACTION = re.compile(rf"([FBTE]){_COUNT}|U(?:{_FROM_ONE}\.)?{_COUNT}")
+_SHORT = re.compile(rf"[FBTUE]|U{_FROM_ONE}\.")
 _MESSAGE = re.compile(rf"(\S+) {_COUNT} (\S+)>(\S+)")
 _BOX = re.compile(rf"box-{_FROM_ONE}")
 
@@ -69,9 +70,38 @@ def format_journal(actions: Iterable[Action]) -> str:
     return " ".join(map(str, actions))
 
 
+def shorten_journal(actions: Iterable[Action], last: dict[tuple[str, int], int]) -> str:
+    """Return a line of a journal: an action that follows the last one of its kind goes without its batch: `F0 T0 F T F`.
+
+    Every kind's first one in a line tells its batch. `last` holds the batches that were written last, by kind and sibling.
+    """
+    words, told = [], set()
+    for kind, batch, sibling in actions:
+        line = kind, sibling
+        follows, last[line] = last.get(line, -1) + 1 == batch, batch
+        word = f"{kind}{sibling}." if sibling else kind
+        words.append(word if follows and line in told else f"{word}{batch}")
+        told.add(line)
+    return " ".join(words)
+
+
 def parse_journal(text: str) -> list[Action]:
-    """Return the actions that `text` lists, separated by white space; raises ScheduleError."""
-    return [parse_action(word) for word in text.split()]
+    """Return the actions that `text` lists, separated by white space; raises ScheduleError.
+
+    Without its batch an action is the next of its kind, from 0 on: `F T U2. F` says `F0 T0 U2.0 F1`.
+    """
+    last: dict[tuple[str, int], int] = {}
+    found = []
+    for word in text.split():
+        match = _SHORT.fullmatch(word)
+        if match is None:
+            action = parse_action(word)
+        else:
+            kind, sibling = word[0], int(match[1] or 0)
+            action = Action(kind, last.get((kind, sibling), -1) + 1, sibling)
+        last[action.kind, action.sibling] = action.batch
+        found.append(action)
+    return found
 
 
 def stage_name(number: int, boxes: int) -> str:

@@ -113,6 +113,7 @@ class BoxWork:
         self.version = 0  # of the cell's weights: updates so far, own and siblings'
         self.oracle_version = 0
         self.outputs: dict[str, Arrays] = {}
+        self.changes: dict[str, Array] = {}  # what the last action's update was made of, by name
         self._rates = box_rates(config)
         self._oracle_rate = config.train.rate_oracle
         self._sees_label = config.oracle.sees_label
@@ -131,6 +132,10 @@ class BoxWork:
         if arrays:
             self._inbox[message.kind, message.batch, message.source] = arrays
 
+    def kept(self, kind: str, batch: int, source: int) -> Arrays:
+        """Return what a message brought that waits for its action; nothing where none does."""
+        return self._inbox.get((kind, batch, source), ())
+
     def trail(self, batch: int) -> Trail:
         """Return what the forward of a batch in flight has left behind."""
         return self._flights[batch][0]
@@ -141,6 +146,7 @@ class BoxWork:
     def do(self, action: Action) -> Iterator[Part]:
         """Do an action, yielding after each part; `outputs` is complete at the end."""
         self.outputs = {}
+        self.changes = {}
         kind, batch, sibling = action
         if kind == "F":
             return self._forward(batch)
@@ -177,10 +183,15 @@ class BoxWork:
     def _update(self, increment: Factors | Weights) -> None:
         """Take one step on an increment, own or a sibling's, in the form in which it travels."""
         if isinstance(increment, Factors):
+            self._note(increment)
             cells.descend(self.cell, increment, self._rates)
         else:
             descend(self.cell, increment, self._rates)
         self.version += 1
+
+    def _note(self, factors: Factors) -> None:
+        # A dense increment is large, travels as it is, and is summed where it was made: it is not noted again.
+        self.changes |= {"delta": factors.delta, "entering": factors.entering}
 
     def _shared(self, factors: Factors) -> Factors | Weights:
         """Put the increment out for the siblings, if there are any, and return it in the form in which it travels."""
@@ -198,7 +209,9 @@ class BoxWork:
         (target,) = self._take(kind, batch, self.number + 1)
         trail, _ = self._flights.pop(batch)
         read = self.oracle_version
-        oracles.train(self.oracle, trail.h, self.label(batch), target, self._oracle_rate)
+        self.changes["oracle's error"] = oracles.train(
+            self.oracle, trail.h, self.label(batch), target, self._oracle_rate
+        )
         self.oracle_version += 1
         if self.plan.target == "true" and self._passes_on:
             _, g = cells.backward(self.cell, trail, target, passes_on=True)
@@ -218,6 +231,7 @@ class BoxWork:
         if before is not None:
             self.outputs[GRADIENT] = (before,)
         if self.plan.sums_gradients:
+            self._note(factors)
             self._own[batch] = self._shared(factors)
         else:
             self._update(factors)

@@ -52,6 +52,7 @@ class HeadWork:
         self.layer = head_weights(config)
         self.version = 0
         self.outputs: dict[str, Arrays] = {}
+        self.changes: dict[str, Array] = {}  # what the last action's update was made of, by name
         self.costs: list[float] = []
         self.judged: list[Judged] = []
         self._loss = config.model.loss
@@ -67,9 +68,15 @@ class HeadWork:
         if arrays:
             self._inbox[message.kind, message.batch] = arrays[0]
 
+    def kept(self, kind: str, batch: int, source: int) -> Arrays:  # noqa: ARG002
+        """Return what a message brought that waits for its action; nothing where none does."""
+        found = self._inbox.get((kind, batch))
+        return () if found is None else (found,)
+
     def do(self, action: Action) -> Iterator[Part]:
         """Do an action, yielding after each part; `outputs` is complete at the end."""
         self.outputs = {}
+        self.changes = {}
         if action.kind == "F":
             return self._forward(action.batch)
         return self._evaluate(action.batch)
@@ -85,11 +92,13 @@ class HeadWork:
         descend(self.layer, dense, self._rates)
         self.version += 1
         self.outputs[GRADIENT] = (g,)
+        self.changes["ŷ"] = y_hat
         yield Part("update", read, self.version)
 
     def _evaluate(self, evaluation: int) -> Iterator[Part]:
         h = self._inbox.pop((EVALUATION, evaluation))
         self.judged.append(judge(self.layer, h, self.batches, evaluation, self._loss))
+        self.changes["ŷ"] = self.judged[-1].outputs
         yield Part("evaluate", self.version, self.version)
 
 

@@ -43,8 +43,8 @@ def predict(weights: Weights, h: Array, y: Array | None) -> Array:
     return g
 
 
-def train(weights: Weights, h: Array, y: Array | None, target: Array, rate: float) -> None:
-    """Take one step of gradient descent on ½‖ĝ − t‖², averaged over the rows."""
+def train(weights: Weights, h: Array, y: Array | None, target: Array, rate: float) -> Array:
+    """Take one step of gradient descent on ½‖ĝ − t‖², averaged over the rows; return the error, per row."""
     error = predict(weights, h, y)
     error -= target
     error /= error.dtype.type(len(error))
@@ -56,3 +56,4 @@ def train(weights: Weights, h: Array, y: Array | None, target: Array, rate: floa
         G = error.sum(axis=0)
         G *= rate
         weights["c"] -= G
+    return error

@@ -6,20 +6,22 @@ one every message has both its ends. What lies between leaves gap records.
 
     batches    0 ……………………………… half of the room │ 64 kept │ 64 not │ 64 kept │ 64 not │ … │ 64 kept │ 192 not │ …
 
-The journal is always whole: a run replays from it. Both gather in memory and are written when the recorder is told to
-flush, by whichever thread.
+The journal is always whole: a run replays from it, and its sums tell whether that gave the same bits. All gathers in
+memory and is written when the recorder is told to flush, by whichever thread.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO
 
-from .actions import Action
+from .actions import Action, shorten_journal
 from .errors import RunError
+from .sums import Sums
 from .tape import Tape
 from .trace import header_line, path_of
 
@@ -44,7 +46,11 @@ class Recorder:
     ) -> None:
         (folder / "journal").mkdir(exist_ok=True)
         self._journal: BinaryIO = (folder / "journal" / f"{stage}.txt").open("wb", buffering=0)
+        self._sums: BinaryIO = (folder / "journal" / f"{stage}.sums").open("wb", buffering=0)
         self._actions: deque[Action] = deque()
+        self._last: dict[tuple[str, int], int] = {}  # the batches in the journal's file, by kind and sibling
+        self._seal = hashlib.sha256()
+        self.sums = Sums()
         self._lock = Lock()
         self._trace: BinaryIO | None = None
         used = 0
@@ -103,14 +109,17 @@ class Recorder:
         """Write trace and journal as far as they go; raises RunError where the journal cannot be written."""
         self.tape.write()
         with self._lock:
-            actions = self._actions
-            text = " ".join(str(actions.popleft()) for _ in range(len(actions)))
+            actions, sums = self._actions, self.sums.take()
+            text = shorten_journal([actions.popleft() for _ in range(len(actions))], self._last)
             content = f"{text}\n".encode() if text else b""
-            try:
-                while content:
-                    content = content[self._journal.write(content) :]
-            except OSError as error:
-                raise RunError(f"{self._journal.name}: cannot write the journal: {error.strerror}") from None
+            self._seal.update(content)
+            _append(self._journal, content)
+            _append(self._sums, sums)
+
+    @property
+    def seal(self) -> dict[str, Any]:
+        """What a changed file is known by afterwards: the sha256 of the journal, and the last sum."""
+        return {"journal": self._seal.hexdigest(), "sum": self.sums.state}
 
     def close(self) -> None:
         """Flush and close both files."""
@@ -118,6 +127,15 @@ class Recorder:
             self.flush()
         finally:
             self._journal.close()
+            self._sums.close()
             if self._trace is not None:
                 self.tape.close()
                 self._trace.close()
+
+
+def _append(stream: BinaryIO, content: bytes) -> None:
+    try:
+        while content:
+            content = content[stream.write(content) :]
+    except OSError as error:
+        raise RunError(f"{stream.name}: cannot write the journal: {error.strerror}") from None

@@ -53,6 +53,11 @@ class Program:
         self._order = iter(order)
         self._next = next(self._order, None)
 
+    @property
+    def upcoming(self) -> Action | None:
+        """The action that it takes next."""
+        return self._next
+
     def choose(self, stage: Stage) -> Action | None:
         """Return the next action if it is enabled; raises ScheduleError at the end of a program that is too short."""
         action = self._next

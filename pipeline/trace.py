@@ -1,6 +1,7 @@
 """What a stage did, on disk: its journal as text and its trace as fixed-size records. Pure: no clock, times are given.
 
-    journal/box-1.txt    F0 T0 U2.0 F1 …        the actions in the order the stage took them; a program that replays
+    journal/box-1.txt    F0 T0 U2.0 F T U2. …   the actions in the order the stage took them; a program that replays
+    journal/box-1.sums   4 bytes a sum          what was computed, as running checksums (`sums`)
     trace/box-1.trace    one line of JSON, then records of 40 bytes, little-endian, in the order of their ends
 
     kind         code      peer      batch   a         b         c            d          start         end
@@ -90,6 +91,18 @@ def read_journal(folder: Path, stage: str) -> list[Action]:
         raise RunError(f"{path}: cannot read the journal: {error.strerror}") from None
     except (ScheduleError, UnicodeDecodeError) as error:
         raise RunError(f"{path}: damaged: {error}") from None
+
+
+def read_sums(folder: Path, stage: str) -> Array:
+    """Return the running sums of what a stage computed, (n,) uint32, up to the last whole one; raises RunError."""
+    import numpy as np
+
+    path = folder / "journal" / f"{stage}.sums"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RunError(f"{path}: cannot read the sums: {error.strerror}") from None
+    return np.frombuffer(content, "<u4", len(content) // 4)
 
 
 def read_header(folder: Path, stage: str) -> dict[str, Any]:

@@ -99,7 +99,8 @@ class Worker:
         """Live through the whole run; raises Stopped, TimeboxError."""
         stage, port, watcher, recorder = self.prepare()
         schedule = make_schedule(self.plan, self.number)
-        work = self.emulated()
+        work, own = self.emulated(), self.work
+        assert own is not None, "prepare makes it"
         self.went_ns = started = time.monotonic_ns()
         cpu = time.process_time_ns()
         recorder.tape.mark(GO, started)
@@ -111,6 +112,8 @@ class Worker:
             while not stage.is_done:
                 if advance(stage, schedule, port, work, watcher) is None:
                     port.wait(schedule.lack(stage))
+                else:  # after its messages have gone
+                    recorder.sums.add(own.outputs, own.changes)
                 if (now := time.monotonic_ns()) >= next_round:
                     backup.is_late = False
                     next_round = now + ROUND_NS
@@ -128,7 +131,7 @@ class Worker:
             log_ms = watcher.log_ns // 1_000_000
             recorder.done(DONE, ended, cost_ns=cost_of_a_record(), cpu_ms=cpu_ms, log_ms=log_ms)
             recorder.close()
-        self.finish(stage, port, watcher, (ended - started) / 1e9, cpu_ms / 1000)
+        self.finish(stage, port, watcher, (ended - started) / 1e9, cpu_ms / 1000, recorder.seal)
 
     def prepare(self) -> tuple[Stage, LivePort, LiveWatcher, Recorder]:
         """Bind, make the first weights, meet the others, and wait for go."""
@@ -233,14 +236,16 @@ class Worker:
             results.save_metrics(self.folder, self.plan, work.costs, work.judged)
         return weights
 
-    def finish(self, stage: Stage, port: LivePort, watcher: LiveWatcher, seconds: float, cpu_s: float) -> None:
+    def finish(
+        self, stage: Stage, port: LivePort, watcher: LiveWatcher, seconds: float, cpu_s: float, seal: dict[str, Any]
+    ) -> None:
         """Save the results, report them, and stay until the launcher says quit."""
         weights = self._save("final")
         standing = self.standing(stage, port, watcher)
         self.log.info("done", batches=stage.forwards, busy_s=round(standing["busy_s"], 6), seconds=round(seconds, 6))
         peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
         told = {"batches": stage.forwards, "seconds": seconds, "cpu_s": cpu_s, "peak_mb": peak_mb} | standing
-        self.say("done", digest=digest(weights), **told)
+        self.say("done", digest=digest(weights), seal=seal, **told)
         with contextlib.suppress(Stopped):
             self.hear("quit")
 

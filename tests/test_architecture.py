@@ -12,9 +12,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     "errors schema config actions plan mnist data arrays cells oracles heads files frames",
-    "lacks standing stage schedules reckon steps box head payloads probe wire trace tape recorder control results worklog",
-    "transport",
-    "drive simulate lifeline emulate live worker reference",
+    "lacks standing stage schedules reckon steps box head payloads probe wire trace sums control results worklog",
+    "transport tape recorder",
+    "drive simulate replay lifeline emulate live worker reference",
 ]
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names.split()}
 

@@ -1,0 +1,318 @@
+"""`timebox replay`: a recorded run again, and whether it gave the same bits. Reads a run's folder, writes nothing in it.
+
+Before anything is computed the record is held against what the run said of it at its end (its seal), so that a file
+that was changed since is told as that. Then every array is held against its sum, and first and final weights against
+the checkpoints. Bits depend on more than the program: where the environment is another and the bits are too, that is
+told as *not comparable*, with what is different, and is no difference.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import results, trace
+from pipeline.actions import Action, parse_action, stage_number
+from pipeline.arrays import Array, Weights
+from pipeline.box import digest
+from pipeline.config import load as load_config
+from pipeline.data import Batches
+from pipeline.data import load as load_data
+from pipeline.errors import ConfigError, RunError, ScheduleError, WireError
+from pipeline.files import run_digest
+from pipeline.plan import Plan
+from pipeline.replay import Moment, Replay
+
+from . import runs
+from .environment import BLAS_THREADS, collect
+
+#: What bits depend on besides configuration and data, by its place in environment.json.
+BITS = ("processor", "byte_order", "blas", "blas_settings", "simd")
+
+SAME, DIFFERENT, NOT_COMPARABLE = 0, 1, 3
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class _Record:
+    """What is on record of a run: its journals, sums and what it said at its end, by stage number."""
+
+    folder: Path
+    plan: Plan
+    summary: dict[str, Any]
+    journals: dict[int, list[Action]]
+    sums: dict[int, Array]
+    warnings: list[str]
+
+    @property
+    def actions(self) -> int:
+        return sum(map(len, self.journals.values()))
+
+
+def document(folder: Path, progress: Progress = lambda *_: None) -> dict[str, Any]:
+    """Replay a run and return the document of `timebox replay --json`; raises ConfigError for a record that is not whole."""
+    began = time.monotonic()
+    record, replay = _prepare(folder)
+    plan = record.plan
+    first = _weights_differ(folder, replay, "initial", [plan.name(k) for k in record.journals])
+    for _ in replay.run():
+        if not replay.actions % 1000:
+            progress(replay.actions, record.actions)
+    is_complete = record.summary.get("status") == "done"
+    if is_complete and not replay.is_whole and replay.difference is None:
+        why = next((text for k in record.journals if (text := replay.rest(k))), "the journals end before the run does")
+        raise ConfigError(f"{folder.name}: its journals are not of this configuration: {why}")
+    last = "final" if is_complete else "interrupted"
+    finished = [plan.name(k) for k in record.journals if replay.is_replayed(k)]
+    final = _weights_differ(folder, replay, last, finished) if (folder / "checkpoint" / last).is_dir() else None
+    found = run_digest([digest(replay.weights(k)) for k in record.journals]) if replay.is_whole else None
+    difference: dict[str, Any] | None = first
+    if difference is None and replay.difference is not None:
+        difference = replay.difference._asdict()
+    if difference is None:
+        difference = final
+    if difference is None and is_complete and found != record.summary.get("digest"):
+        difference = {"stage": "all", "action": "end", "array": "the digest of all final weights"}
+    if difference is not None:
+        difference["far_off"] = final.get("far_off") if final else 0.0 if is_complete else None
+    others = environment_differs(folder) if difference is not None else []
+    return {
+        "run": folder.name,
+        "same": difference is None,
+        "comparable": not others,
+        "first_difference": difference,
+        "environment": others,
+        "digest": found,
+        "status": record.summary.get("status", "died"),
+        "actions": replay.actions,
+        "recorded_actions": record.actions,
+        "arrays": replay.compared,
+        "stages": len(record.journals),
+        "seconds": time.monotonic() - began,
+        "warnings": record.warnings + _left(record, replay),
+    }
+
+
+def exit_code(found: dict[str, Any]) -> int:
+    """Return 0 for the same bits, 1 for a difference, 3 where the environment is another."""
+    return SAME if found["same"] else DIFFERENT if found["comparable"] else NOT_COMPARABLE
+
+
+def moment(folder: Path, until: str, progress: Progress = lambda *_: None) -> tuple[Moment, Replay]:
+    """Replay as far as `box-1:T17` and return what is there then; raises ConfigError for what never happened."""
+    record, replay = _prepare(folder)
+    name, _, text = until.partition(":")
+    try:
+        number, action = stage_number(name, record.plan.boxes), parse_action(text)
+    except (ScheduleError, WireError) as error:
+        raise ConfigError(f"--until: {until!r}: {error}; say STAGE:ACTION, as box-1:T17") from None
+    if action not in record.journals[number]:
+        raise ConfigError(f"--until: {name} never did {action}; its journal has {_span(record.journals[number])}")
+    progress(0, record.actions)
+    try:
+        return replay.until(number, action), replay
+    except ScheduleError as error:
+        raise ConfigError(f"{folder.name}: {error}") from None
+
+
+def save_moment(found: Moment, path: Path) -> Path:
+    """Write a moment's arrays as npz: `after.Wx`, `before.Wx`, `activation`, `synthetic`, … and return the path."""
+    arrays = {f"after.{name}": array for name, array in found.weights.items()}
+    arrays |= {f"before.{name}": array for name, array in found.weights_before.items()} | found.arrays
+    results.save_weights(path, arrays)
+    return path
+
+
+def _span(journal: list[Action]) -> str:
+    if not journal:
+        return "no action"
+    kinds = sorted({action.kind for action in journal})
+    parts = [f"{kind}0 to {kind}{max(each.batch for each in journal if each.kind == kind)}" for kind in kinds]
+    return ", ".join(parts)
+
+
+def _prepare(folder: Path) -> tuple[_Record, Replay]:
+    config = load_config(folder / "config.toml")
+    plan = Plan.of(config)
+    if not (folder / "journal").is_dir():
+        raise ConfigError(f"{folder.name} has no journals: a reference runs in one process, or the run never began")
+    record = _Record(folder, plan, runs.read_json(folder / "summary.json") or {}, {}, {}, [])
+    sealed = {stage.get("name"): stage.get("seal") for stage in record.summary.get("stages", [])}
+    for k in range(1, plan.head + 1):
+        _read(record, k, sealed.get(plan.name(k)))
+    return record, Replay(config, Batches(config, load_data(config.data)), record.journals, record.sums)
+
+
+def _read(record: _Record, number: int, seal: dict[str, Any] | None) -> None:
+    """Read one stage's journal and sums, and hold them against the seal that the stage set on them at its end."""
+    name = record.plan.name(number)
+    path = record.folder / "journal" / f"{name}.txt"
+    try:
+        record.journals[number] = trace.read_journal(record.folder, name)
+        record.sums[number] = trace.read_sums(record.folder, name)
+        content = path.read_bytes()
+    except RunError as error:
+        raise ConfigError(f"{error}; a run replays from the journals of all its stages") from None
+    if seal is None:
+        if record.summary.get("status") == "done":
+            raise ConfigError(
+                f"{record.folder.name}: {name} has left no seal on its journal; the run is of an older version"
+            )
+        return
+    if hashlib.sha256(content).hexdigest() != seal["journal"]:
+        raise ConfigError(f"{path}: is not what {name} wrote: it was changed or cut after the run")
+    sums = record.sums[number]
+    if (int(sums[-1]) if len(sums) else 0) != seal["sum"]:
+        raise ConfigError(f"{path.with_suffix('.sums')}: is not what {name} wrote: it was changed or cut after the run")
+
+
+def _weights_differ(folder: Path, replay: Replay, checkpoint: str, names: list[str]) -> dict[str, Any] | None:
+    """Return how weights differ from a checkpoint's: where first, and by how much at most; None where they do not."""
+    found: dict[str, Any] | None = None
+    for name in names:
+        path = folder / "checkpoint" / checkpoint / f"{name}.npz"
+        try:
+            stored = results.load_weights(path)
+        except RunError as error:
+            raise ConfigError(str(error)) from None
+        now = replay.weights(replay.plan.number(name))
+        for array, off in _distances(stored, now):
+            if found is None:
+                text = f"{array} of checkpoint/{checkpoint}"
+                found = {
+                    "stage": name,
+                    "action": "start" if checkpoint == "initial" else "end",
+                    "array": text,
+                    "far_off": off,
+                }
+            found["far_off"] = max(found["far_off"], off)
+    return found
+
+
+def _distances(stored: Weights, now: Weights) -> list[tuple[str, float]]:
+    """Return the arrays that are not the same to the bit, and how far they are apart at most."""
+    found = []
+    for name in sorted({*stored, *now}):
+        one, other = stored.get(name), now.get(name)
+        if one is None or other is None or one.shape != other.shape or one.dtype != other.dtype:
+            found.append((name, float("inf")))
+        elif one.tobytes() != other.tobytes():
+            with np.errstate(invalid="ignore"):
+                found.append((name, float(np.nanmax(np.abs(one.astype(float) - other.astype(float)), initial=0.0))))
+    return found
+
+
+def _left(record: _Record, replay: Replay) -> list[str]:
+    """Return what of a run that did not come to its end could not be replayed, and why."""
+    left = record.actions - replay.actions
+    if not left:
+        return []
+    why = next((text for k in record.journals if (text := replay.rest(k))), "")
+    return [f"{left:,} of {record.actions:,} recorded actions wait for what was lost with the run's end: {why}"]
+
+
+def environment_differs(folder: Path) -> list[str]:
+    """Return what is another here than where the run was, of what bits depend on; empty where nothing is."""
+    there = runs.read_json(folder / "environment.json")
+    if there is None:
+        return ["the run's environment.json cannot be read"]
+    here = collect()
+    found = [
+        f"{key}: {_text(there.get(key))} there, {_text(here.get(key))} here"
+        for key in BITS
+        if there.get(key) != here.get(key)
+    ]
+    packages = there.get("packages", {})
+    if packages.get("numpy") != here["packages"]["numpy"]:
+        found.insert(0, f"numpy: {packages.get('numpy')} there, {here['packages']['numpy']} here")
+    if any(os.environ.get(name) != value for name, value in BLAS_THREADS.items()):
+        found.append("BLAS threads: 1 there, not limited here")
+    return found
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+# From Python, where numpy may have been imported with other settings: in a process of its own
+
+
+def replay(folder: Path) -> dict[str, Any]:
+    """Replay a run in a process of its own and return the document; raises ConfigError for a record that is not whole."""
+    done = _command(folder)
+    found: dict[str, Any] = json.loads(done)
+    return found
+
+
+def replay_until(folder: Path, until: str) -> dict[str, Array]:
+    """Replay a run as far as `box-1:T17` in a process of its own and return the arrays there, by name; raises ConfigError."""
+    with tempfile.TemporaryDirectory(prefix="timebox-") as temporary:
+        path = Path(temporary) / "moment.npz"
+        _command(folder, "--until", until, "--out", str(path))
+        return results.load_weights(path)
+
+
+def _command(folder: Path, *more: str) -> str:
+    command = [sys.executable, "-m", "launch", "replay", str(folder), "--json", *more]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode not in (SAME, DIFFERENT, NOT_COMPARABLE) or not done.stdout:
+        raise ConfigError(done.stderr.strip().removeprefix("timebox: ") or f"replay ended with {done.returncode}")
+    return done.stdout
+
+
+# For people
+
+
+def render(found: dict[str, Any]) -> str:
+    """Return what came of a replay as text."""
+    did = (
+        f"{found['actions']:,} actions of {found['stages']} stages, {found['arrays']:,} arrays compared, "
+        f"{found['seconds']:.1f} s"
+    )
+    if found["same"]:
+        ended = f"digest {found['digest']}" if found["digest"] else f"the run ended as {found['status']}"
+        return f"the same bits: {did}\n{ended}"
+    difference = found["first_difference"]
+    lines = [f"not the same bits: {did}"]
+    if not found["comparable"]:
+        lines = [
+            f"not comparable: the bits differ, and so does the environment: {did}",
+            *map("  {}".format, found["environment"]),
+        ]
+    lines.append(f"first difference: {difference['stage']}, {difference['action']}: {difference['array']}")
+    if "recorded" in difference:
+        lines.append(f"  sum on record {difference['recorded']:08x}, replayed {difference['replayed']:08x}")
+        lines.append(f"  before it: {difference['story']}")
+        lines += [f"  {name}: {story}" for name, story in difference["before"].items()]
+    if difference["far_off"] is not None:
+        lines.append(f"how far off: final weights by {difference['far_off']:.3g} at most")
+    return "\n".join(lines)
+
+
+def render_moment(found: Moment, path: Path | None) -> str:
+    """Return what is there at a moment as text: names, shapes and sizes."""
+    lines = [f"{found.stage} at the end of {found.action}"]
+    width = max(map(len, [*found.weights, *found.arrays]))
+    for name, array in found.weights.items():
+        changed = "" if np.array_equal(array, found.weights_before[name]) else "  changed by this action"
+        lines.append(f"  {name:<{width}}  {_shape(array)}{changed}")
+    lines += [f"  {name:<{width}}  {_shape(array)}" for name, array in found.arrays.items()]
+    if path is not None:
+        lines.append(f"all of it: {path}")
+    return "\n".join(lines)
+
+
+def _shape(array: Array) -> str:
+    return f"{array.dtype} {array.shape}, norm {float(np.linalg.norm(array.astype(float))):.6g}"
