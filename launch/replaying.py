@@ -86,7 +86,7 @@ def document(folder: Path, progress: Progress = lambda *_: None) -> dict[str, An
     if difference is None and is_complete and found != record.summary.get("digest"):
         difference = {"stage": "all", "action": "end", "array": "the digest of all final weights"}
     if difference is not None:
-        difference["far_off"] = final.get("far_off") if final else 0.0 if is_complete else None
+        difference["far_off"] = (final["far_off"] if final else 0.0) if replay.is_whole else None
     others = environment_differs(folder) if difference is not None else []
     return {
         "run": folder.name,
@@ -232,7 +232,7 @@ def environment_differs(folder: Path) -> list[str]:
     found = [
         f"{key}: {_text(there.get(key))} there, {_text(here.get(key))} here"
         for key in BITS
-        if there.get(key) != here.get(key)
+        if _bare(there.get(key)) != _bare(here.get(key))
     ]
     packages = there.get("packages", {})
     if packages.get("numpy") != here["packages"]["numpy"]:
@@ -240,6 +240,13 @@ def environment_differs(folder: Path) -> list[str]:
     if any(os.environ.get(name) != value for name, value in BLAS_THREADS.items()):
         found.append("BLAS threads: 1 there, not limited here")
     return found
+
+
+def _bare(value: Any) -> Any:
+    """Return a setting without the number of threads: workers have one each, whatever the launcher was told."""
+    if isinstance(value, dict):
+        return {key: each for key, each in value.items() if not key.endswith("NUM_THREADS")}
+    return value
 
 
 def _text(value: Any) -> str:
