@@ -244,6 +244,7 @@ def _set(plan: Plan, standing: Standing, done: Mapping[int, Done]) -> None:
     """Set a stage's counters."""
     number, mine = standing.number, done[standing.number]
     standing.forwards, standing.trained, standing.evaluated = mine.forwards, mine.trained, mine.evaluated
+    standing.due = plan.due(mine.forwards)
     standing.applied = dict(mine.applied)
     if not standing.is_head:
         settled = mine.summed if plan.sums_gradients else mine.trained

@@ -1,8 +1,9 @@
 """Writes a stage's journal and trace while it works, bounded, and honest about what it left out. Pure: its clock is given.
 
 Of the bursts of `BURST` batches one in `every` is recorded. Once half of `most_bytes` is used, only every second one of
-these is; when half of the rest is used every fourth, and so on. All stages keep the same bursts, whole, so that within
-one every message has both its ends. What lies between leaves gap records.
+these is; when half of the rest is used every fourth, and so on. Bursts are kept whole. A stage that writes more keeps fewer,
+and all of them are among those that the others keep; a message between a stage that records and one that does not has
+one end on record. What lies between leaves gap records.
 
     batches    0 ……………………………… half of the room │ 64 kept │ 64 not │ 64 kept │ 64 not │ … │ 64 kept │ 192 not │ …
 
@@ -45,8 +46,8 @@ class Recorder:
         every: int = 1,
     ) -> None:
         (folder / "journal").mkdir(exist_ok=True)
-        self._journal: BinaryIO = (folder / "journal" / f"{stage}.txt").open("wb", buffering=0)
-        self._sums: BinaryIO = (folder / "journal" / f"{stage}.sums").open("wb", buffering=0)
+        self._journal = _File(folder / "journal" / f"{stage}.txt")
+        self._sums = _File(folder / "journal" / f"{stage}.sums")
         self._actions: deque[Action] = deque()
         self._last: dict[tuple[str, int], int] = {}  # the batches in the journal's file, by kind and sibling
         self._seal = hashlib.sha256()
@@ -64,26 +65,30 @@ class Recorder:
         self._most = most_bytes
         self._stride = every
         self._next_stride_at = most_bytes // 2
+        self._largest = 0  # bytes of a burst
         self._gap_since = 0  # when recording stopped, while it is off
 
     def journal(self, action: Action, clock: Callable[[], int]) -> None:
         """Add an action that has ended to the journal; at the end of a burst, see whether the next one is recorded."""
         self._actions.append(action)
         if not self.tape.is_on and not self._gap_since:
-            self._gap_since = clock()  # the disk had no room
+            self._gap_since = self.tape.lost_ns or clock()  # the disk had no room
         if len(self._actions) >= LOT:
             self.flush()
         if action.kind == "F" and self._trace is not None and not (action.batch + 1) % BURST:
             self._choose((action.batch + 1) // BURST, clock)
 
     def _choose(self, burst: int, clock: Callable[[], int]) -> None:
-        tape = self.tape
+        tape, used = self.tape, self.tape.used
         tape.write()
         now_ns = clock()  # after writing: what a burst costs is a part of it
+        if tape.used > used:
+            self._largest = max(self._largest, tape.used - used)
         while tape.used >= self._next_stride_at < self._most:
             self._stride *= 2
             self._next_stride_at += max((self._most - self._next_stride_at) // 2, 1)
-        wanted = tape.used < self._most - self._most // 16 and burst % self._stride == 0
+        room = self._most - tape.used - max(self._most // 16, 2 * self._largest)
+        wanted = room > 0 and burst % self._stride == 0
         if wanted and not tape.is_on:
             tape.is_on = True
             self._tell_gap(now_ns)
@@ -113,8 +118,10 @@ class Recorder:
             text = shorten_journal([actions.popleft() for _ in range(len(actions))], self._last)
             content = f"{text}\n".encode() if text else b""
             self._seal.update(content)
-            _append(self._journal, content)
-            _append(self._sums, sums)
+            try:
+                self._journal.append(content)
+            finally:
+                self._sums.append(sums)
 
     @property
     def seal(self) -> dict[str, Any]:
@@ -133,9 +140,21 @@ class Recorder:
                 self._trace.close()
 
 
-def _append(stream: BinaryIO, content: bytes) -> None:
-    try:
-        while content:
-            content = content[stream.write(content) :]
-    except OSError as error:
-        raise RunError(f"{stream.name}: cannot write the journal: {error.strerror}") from None
+class _File:
+    """A file that is only appended to. What a full disk did not take is kept and goes first the next time."""
+
+    def __init__(self, path: Path) -> None:
+        self._stream: BinaryIO = path.open("wb", buffering=0)
+        self._rest = b""
+
+    def append(self, content: bytes) -> None:
+        """Write content after all that came before it; raises RunError."""
+        self._rest += content
+        try:
+            while self._rest:
+                self._rest = self._rest[self._stream.write(self._rest) :]
+        except OSError as error:
+            raise RunError(f"{self._stream.name}: cannot write the journal: {error.strerror}") from None
+
+    def close(self) -> None:
+        self._stream.close()

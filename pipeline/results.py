@@ -9,6 +9,7 @@ metrics/predictions.csv          image, label, prediction, right, outputs: the f
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zipfile
 from collections.abc import Sequence
@@ -31,14 +32,20 @@ def save_weights(path: Path, weights: Weights) -> None:
 
 
 def append_look(path: Path, batch: int, arrays: Weights) -> None:
-    """Append what a probe saw of a batch: a line of JSON that describes the arrays, then their bytes."""
-    path.parent.mkdir(exist_ok=True)
+    """Append what a probe saw of a batch: a line of JSON that describes the arrays, then their bytes.
+
+    A disk without room costs the looks, and nothing else.
+    """
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(exist_ok=True)
     plain = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     described = [[name, array.dtype.str, array.shape] for name, array in plain.items()]
-    with path.open("ab", buffering=0) as stream:
-        stream.write(json.dumps({"batch": batch, "arrays": described}).encode() + b"\n")
-        for array in plain.values():
-            stream.write(array.data)
+    parts = [json.dumps({"batch": batch, "arrays": described}).encode() + b"\n", *(a.tobytes() for a in plain.values())]
+    content = b"".join(parts)
+    with contextlib.suppress(OSError), path.open("ab", buffering=0) as stream:
+        at = stream.tell()
+        if stream.write(content) != len(content):
+            stream.truncate(at)
 
 
 def read_looks(path: Path) -> dict[int, Weights]:

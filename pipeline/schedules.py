@@ -78,7 +78,7 @@ class Greedy:
 
     def choose(self, stage: Stage) -> Action | None:
         """Return the first enabled action in the stage's order of preference."""
-        return next(stage.enabled(), None)
+        return stage.first_enabled()
 
     def lack(self, stage: Stage) -> Lack | None:
         """Return what the stage needs to take on more."""

@@ -131,6 +131,7 @@ class Stage(Standing):
 
     def _finish_forward(self, batch: int) -> list[Message]:
         self.forwards += 1
+        self.due = self.plan.due(self.forwards)
         if self.is_head:
             if self.plan.rule == "frozen":
                 return []

@@ -36,6 +36,7 @@ from .lacks import (
 )
 from .plan import Plan
 
+_new = tuple.__new__  # a NamedTuple's own is written in Python, and slower
 #: How many actions an error's story tells.
 STORY = 12
 
@@ -51,10 +52,15 @@ class Standing:
         self.siblings = plan.siblings(number)
         self.settles_with = plan.backward_kind(number)
         self.settling_action = "T" if plan.rule == "synthetic" else "B"
+        self.sums = plan.sums_gradients and not self.is_head
+        self._batches = plan.batches
+        self._evaluations = plan.evaluations
+        self._final_evaluation = plan.final_evaluation
 
         self.forwards = 0  # F done; evaluations in the line before it are done
         self.settled = 0  # batches settled; forwards − settled ≤ window
         self.trained = 0  # T or B done; settled ≤ trained ≤ forwards
+        self.due = plan.due(0)  # E that stand before the next F; goes with `forwards`
         self.evaluated = 0  # E done
         self.applied = dict.fromkeys(self.siblings, 0)  # U done, by sibling; ≤ came[increment]
 
@@ -100,32 +106,34 @@ class Standing:
 
     def forward_lack(self) -> Lack | None:
         """Return what F of the next batch lacks, or None."""
-        if self.forwards == self.plan.batches:
+        forwards = self.forwards
+        if forwards == self._batches:
             return FORWARDED
-        if self.evaluated < self.plan.due(self.forwards):
+        if self.evaluated < self.due:
             return EVALUATION_FIRST
-        if not self.is_head and self.forwards - self.settled >= self.plan.window:
+        if not self.is_head and forwards - self.settled >= self.plan.window:
             return self._settling(WINDOW)
-        if self.number > 1 and self.activations == self.forwards:
-            return Lack(MESSAGE, kind.ACTIVATION, self.forwards, self.number - 1)
+        if self.number > 1 and self.activations == forwards:
+            return Lack(MESSAGE, kind.ACTIVATION, forwards, self.number - 1)
         if self.is_head:
             return None
         if self.activation_credit == 0:
-            return Lack(CREDIT, kind.ACTIVATION, self.forwards, self.number + 1)
-        if self.plan.rule == "synthetic":
-            return self._increment_lack(self.forwards)
+            return Lack(CREDIT, kind.ACTIVATION, forwards, self.number + 1)
+        if self.increment_credit and self.plan.rule == "synthetic":
+            return self._increment_lack(forwards)
         return None
 
     def settle_lack(self) -> Lack | None:
         """Return what the next T or B lacks, or None."""
         if self.settles_with is None:
             return NOTHING_BACK
-        if self.trained == self.plan.batches:
+        trained = self.trained
+        if trained == self._batches:
             return SETTLED
-        if self.trained == self.forwards:
+        if trained == self.forwards:
             return FORWARD_FIRST
-        if self.backwards == self.trained:
-            return Lack(MESSAGE, self.settles_with, self.trained, self.number + 1)
+        if self.backwards == trained:
+            return Lack(MESSAGE, self.settles_with, trained, self.number + 1)
         return self._increment_lack(self.trained) if self.plan.rule == "backward" else None
 
     def apply_lack(self, sibling: int) -> Lack | None:
@@ -149,13 +157,13 @@ class Standing:
 
     def evaluate_lack(self) -> Lack | None:
         """Return what the next E lacks, or None."""
-        if self.evaluated == self.plan.evaluations:
+        if self.evaluated == self._evaluations:
             return EVALUATED
-        if self.evaluated >= self.plan.due(self.forwards):
+        if self.evaluated >= self.due:
             return EVALUATED_SO_FAR
         if self.number > 1 and self.evaluations == self.evaluated:
             return Lack(MESSAGE, kind.EVALUATION, self.evaluated, self.number - 1)
-        if self.evaluated >= self.plan.final_evaluation and not self.is_drained:
+        if self.evaluated >= self._final_evaluation and not self.is_drained:
             return self._undrained()
         if not self.is_head and self.activation_credit == 0:
             return Lack(CREDIT, kind.EVALUATION, self.evaluated, self.number + 1)
@@ -211,13 +219,29 @@ class Standing:
     @property
     def is_done(self) -> bool:
         """Whether this stage has nothing more to do."""
-        return self.evaluated == self.plan.evaluations and self.is_drained
+        return self.evaluated == self._evaluations and self.is_drained
+
+    def first_enabled(self) -> Action | None:
+        """Return the first of the enabled actions: the short way of a loop that asks for every action."""
+        if self.settles_with is not None and self.trained < self.backwards and self.settle_lack() is None:
+            return _new(Action, (self.settling_action, self.trained, 0))
+        if self.sums and self.sum_lack() is None:
+            return _new(Action, ("U", self.settled, 0))
+        if not self.sums:
+            for sibling, done in self.applied.items():
+                if done < self.increments[sibling]:
+                    return _new(Action, ("U", done, sibling))
+        if self.forward_lack() is None:
+            return _new(Action, ("F", self.forwards, 0))
+        if self.evaluated < self.due and self.evaluate_lack() is None:
+            return _new(Action, ("E", self.evaluated, 0))
+        return None
 
     def enabled(self) -> Iterator[Action]:
         """Yield every enabled action: settling first, then increments, then forwards and evaluations."""
-        if self.settle_lack() is None:
+        if self.settles_with is not None and self.settle_lack() is None:
             yield Action(self.settling_action, self.trained)
-        if self.sum_lack() is None:
+        if self.sums and self.sum_lack() is None:
             yield Action("U", self.settled)
         for sibling in self.siblings:
             if self.apply_lack(sibling) is None:

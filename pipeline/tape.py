@@ -22,6 +22,7 @@ LOT = 64
 _MOST = 2**32 - 1
 _SIZE = RECORD.size
 _FIELDS = 10  # of a record
+_START = 8  # among them
 _PACKERS = [Struct("<" + LAYOUT * count) for count in range(LOT + 1)]
 
 
@@ -51,7 +52,7 @@ def _fields(notes: list[tuple[Any, ...]]) -> list[int]:
         elif what == TAKEN:
             _, (kind, batch, peer, _), size, version, sequence, start, taken, end = note
             fields += (TAKEN, MESSAGE_CODE[kind], peer, batch, size, version, taken - start, sequence, start, end)
-        elif what == WAITED and len(note) == 4:
+        elif what == WAITED:
             _, lack, start, end = note
             if lack is None or not lack.is_wait:
                 fields += (WAITED, 0, 0, 0, 0, 0, 0, 0, start, end)
@@ -71,6 +72,7 @@ class Tape:
         self.is_on = True
         self.left_out = 0  # records that were not kept, since it is off
         self.used = used  # the file's bytes so far
+        self.lost_ns = 0  # when the first record began that a full disk did not take
         self._notes: list[tuple[Any, ...]] = []  # what is not written yet
         self._note = self._notes.append
         self._lock = Lock()
@@ -131,6 +133,7 @@ class Tape:
                 lots = (notes[at : min(at + LOT, count)] for at in range(0, count, LOT))
                 if not self._append(b"".join([_packed(lot) for lot in lots])):
                     self.left_out += count
+                    self.lost_ns = _fields(notes[:1])[_START]
                 del notes[:count]
 
     def _append(self, content: bytes) -> bool:

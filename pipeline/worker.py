@@ -63,9 +63,9 @@ class Backup(Thread):
 
     def run(self) -> None:
         """Look now and then whether there was a round since the last look."""
-        while not self._stopped.wait(3 * ROUND_NS / 1e9):
+        while not self._stopped.wait(ROUND_NS / 1e9):
             if self.is_late:
-                with contextlib.suppress(RunError):  # the loop meets it too, and tells it
+                with contextlib.suppress(RunError):  # what was not written goes first the next time, or the loop tells
                     self._recorder.flush()
             self.is_late = True
 

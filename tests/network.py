@@ -322,7 +322,7 @@ class QueuePort:
         if self._decoder is None:
             return parcel.message, ()
         # Only now are the frames copied: until here they alias what the sender may go on working with.
-        message, _, arrays = self._decoder.decode(
+        message, _, arrays, _ = self._decoder.decode(
             [memoryview(bytearray(memoryview(frame).tobytes())) for frame in parcel.frames]
         )
         assert message == parcel.message

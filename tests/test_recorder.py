@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import itertools
+import random
 import signal
 import subprocess
 import sys
@@ -10,6 +13,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import BinaryIO
 
+import numpy as np
 import pytest
 from test_chaos import until
 
@@ -17,7 +21,7 @@ from pipeline.actions import ACTIVATION, CREDIT_ACTIVATION, Action, Message, Par
 from pipeline.errors import RunError
 from pipeline.lacks import CREDIT, FORWARDED, MESSAGE, Lack
 from pipeline.recorder import BURST, Recorder
-from pipeline.trace import DONE, GO, read_journal, read_records
+from pipeline.trace import DONE, GO, read_journal, read_records, read_sums
 from pipeline.worker import Backup
 
 FORWARD = Part("forward", 0, 0)
@@ -107,7 +111,7 @@ def test_what_was_left_out_is_counted_to_the_record(tmp_path: Path) -> None:
         assert not ((inside["start"] > gap["start"]) & (inside["end"] < gap["end"])).any(), "nothing is in a gap"
 
 
-def test_stages_that_fill_their_files_at_different_times_keep_the_same_bursts(tmp_path: Path) -> None:
+def test_a_stage_that_fills_its_file_sooner_keeps_fewer_of_the_bursts_that_the_others_keep(tmp_path: Path) -> None:
     record_run(tmp_path, 64 * BURST, 80 * 1024, "box-1")
     record_run(tmp_path, 64 * BURST, 200 * 1024, "box-2")
     few, many = (read_records(tmp_path, name).array for name in ("box-1", "box-2"))
@@ -241,10 +245,41 @@ def test_one_burst_in_so_many_is_recorded_when_that_is_wanted(tmp_path: Path) ->
     assert array["a"][array["kind"] == ord("g")].tolist() == [2 * 2 * BURST] * 3
 
 
+def test_a_cap_holds_also_where_a_burst_is_large(tmp_path: Path) -> None:
+    recorder, cap = Recorder(tmp_path, "box-1", {}, most_bytes=1_000_000), 1_000_000
+    for batch in range(40 * BURST):
+        for _ in range(20):
+            recorder.tape.waited(None, 1000 + 10 * batch, 1001 + 10 * batch)
+        forward(recorder, batch)
+    recorder.done(DONE, 100_000)
+    recorder.close()
+    assert cap / 2 < (tmp_path / "trace" / "box-1.trace").stat().st_size <= cap
+
+
+def test_a_journal_whose_disk_was_full_for_a_while_is_whole_in_the_end(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, "box-1", {})
+    recorder.flush()
+    journal, sums = Disk(recorder._journal._stream), Disk(recorder._sums._stream)
+    recorder._journal._stream, recorder._sums._stream = journal, sums  # type: ignore[assignment]
+    chance = random.Random(5)
+    for batch in range(400):
+        forward(recorder, batch)
+        recorder.sums.add({ACTIVATION: (np.full(3, batch, np.float32),)}, {})
+        journal.room, sums.room = (chance.randrange(9) if chance.random() < 0.7 else 1 << 40 for _ in range(2))
+        with contextlib.suppress(RunError):
+            recorder.flush()
+    journal.room = sums.room = 1 << 40
+    recorder.close()
+    assert read_journal(tmp_path, "box-1") == [Action("F", batch) for batch in range(400)]
+    assert len(read_sums(tmp_path, "box-1")) == 400
+    assert int(read_sums(tmp_path, "box-1")[-1]) == recorder.seal["sum"]
+    assert hashlib.sha256((tmp_path / "journal" / "box-1.txt").read_bytes()).hexdigest() == recorder.seal["journal"]
+
+
 def test_a_journal_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, "box-1", {})
     recorder._journal.close()
-    recorder._journal = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115
+    recorder._journal._stream = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115
     forward(recorder, 0)
     with pytest.raises(RunError, match="/dev/full: cannot write the journal: No space left on device"):
         recorder.flush()
