@@ -1,27 +1,37 @@
-"""The schedule in virtual time: the same stages and schedules on a heap of events, without arithmetic. Pure: no clock.
+"""The run in virtual time: the same stages, schedules and `advance` on a heap of events. Pure: no clock.
 
 Every stage has a time of its own. The one with the earliest time takes in what has arrived by then and does an action,
-which takes as long as it is told; what the action sends arrives when it has ended, for messages are free here and every
-stage has a processor. So what is left of a stage's time is the schedule's own bubble.
+which takes as long as the cost model says (`costs`); its messages leave one after the other at its end, and arrive a hop
+later. A stage that lacks something sleeps until the next arrival. With fewer processors than stages an action begins
+when one is free; a stage keeps its processor until the action has ended.
+
+Two modes: timing only, where nothing is computed, and with arithmetic, where each stage's real work is done in
+simulated order, so that the weights under latencies that no machine here has are a deterministic experiment.
+
+    heap   (time, stage)     one valid entry a stage: what it does next, or the arrival that wakes it
 """
 
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple, Protocol
 
 from .actions import KINDS, Action, Message, Part
-from .box import Arrays
+from .box import Arrays, Work
+from .costs import Costs, Dice, Draw
 from .drive import advance
 from .errors import ScheduleError
+from .lacks import Lack
 from .plan import Plan
 from .schedules import Schedule, make_schedule
 from .stage import Stage
 
-#: How long an action takes, in nanoseconds, by stage and kind.
-Durations = Mapping[tuple[int, str], int]
+NEVER = 1 << 62
+#: The name that a timeline gives to an action without arithmetic.
+PART = {"F": "forward", "T": "train", "B": "backward", "U": "apply", "E": "evaluate"}
 
 
 class Simulated(NamedTuple):
@@ -32,88 +42,256 @@ class Simulated(NamedTuple):
     actions: int
 
 
-class _Actor:
-    """One stage with its time and its inbox: port, work and watcher in one, since all it does is pass time."""
+class Observer(Protocol):
+    """Is told what a stage does, in virtual nanoseconds; a trace is written from it."""
 
-    def __init__(self, plan: Plan, number: int, durations: Durations, inboxes: dict[int, _Inbox]) -> None:
+    def part(self, action: Action, part: Part, start_ns: int, end_ns: int) -> None:
+        """An action's work has ended."""
+
+    def sent(self, message: Message, sequence: int, start_ns: int, end_ns: int) -> None:
+        """A message has left."""
+
+    def taken(self, message: Message, sequence: int, arrived_ns: int, start_ns: int, end_ns: int) -> None:
+        """A message was taken."""
+
+    def waited(self, lack: Lack | None, start_ns: int, end_ns: int) -> None:
+        """The stage has waited."""
+
+    def ended(self, action: Action, end_ns: int) -> None:
+        """An action has ended and its messages have left."""
+
+
+class _Actor:
+    """One stage with its time and its inbox: port and watcher in one, and the work where nothing is computed."""
+
+    def __init__(self, world: _World, number: int, work: Work | None) -> None:
+        plan, dice = world.plan, Dice(world.costs, world.seed)
+        self.number = number
         self.stage = Stage(plan, number)
         self.schedule: Schedule = make_schedule(plan, number)
+        self.work: Work = self if work is None else work
         self.outputs: dict[str, Arrays] = dict.fromkeys(KINDS, ())
         self.now = 0
+        self.due = 0  # the time of its valid entry on the heap
+        self.asleep = False
         self.busy = 0
-        self._durations = durations
-        self._inboxes = inboxes
-        self._inbox = inboxes[number]
+        self.inbox: deque[tuple[int, Message, Arrays]] = deque()  # by arrival
+        self._actors = world.actors
+        self._heap = world.heap
+        self._draws: dict[str, Draw] = {kind: dice.action(number, kind) for kind in PART}
+        self._hops: dict[int, Draw] = {k: dice.hop(number, k) for k in plan.sources(number)}
+        self._last: dict[int, int] = dict.fromkeys(self._hops, 0)  # the arrival of the last message to each target
+
+    # The port
 
     def arrived(self) -> Iterable[tuple[Message, Arrays]]:
         """Yield what has arrived by now."""
-        inbox = self._inbox
+        inbox = self.inbox
         while inbox and inbox[0][0] <= self.now:
-            yield inbox.popleft()[1], ()
+            _, message, arrays = inbox.popleft()
+            yield message, arrays
 
-    def send(self, message: Message, arrays: Arrays) -> None:  # noqa: ARG002
-        """Let a message arrive now."""
-        self._inboxes[message.target].append((self.now, message))
+    def send(self, message: Message, arrays: Arrays) -> None:
+        """Let a message leave now."""
+        target = message[3]
+        self._arrive(message, arrays, target, self.now + self._hops[target]())
+
+    def _arrive(self, message: Message, arrays: Arrays, target: int, at: int) -> None:
+        last = self._last
+        if at < last[target]:  # it does not overtake
+            at = last[target]
+        last[target] = at
+        receiver = self._actors[target]
+        inbox = receiver.inbox
+        if inbox and inbox[-1][0] > at:  # messages of other edges may arrive later
+            place = len(inbox) - 1
+            while place and inbox[place - 1][0] > at:
+                place -= 1
+            inbox.insert(place, (at, message, arrays))
+        else:
+            inbox.append((at, message, arrays))
+        if receiver.asleep and at < receiver.due:
+            receiver.due = at if at > receiver.now else receiver.now
+            heapq.heappush(self._heap, (receiver.due, target))
+
+    # The work where nothing is computed
 
     def keep(self, message: Message, arrays: Arrays) -> None:
         """Nothing is computed, nothing is kept."""
 
-    def do(self, action: Action) -> Iterator[Part]:
-        """Let the time pass that an action takes."""
-        took = self._durations.get((self.stage.number, action.kind), 0)
-        self.now += took
-        self.busy += took
+    def do(self, action: Action) -> Iterator[Part]:  # noqa: ARG002
+        """Nothing is computed: time is passed by `begin`."""
         return iter(())
 
+    # The watcher
+
     def begin(self, action: Action) -> None:
-        """Nobody watches."""
+        """Let the time pass that an action takes."""
+        took = self._draws[action[0]]()
+        self.now += took
+        self.busy += took
 
     def part(self, action: Action, part: Part) -> None:
-        """Nobody watches."""
+        """The time of all parts is passed at once."""
 
     def end(self, action: Action) -> None:
-        """Nobody watches."""
+        """Its messages have left."""
+
+    def wait(self) -> None:
+        """Nothing can be done before the next arrival."""
 
 
-_Inbox = deque[tuple[int, Message]]
+class _Costly(_Actor):
+    """An actor whose messages cost time and take room, and which may be observed."""
+
+    def __init__(self, world: _World, number: int, work: Work | None) -> None:
+        super().__init__(world, number, work)
+        dice = Dice(world.costs, world.seed)
+        self._sends = {kind: dice.send(number, kind, code) for code, kind in enumerate(KINDS)}
+        self._takes = {kind: dice.take(number, kind, code) for code, kind in enumerate(KINDS)}
+        self._ns_a_byte = 1e9 / world.costs.bandwidth if world.costs.bandwidth else 0.0
+        self._weigh = world.weigh
+        self._free: dict[int, int] = {}  # when the link to a target has carried what it was given
+        self._observer = world.observers.get(number)
+        self._sent: dict[int, int] = {}
+        self._taken: dict[int, int] = {}
+        self._wait: tuple[Lack | None, int] | None = None
+
+    def arrived(self) -> Iterable[tuple[Message, Arrays]]:
+        """Take what has arrived by now, one after the other."""
+        inbox, observer = self.inbox, self._observer
+        while inbox and inbox[0][0] <= self.now:
+            at, message, arrays = inbox.popleft()
+            start = self.now
+            if self._wait is not None:
+                (lack, since), self._wait = self._wait, None
+                if observer is not None:
+                    observer.waited(lack, since, start)
+            took = self._takes[message.kind]()
+            self.now += took
+            self.busy += took
+            yield message, arrays
+            if observer is not None:
+                sequence = self._taken.get(message.source, 0)
+                self._taken[message.source] = sequence + 1
+                observer.taken(message, sequence, at, start, self.now)
+
+    def send(self, message: Message, arrays: Arrays) -> None:
+        """Encode and send a message."""
+        start, target = self.now, message.target
+        took = self._sends[message.kind]()
+        self.now += took
+        self.busy += took
+        leaves = self.now
+        if self._ns_a_byte:
+            leaves = max(leaves, self._free.get(target, 0)) + round(self._weigh(message) * self._ns_a_byte)
+            self._free[target] = leaves
+        self._arrive(message, arrays, target, leaves + self._hops[target]())
+        if self._observer is not None:
+            sequence = self._sent.get(target, 0)
+            self._sent[target] = sequence + 1
+            self._observer.sent(message, sequence, start, self.now)
+
+    def begin(self, action: Action) -> None:
+        """Let the time pass that an action takes, and tell of it."""
+        start = self.now
+        super().begin(action)
+        if self._observer is not None:
+            name = PART[action.kind]
+            self._observer.part(
+                action, Part(name, 0, 1 if name in ("train", "apply", "backward") else 0), start, self.now
+            )
+
+    def end(self, action: Action) -> None:
+        """Tell that an action has ended."""
+        if self._observer is not None:
+            self._observer.ended(action, self.now)
+
+    def wait(self) -> None:
+        """Note since when the stage waits, and for what."""
+        if self._wait is None:
+            self._wait = self.schedule.lack(self.stage), self.now
 
 
-def simulate(plan: Plan, durations: Durations) -> Simulated:
-    """Run a plan in virtual time; raises ScheduleError if it comes to a standstill."""
-    inboxes: dict[int, _Inbox] = {k: _Sorted() for k in range(1, plan.head + 1)}
-    actors = {k: _Actor(plan, k, durations, inboxes) for k in inboxes}
-    ready = [(0, k) for k in actors]
-    asleep: set[int] = set()
-    actions = 0
-    while ready:
-        now, k = heapq.heappop(ready)
-        actor = actors[k]
-        actor.now = max(now, actor.now)
-        if actor.stage.is_done:
-            continue
-        if advance(actor.stage, actor.schedule, actor, actor, actor) is not None:
-            actions += 1
-            heapq.heappush(ready, (actor.now, k))
-        elif inboxes[k]:
-            heapq.heappush(ready, (inboxes[k][0][0], k))
-        else:
-            asleep.add(k)
-        for other in [other for other in asleep if inboxes[other]]:
-            asleep.remove(other)
-            heapq.heappush(ready, (max(actors[other].now, inboxes[other][0][0]), other))
-    stuck = [actor.stage for actor in actors.values() if not actor.stage.is_done]
+class _World(NamedTuple):
+    plan: Plan
+    costs: Costs
+    seed: int
+    weigh: Callable[[Message], int]
+    observers: Mapping[int, Observer]
+    actors: dict[int, _Actor]
+    heap: list[tuple[int, int]]
+
+
+def _nothing(message: Message) -> int:  # noqa: ARG001
+    return 0
+
+
+def simulate(
+    plan: Plan,
+    costs: Costs,
+    *,
+    seed: int = 0,
+    works: Mapping[int, Work] | None = None,
+    weigh: Callable[[Message], int] = _nothing,
+    observers: Mapping[int, Observer] | None = None,
+) -> Simulated:
+    """Run a plan in virtual time; raises ScheduleError if it comes to a standstill.
+
+    `works`: each stage's arithmetic, for the mode with it. `weigh`: a message's bytes, where bandwidth is limited.
+    """
+    world = _World(plan, costs, seed, weigh, observers or {}, {}, [])
+    is_costly = bool(costs.sends or costs.takes or costs.bandwidth or observers)
+    make = _Costly if is_costly else _Actor
+    for k in range(1, plan.head + 1):
+        world.actors[k] = make(world, k, (works or {}).get(k))
+        world.heap.append((0, k))
+    actions = _run(world, [0] * costs.cores if 0 < costs.cores < plan.head else [])
+    stuck = [actor.stage for actor in world.actors.values() if not actor.stage.is_done]
     if stuck:
         raise ScheduleError(f"{stuck[0].name} comes to a standstill in virtual time: {stuck[0].story()}")
-    busy = {k: actor.busy for k, actor in actors.items()}
-    return Simulated(max(actor.now for actor in actors.values()), busy, actions)
+    actors = world.actors.values()
+    return Simulated(max(actor.now for actor in actors), {actor.number: actor.busy for actor in actors}, actions)
 
 
-class _Sorted(deque[tuple[int, Message]]):
-    """An inbox in the order of arrival. Senders' times differ, so a message may have to go before others."""
+def _run(world: _World, cores: list[int]) -> int:
+    """Do everything that can be done, and return how many actions that were. `cores`: when each processor is free."""
+    actors, heap, actions = world.actors, world.heap, 0
+    pop, push, replace = heapq.heappop, heapq.heappush, heapq.heapreplace
+    while heap:
+        now, k = pop(heap)
+        actor = actors[k]
+        if now != actor.due:
+            continue  # an earlier arrival has woken it since
+        if cores and cores[0] > now:
+            actor.due = cores[0]
+            push(heap, (actor.due, k))
+            continue
+        actor.asleep = False
+        actor.now = max(actor.now, now)
+        stage, schedule, work = actor.stage, actor.schedule, actor.work
+        while True:
+            if stage.is_done:
+                actor.due = NEVER
+                break
+            if advance(stage, schedule, actor, work, actor) is None:
+                actor.asleep = True
+                actor.wait()
+                actor.due = max(actor.inbox[0][0], actor.now) if actor.inbox else NEVER
+                if actor.inbox:
+                    push(heap, (actor.due, k))
+                break
+            actions += 1
+            now = actor.now
+            if cores:
+                replace(cores, now)
+            if cores or (heap and heap[0] < (now, k)):
+                actor.due = now
+                push(heap, (now, k))
+                break
+    return actions
 
-    def append(self, item: tuple[int, Message]) -> None:
-        """Put a message in its place: after all that arrive no later, so that an edge keeps its order."""
-        place = len(self)
-        while place and self[place - 1][0] > item[0]:
-            place -= 1
-        self.insert(place, item)
+
+def bubble(boxes: int, batches: int) -> float:
+    """Return the idle share of a pipeline of `boxes` stages of equal cost with a flush: (n − 1) / (m + n − 1)."""
+    return (boxes - 1) / (batches + boxes - 1) if batches + boxes > 1 else math.nan

@@ -34,6 +34,8 @@ from .errors import ScheduleError, WireError
 from .lacks import explain
 from .standing import Standing
 
+_new = tuple.__new__  # a NamedTuple's own is written in Python, and slower
+
 
 class Stage(Standing):
     """Stage `number` of a plan: takes note of messages and does actions."""
@@ -91,7 +93,7 @@ class Stage(Standing):
             lot = self.plan.activation_credits // 2
             if self.activation_owed == lot:
                 self.activation_owed = 0
-                return [Message(kind.CREDIT_ACTIVATION, lot, self.number, self.number - 1)]
+                return [_new(Message, (kind.CREDIT_ACTIVATION, lot, self.number, self.number - 1))]
         elif what == "U":
             return [credit for k in ((sibling,) if sibling else self.siblings) for credit in self._owe_increment(k)]
         return []
@@ -102,7 +104,7 @@ class Stage(Standing):
         if self.increment_owed[sibling] < lot:
             return []
         self.increment_owed[sibling] = 0
-        return [Message(kind.CREDIT_INCREMENT, lot, self.number, sibling)]
+        return [_new(Message, (kind.CREDIT_INCREMENT, lot, self.number, sibling))]
 
     def finish(self, action: Action) -> list[Message]:
         """End the action that was started and return the messages to send, in their order."""
@@ -121,12 +123,16 @@ class Stage(Standing):
             if self.is_head:
                 return []
             self.activation_credit -= 1
-            return [Message(kind.EVALUATION, batch, self.number, self.number + 1)]
+            return [_new(Message, (kind.EVALUATION, batch, self.number, self.number + 1))]
         self.trained += 1
         if not self.plan.sums_gradients:
             self.settled += 1
         passes_on = what == "B" or self.plan.target == "true"
-        back = [Message(kind.GRADIENT, batch, self.number, self.number - 1)] if passes_on and self.number > 1 else []
+        back = (
+            [_new(Message, (kind.GRADIENT, batch, self.number, self.number - 1))]
+            if passes_on and self.number > 1
+            else []
+        )
         return back + (self._increment(batch) if what == "B" else [])
 
     def _finish_forward(self, batch: int) -> list[Message]:
@@ -135,18 +141,18 @@ class Stage(Standing):
         if self.is_head:
             if self.plan.rule == "frozen":
                 return []
-            return [Message(kind.GRADIENT, batch, self.number, self.number - 1)]
+            return [_new(Message, (kind.GRADIENT, batch, self.number, self.number - 1))]
         self.activation_credit -= 1
-        sends = [Message(kind.ACTIVATION, batch, self.number, self.number + 1)]
+        sends = [_new(Message, (kind.ACTIVATION, batch, self.number, self.number + 1))]
         if self.plan.rule == "frozen":
             self.settled += 1
         elif self.plan.rule == "synthetic":
             if self.plan.target == "bootstrapped" and self.number > 1:
-                sends.append(Message(kind.TARGET, batch, self.number, self.number - 1))
+                sends.append(_new(Message, (kind.TARGET, batch, self.number, self.number - 1)))
             sends += self._increment(batch)
         return sends
 
     def _increment(self, batch: int) -> list[Message]:
         for sibling in self.siblings:
             self.increment_credit[sibling] -= 1
-        return [Message(kind.INCREMENT, batch, self.number, sibling) for sibling in self.siblings]
+        return [_new(Message, (kind.INCREMENT, batch, self.number, sibling)) for sibling in self.siblings]

@@ -157,6 +157,8 @@ def read_records(folder: Path, stage: str, offset: int = 0) -> Records:
     for kind, codes in _CODES.items():
         limits[kind] = codes
     is_good = (array["code"] < limits[array["kind"]]) & (array["start"] <= array["end"]) & (array["start"] > 0)
+    is_message = (array["kind"] == SENT) | (array["kind"] == TAKEN)
+    is_good &= ~is_message | (array["c"] <= array["end"] - array["start"])
     if not is_good.all():
         faults.append(
             f"{stream.name}: damaged: {int((~is_good).sum()):,} of {len(array):,} records make no sense and are left out"

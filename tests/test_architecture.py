@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    "errors schema config actions plan mnist data arrays cells oracles heads files frames",
+    "errors schema config actions plan costs mnist data arrays cells oracles heads files frames",
     "lacks standing stage schedules reckon steps box head payloads probe wire trace sums control results worklog",
     "transport tape recorder",
     "drive simulate replay lifeline emulate live worker reference",

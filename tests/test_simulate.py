@@ -9,15 +9,16 @@ from network import make_plan, random_plan
 
 from pipeline.errors import ScheduleError
 from pipeline.plan import Plan
-from pipeline.simulate import Durations, simulate
+from pipeline.costs import Costs
+from pipeline.simulate import simulate
 
 MS = 1_000_000
 
 
-def equal(plan: Plan, ms: int = 1) -> Durations:
-    """Return the same time for every F, B and T of the boxes and F of the head."""
-    boxes = {(k, kind): ms * MS for k in range(1, plan.head) for kind in "FBT"}
-    return boxes | {(plan.head, "F"): ms * MS}
+def equal(plan: Plan, ms: int = 1, changed: dict[tuple[int, str], int] | None = None) -> Costs:
+    """Return the same time for every F, B and T of the boxes and F of the head, but for what is changed."""
+    times = {(k, kind): ms * MS for k in range(1, plan.head) for kind in "FBT"} | {(plan.head, "F"): ms * MS}
+    return Costs({key: (ns,) for key, ns in (times | (changed or {})).items()})
 
 
 @pytest.mark.parametrize("boxes", [1, 2, 3, 8])
@@ -39,7 +40,7 @@ def test_decoupled_is_as_fast_as_its_slowest_stage(boxes: int) -> None:
 
 def test_a_slow_box_holds_up_the_others() -> None:
     plan = make_plan("decoupled", boxes=3, batches=100, tied=False)
-    found = simulate(plan, {**equal(plan), (2, "F"): 20 * MS})
+    found = simulate(plan, equal(plan, changed={(2, "F"): 20 * MS}))
     assert 100 * 21 * MS <= found.makespan_ns <= (100 * 21 + 10) * MS
 
 
@@ -54,17 +55,17 @@ def test_every_plan_comes_to_its_end(schedule: str) -> None:
     for seed in range(60):
         rng = random.Random(f"virtual {schedule} {seed}")
         plan = random_plan(rng, schedule, rng.choice((0, 1, 2)) if schedule == "decoupled" else 0)
-        durations = {(k, kind): rng.randint(0, 5) for k in range(1, plan.head + 1) for kind in "FTBUE"}
+        durations = Costs({(k, kind): (rng.randint(0, 5),) for k in range(1, plan.head + 1) for kind in "FTBUE"})
         found = simulate(plan, durations)
         assert found.makespan_ns >= max(found.busy_ns.values())
         assert found == simulate(plan, durations), "the same again"
 
 
 def test_a_run_of_no_time_takes_none() -> None:
-    assert simulate(make_plan("article", boxes=2, batches=3), {}).makespan_ns == 0
+    assert simulate(make_plan("article", boxes=2, batches=3), Costs()).makespan_ns == 0
 
 
 def test_a_standstill_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.stage.Stage._finish_forward", lambda *_: [])
     with pytest.raises(ScheduleError, match="comes to a standstill in virtual time: did"):
-        simulate(make_plan("locked", boxes=2, batches=3), {})
+        simulate(make_plan("locked", boxes=2, batches=3), Costs())
