@@ -29,6 +29,7 @@ EPILOGS = {
     "timeline": "example: timebox timeline latest --out order.svg --batches 900:910",
     "report": "example: timebox report locked decoupled --out both.html",
     "replay": "example: timebox replay latest --until box-1:T17 --out moment.npz",
+    "simulate": "example: timebox simulate latest --what-if latency_ms=5 schedule.kind=locked",
     "doctor": "example: timebox doctor",
     "bench": "example: timebox bench hop",
 }
@@ -108,12 +109,38 @@ def _dispatch(arguments: list[str]) -> int:
     _add_run(replay)
     replay.add_argument("--until", metavar="STAGE:ACTION", help="stop there, as box-1:T17, and give the arrays")
     replay.add_argument("--out", type=Path, metavar="FILE.npz", help="with --until: where the arrays go")
+    simulate = command("simulate", "a configuration or a recorded run in virtual time: what would happen elsewhere")
+    simulate.add_argument(
+        "run", metavar="RUN", nargs="?", help="a run to predict, by its own trace; else a configuration"
+    )
+    simulate.add_argument("--calibration", metavar="RUN", help="take the costs from this run's trace")
+    simulate.add_argument(
+        "--what-if", metavar="KEY=VALUE", nargs="+", action="extend", default=[],
+        help="changes: model.boxes=8 schedule.window=4 … or latency_ms, jitter_ms, bandwidth_mb_s, cores, straggle, factor",
+    )  # fmt: skip
+    simulate.add_argument("--arithmetic", action="store_true", help="compute the run's numbers in simulated order")
+    simulate.add_argument("--map", action="store_true", help="instead: where decoupling pays, by boxes and latency")
+    simulate.add_argument(
+        "--over", choices=("locked", "article", "process"), default="locked", help="with --map: beside what (locked)"
+    )
+    simulate.add_argument("--seed", type=int, default=0, help="of all that is drawn (0)")
+    simulate.add_argument(
+        "--out", type=Path, metavar="PATH", help="a run folder, .json.gz beside the run's; --map: .csv .svg .png"
+    )
+    simulate.add_argument("--preset", help="of a configuration: a named starting point")
+    simulate.add_argument("--config", type=Path, metavar="FILE", help="of a configuration: a TOML file")
+    if arguments[:1] == ["simulate"]:
+        flags.add(simulate)
+    if "--run.dir" not in simulate._option_string_actions:
+        _add_run_dir(simulate)
     _add_run_dir(command("doctor", "what this machine can and cannot do"))
     bench = command(
-        "bench", "measure this machine: hop (a message), start (the first update), trace (what recording costs)"
+        "bench",
+        "measure this machine: hop (a message), start (the first update), trace (what recording costs), "
+        "replay (whether runs replay to the bit)",
     )
-    bench.add_argument("what", choices=("hop", "start", "trace"), help="what to measure")
-    bench.add_argument("--repeats", type=int, help="paired repeats (hop 60, start 10, trace 10)")
+    bench.add_argument("what", choices=("hop", "start", "trace", "replay"), help="what to measure")
+    bench.add_argument("--repeats", type=int, help="repeats (hop 60, start 10, trace 10, replay 10)")
 
     options, rest = parser.parse_known_args(arguments)
     if options.command is None:

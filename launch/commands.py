@@ -205,6 +205,62 @@ def _replay(options: argparse.Namespace) -> int:
     return replaying.exit_code(found)
 
 
+def _simulate(options: argparse.Namespace) -> int:
+    from .environment import BLAS_THREADS
+
+    os.environ.update(BLAS_THREADS)  # before numpy is imported: as the workers have it
+    from pipeline.config import resolve
+
+    from . import runs, simulating
+
+    given = flags.given(options)
+    parent = Path(str(given.get("run.dir", "runs")))
+    if options.seed < 0:
+        raise ConfigError(f"--seed: {options.seed}: at least 0 is wanted")
+    calibration = None if options.calibration is None else runs.find(options.calibration, parent)
+    if options.map:
+        return _map(options, parent)
+    if options.run is not None:
+        settings = [f"--{name}" for name in ("preset", "config") if getattr(options, name) is not None]
+        settings += [f"--{key}" for key in given if key != "run.dir"]
+        if settings:
+            raise ConfigError(f"{settings[0]}: the configuration is the run's; change it with --what-if KEY=VALUE")
+        request = simulating.of_run(runs.find(options.run, parent), calibration, options.what_if)
+    else:
+        config = resolve(options.preset, options.config, given)
+        request = simulating.of_config(config, calibration, options.what_if)
+    made = simulating.document(request, seed=options.seed, arithmetic=options.arithmetic, out=options.out)
+    if options.json:
+        print_json(made)
+    else:
+        print(simulating.render(made))
+    return 0
+
+
+def _map(options: argparse.Namespace, parent: Path) -> int:
+    from . import paying, recording, runs, simulating
+    from .progress import Share
+
+    if options.arithmetic or any(not each.startswith("cores=") for each in options.what_if):
+        raise ConfigError(
+            "--map: varies boxes and latency itself; it takes a RUN for its costs, --what-if cores=N, --over"
+        )
+    cores = int(simulating.parse_world(options.what_if).get("cores", 0))
+    other = paying.PROCESS if options.over == "process" else options.over
+    source = None if options.run is None else recording.load(runs.find(options.run, parent))
+    with Share("map", quiet=options.json) as progress:
+        made = paying.document(source, other=other, cores=cores, seed=options.seed, progress=progress)
+    if options.out is not None:
+        paying.write(made, options.out)
+    if options.json:
+        print_json(made)
+    else:
+        print(paying.render(made))
+        if options.out is not None:
+            print(f"\nwritten: {options.out}")
+    return 0
+
+
 def _doctor(options: argparse.Namespace) -> int:
     from . import doctor, show
 
@@ -240,6 +296,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "timeline": _timeline,
     "report": _report,
     "replay": _replay,
+    "simulate": _simulate,
     "doctor": _doctor,
     "bench": _bench,
 }

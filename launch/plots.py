@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -48,3 +50,49 @@ def draw_costs(folder: Path, epochs: list[dict[str, Any]], title: str) -> Path:
     figure.savefig(path, dpi=130)
     pyplot.close(figure)
     return path
+
+
+def draw_map(made: dict[str, Any], path: Path) -> None:
+    """Draw where decoupling pays: speed-up by boxes and hop, blue above one and orange below, with the crossover line."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    from matplotlib.colors import TwoSlopeNorm
+
+    rows = made["rows"]
+    hops = [cell["hop"] for cell in rows[0]["cells"]]
+    values = [[cell["speedup"] for cell in row["cells"]] for row in rows]
+    largest = max(max(row) for row in values)
+    figure, axes = pyplot.subplots(figsize=(1.6 + 0.72 * len(hops), 1.8 + 0.42 * len(rows)), layout="constrained")
+    norm = TwoSlopeNorm(1.0, vmin=min(0.5, *(min(row) for row in values)), vmax=max(2.0, largest))
+    axes.imshow(values, cmap="PuOr", norm=norm, aspect="auto", origin="lower")
+    for y, row in enumerate(values):
+        for x, value in enumerate(row):
+            is_dark = abs(norm(value) - 0.5) > 0.33
+            axes.text(
+                x, y, f"{value:.2f}", ha="center", va="center", fontsize=8, color="white" if is_dark else "#222222"
+            )
+    points = [(_column(row["crossover"], hops), y) for y, row in enumerate(rows) if row["crossover"] is not None]
+    if points:
+        axes.plot(
+            [x for x, _ in points], [y for _, y in points], color="#111111", linewidth=2, marker="o", markersize=3
+        )
+    axes.set_xticks(range(len(hops)), [f"{hop:g}" for hop in hops])
+    axes.set_yticks(range(len(rows)), [row["boxes"] for row in rows])
+    axes.set_xlabel("hop ÷ compute of an action")
+    axes.set_ylabel("boxes")
+    axes.set_title(f"speed-up of {made['map']}; the line is where it passes 1", fontsize=10, loc="left")
+    axes.spines[:].set_visible(False)
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+
+
+def _column(hop: float, hops: list[float]) -> float:
+    """Return the place of a hop on the columns' axis, between two of them by their logarithms."""
+    for place, (low, high) in enumerate(itertools.pairwise(hops)):
+        if hop <= high:
+            if low <= 0:
+                return place + hop / high
+            return place + math.log(hop / low) / math.log(high / low)
+    return len(hops) - 1.0

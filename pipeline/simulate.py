@@ -186,7 +186,8 @@ class _Costly(_Actor):
         if self._ns_a_byte:
             leaves = max(leaves, self._free.get(target, 0)) + round(self._weigh(message) * self._ns_a_byte)
             self._free[target] = leaves
-        self._arrive(message, arrays, target, leaves + self._hops[target]())
+        # A receiver may be quicker than the sender's own return from sending, but not than its beginning.
+        self._arrive(message, arrays, target, max(leaves + self._hops[target](), start))
         if self._observer is not None:
             sequence = self._sent.get(target, 0)
             self._sent[target] = sequence + 1

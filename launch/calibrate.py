@@ -1,0 +1,207 @@
+"""What things cost, for the simulator: from a run's trace, or measured here without processes. Reads a trace, knows a clock.
+
+From a trace every nanosecond of a stage goes to the record at whose end it was over: an action's time is that from the
+end of whatever came before it to the end of its last part, choosing and journal included, and so are a message's. So
+actions, messages and waits add up to the stage's time, and a simulation that waits as long as the run takes as long.
+
+    hop     from the send's return to the waking of a receiver that slept; less than nothing where it was quicker
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from pipeline.actions import ACTIONS, KINDS, Action, Part
+from pipeline.arrays import Array
+from pipeline.box import Around, BoxWork, Work
+from pipeline.costs import Costs, Samples
+from pipeline.data import Batches
+from pipeline.data import load as load_data
+from pipeline.errors import ConfigError
+from pipeline.head import HeadWork
+from pipeline.plan import Plan
+from pipeline.schema import Config
+from pipeline.simulate import simulate
+from pipeline.trace import GAP, PART_CODE, SENT, TAKEN, WAITED
+
+from .recording import Recording, StageRecords
+
+#: The most samples that are kept of one kind: enough for its tail, evenly over the run.
+MOST = 4096
+#: The first batches of a run, which meet cold memory, are left out where there are many more.
+WARM = 32
+#: Batches that are computed to see what an action costs.
+TRIED = 40
+
+
+def from_trace(found: Recording) -> Costs:
+    """Return what actions and messages cost in a run, and how long hops took."""
+    actions: dict[tuple[int, str], Samples] = {}
+    sends: dict[tuple[int, str], Samples] = {}
+    takes: dict[tuple[int, str], Samples] = {}
+    for stage in found.stages:
+        records, took = _spent(stage)
+        is_part = np.isin(records["kind"], [ord(letter) for letter in ACTIONS])
+        for kind, samples in _actions(records[is_part], took[is_part]):
+            actions[stage.number, kind] = samples
+        for letter, costs in ((SENT, sends), (TAKEN, takes)):
+            of_letter = records["kind"] == letter
+            for code in np.unique(records["code"][of_letter]).tolist():
+                costs[stage.number, KINDS[code]] = _kept(took[of_letter & (records["code"] == code)])
+    return Costs(actions, sends, takes, _hops(found))
+
+
+def _spent(stage: StageRecords) -> tuple[Array, Array]:
+    """Return the records but waits and gaps, and the time from the end of whatever was before each to its own end."""
+    array = stage.array[stage.array["kind"] != ord("m")]
+    before = np.concatenate([[stage.go_ns], array["end"][:-1]])
+    after_gap = np.concatenate([[False], array["kind"][:-1] == GAP])
+    is_work = (array["kind"] != WAITED) & (array["kind"] != GAP) & ~after_gap
+    return array[is_work], np.maximum(array["end"] - before, 0)[is_work]
+
+
+def _actions(parts: Array, took: Array) -> Iterator[tuple[str, Samples]]:
+    """Yield the times of each kind's actions: their parts, without what the probe took."""
+    is_probe = parts["code"] == PART_CODE["probe"]
+    parts, took = parts[~is_probe], took[~is_probe]
+    keys = parts["kind"].astype(np.int64) << 48 | parts["peer"].astype(np.int64) << 32 | parts["batch"]
+    is_first = np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)]
+    sums = np.add.reduceat(took, np.flatnonzero(is_first)) if len(keys) else took
+    kinds, batches = parts["kind"][is_first], parts["batch"][is_first]
+    for kind in np.unique(kinds).tolist():
+        mine = sums[(kinds == kind) & (batches >= WARM)]
+        yield chr(kind), _kept(mine if len(mine) > WARM else sums[kinds == kind])
+
+
+def _hops(found: Recording) -> dict[tuple[int, int], Samples]:
+    messages = found.messages
+    was_awaited = messages.taken == messages.received
+    hops = messages.taken - messages.returned
+    edges: dict[tuple[int, int], Samples] = {}
+    for source, target in {*zip(messages.source.tolist(), messages.target.tolist(), strict=True)}:
+        is_one = (messages.source == source) & (messages.target == target)
+        awaited = hops[is_one & was_awaited]
+        if len(awaited):
+            edges[source, target] = _kept(awaited)
+        elif is_one.any():  # never waited for: what is known is that it had come
+            edges[source, target] = (0,)
+    return edges
+
+
+def _kept(values: Array) -> Samples:
+    step = max(1, -(-len(values) // MOST))
+    return tuple(int(value) for value in values[::step])
+
+
+class _Timed(Around):
+    """A work that is timed."""
+
+    def __init__(self, work: Work, times: dict[str, list[int]]) -> None:
+        super().__init__(work)
+        self._times = times
+
+    def do(self, action: Action) -> Iterator[Part]:
+        """Do an action and note what it took."""
+        began = time.perf_counter_ns()
+        yield from self.work.do(action)
+        self._times.setdefault(action.kind, []).append(time.perf_counter_ns() - began)
+
+
+def from_arithmetic(config: Config, batches: int = TRIED) -> dict[tuple[int, str], Samples]:
+    """Return what each stage's actions take here: their arithmetic alone, in one process, over some batches."""
+    train = replace_train(config, batches)
+    plan, data = Plan.of(train), Batches(train, load_data(train.data))
+    times: dict[int, dict[str, list[int]]] = {k: {} for k in range(1, plan.head + 1)}
+    works: dict[int, Work] = {k: _Timed(make_work(train, plan, k, data), times[k]) for k in times}
+    simulate(plan, Costs(), works=works)
+    return {
+        (k, kind): tuple(found[len(found) // 4 :])
+        for k, kinds in times.items()
+        for kind, found in kinds.items()
+        if found
+    }
+
+
+def replace_train(config: Config, batches: int) -> Config:
+    """Return the configuration with one epoch of at most so many batches and one small evaluation."""
+    import msgspec
+
+    train = min(config.data.train, batches * config.data.batch)
+    data = msgspec.structs.replace(config.data, train=train)
+    return msgspec.structs.replace(config, data=data, train=msgspec.structs.replace(config.train, epochs=1))
+
+
+def make_work(config: Config, plan: Plan, number: int, data: Batches) -> BoxWork | HeadWork:
+    """Return a stage's arithmetic."""
+    return HeadWork(config, plan, data) if number == plan.head else BoxWork(config, plan, number, data)
+
+
+def role(plan: Plan, number: int, other: Plan) -> int:
+    """Return the stage of another plan that does what this one does: first, head, last or one between."""
+    if number == plan.head:
+        return other.head
+    if number == 1:
+        return 1
+    if number == plan.boxes:
+        return other.boxes
+    return min(2, other.boxes)
+
+
+def fitted(costs: Costs, plan: Plan, other: Plan, ratios: dict[tuple[int, str], float]) -> Costs:
+    """Return the costs of one plan for another: each stage costs what its like does, actions times a ratio.
+
+    `ratios` is by stage and kind of the other plan. Raises ConfigError where nothing is known of an action's like.
+    """
+    stages = range(1, other.head + 1)
+    like = {k: role(other, k, plan) for k in stages}
+
+    def of(table: dict[tuple[int, str], Samples], number: int, kind: str) -> Samples | None:
+        return table.get((like[number], kind))
+
+    actions: dict[tuple[int, str], Samples] = {}
+    for k in stages:
+        for kind in _kinds(other, k):
+            samples = of(dict(costs.actions), k, kind) or _likest(costs, like[k], kind)
+            if samples is None:
+                raise ConfigError(f"nothing is on record of what {kind} of {plan.name(like[k])} costs")
+            ratio = ratios.get((k, kind), 1.0)
+            actions[k, kind] = tuple(round(each * ratio) for each in samples)
+    messages = {
+        name: {
+            (k, kind): found for k in stages for kind in KINDS if (found := _message(table, like[k], kind)) is not None
+        }
+        for name, table in (("sends", costs.sends), ("takes", costs.takes))
+    }
+    usual = tuple(each for samples in costs.hops.values() for each in samples)[: 4 * MOST] or (0,)
+    hops = {}
+    for k in stages:
+        for j in other.sources(k):
+            hops[j, k] = costs.hops.get((like[j], like[k]), usual)
+    return replace(costs, actions=actions, sends=messages["sends"], takes=messages["takes"], hops=hops)
+
+
+def _kinds(plan: Plan, number: int) -> str:
+    if number == plan.head:
+        return "FE"
+    settles = {"synthetic": "T", "backward": "B", "frozen": ""}[plan.rule]
+    return "F" + settles + ("U" if plan.shares_increments or plan.sums_gradients else "") + "E"
+
+
+def _likest(costs: Costs, number: int, kind: str) -> Samples | None:
+    """Return what another kind of action costs where a run had none of this one: B, T and U are about as F."""
+    for other in {"B": "TF", "T": "BF", "U": "TBF", "E": "F"}.get(kind, ""):
+        if (number, other) in costs.actions:
+            return costs.actions[number, other]
+    return None
+
+
+def _message(table: dict[tuple[int, str], Samples] | object, number: int, kind: str) -> Samples | None:
+    assert isinstance(table, dict)
+    found = table.get((number, kind))
+    if found is None:
+        found = next((samples for (k, _), samples in table.items() if k == number), None)
+    return found
