@@ -58,21 +58,20 @@ def draw_map(made: dict[str, Any], path: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
-    from matplotlib.colors import TwoSlopeNorm
+    from matplotlib.colors import CenteredNorm
 
     rows = made["rows"]
     hops = [cell["hop"] for cell in rows[0]["cells"]]
     values = [[cell["speedup"] for cell in row["cells"]] for row in rows]
-    largest = max(max(row) for row in values)
+    shades = [[math.log2(value) for value in row] for row in values]
     figure, axes = pyplot.subplots(figsize=(1.6 + 0.72 * len(hops), 1.8 + 0.42 * len(rows)), layout="constrained")
-    norm = TwoSlopeNorm(1.0, vmin=min(0.5, *(min(row) for row in values)), vmax=max(2.0, largest))
-    axes.imshow(values, cmap="PuOr", norm=norm, aspect="auto", origin="lower")
+    norm = CenteredNorm(0, max(1.0, max(max(map(abs, row)) for row in shades)))
+    axes.imshow(shades, cmap="PuOr", norm=norm, aspect="auto", origin="lower")
     for y, row in enumerate(values):
         for x, value in enumerate(row):
-            is_dark = abs(norm(value) - 0.5) > 0.33
-            axes.text(
-                x, y, f"{value:.2f}", ha="center", va="center", fontsize=8, color="white" if is_dark else "#222222"
-            )
+            is_dark = abs(norm(shades[y][x]) - 0.5) > 0.33
+            color = "white" if is_dark else "#222222"
+            axes.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=8, color=color, zorder=3)
     points = [(_column(row["crossover"], hops), y) for y, row in enumerate(rows) if row["crossover"] is not None]
     if points:
         axes.plot(

@@ -70,7 +70,7 @@ def document(folder: Path, progress: Progress = lambda *_: None) -> dict[str, An
     for _ in replay.run():
         if not replay.actions % 1000:
             progress(replay.actions, record.actions)
-    is_complete = record.summary.get("status") == "done"
+    is_complete = record.summary.get("status") in ("done", "simulated")
     if is_complete and not replay.is_whole and replay.difference is None:
         why = next((text for k in record.journals if (text := replay.rest(k))), "the journals end before the run does")
         raise ConfigError(f"{folder.name}: its journals are not of this configuration: {why}")
@@ -149,6 +149,8 @@ def _prepare(folder: Path) -> tuple[_Record, Replay]:
     if not (folder / "journal").is_dir():
         raise ConfigError(f"{folder.name} has no journals: a reference runs in one process, or the run never began")
     record = _Record(folder, plan, runs.read_json(folder / "summary.json") or {}, {}, {}, [])
+    if record.summary.get("status") == "simulated" and not (folder / "checkpoint").is_dir():
+        raise ConfigError(f"{folder.name} was simulated without arithmetic: there are no bits to have again")
     sealed = {stage.get("name"): stage.get("seal") for stage in record.summary.get("stages", [])}
     for k in range(1, plan.head + 1):
         _read(record, k, sealed.get(plan.name(k)))

@@ -11,7 +11,7 @@ machine with these costs, the same on every call.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,13 +21,13 @@ import numpy as np
 
 from pipeline import results
 from pipeline.actions import Action, Message, Part
-from pipeline.box import Work, digest
-from pipeline.config import parse_value, resolve
+from pipeline.box import BoxWork, Work, digest
+from pipeline.config import dump, parse_value, resolve
 from pipeline.costs import Costs
 from pipeline.data import Batches
 from pipeline.data import load as load_data
 from pipeline.errors import ConfigError
-from pipeline.files import run_digest, save_json
+from pipeline.files import run_digest, save_json, save_text
 from pipeline.head import HeadWork
 from pipeline.lacks import Lack
 from pipeline.payloads import Payloads
@@ -38,6 +38,7 @@ from pipeline.simulate import Simulated, simulate
 from pipeline.trace import DONE, GO
 
 from . import calibrate, recording, text
+from .environment import collect
 from .recording import Recording
 
 #: What can be changed of the world, and its unit in the model's.
@@ -51,6 +52,7 @@ WORLD: dict[str, float] = {
 }
 #: What changes how long arithmetic takes.
 COMPUTE = ("model", "data", "oracle")
+Weigh = Callable[[Message], int]
 #: Virtual time begins here: a record's time is never zero.
 ZERO = 1_000_000_000
 
@@ -181,7 +183,7 @@ def document(request: Request, *, seed: int = 0, arithmetic: bool = False, out: 
     if arithmetic:
         data = Batches(config, load_data(config.data))
         works = {k: calibrate.make_work(config, plan, k, data) for k in range(1, plan.head + 1)}
-    observers = {} if out is None else _folder(out, config, plan)
+    observers = {} if out is None else _folder(out, config, plan, works)
     began = time.perf_counter()
     found = simulate(plan, request.costs, seed=seed, works=works, weigh=_weigher(config, plan), observers=observers)
     seconds = time.perf_counter() - began
@@ -206,7 +208,9 @@ def document(request: Request, *, seed: int = 0, arithmetic: bool = False, out: 
     if out is not None:
         for observer in observers.values():
             observer.close(found.makespan_ns)
-        save_json(out / "summary.json", _summary(made, out))
+        _checkpoint(out, "final", plan, works)
+        save_json(out / "environment.json", collect())
+        save_json(out / "summary.json", _summary(made, out, observers))
         made["out"] = str(out)
     return made
 
@@ -226,7 +230,7 @@ def _learned(plan: Plan, works: Mapping[int, Any]) -> dict[str, Any]:
     }
 
 
-def _weigher(config: Config, plan: Plan) -> Any:
+def _weigher(config: Config, plan: Plan) -> Weigh:
     payloads = Payloads(config, plan)
     return lambda message: payloads.expected(message).size
 
@@ -263,7 +267,9 @@ def _errors(request: Request, found: Simulated) -> dict[str, Any]:
 class _Tracer:
     """Writes what a simulated stage does as a live one's trace and journal."""
 
-    def __init__(self, folder: Path, plan: Plan, number: int) -> None:
+    def __init__(self, folder: Path, plan: Plan, number: int, work: Work | None, weigh: Weigh) -> None:
+        self._work = work
+        self._weigh = weigh
         header = {"pid": number, "wall_ns": time.time_ns(), "mono_ns": ZERO}
         self._recorder = Recorder(folder, plan.name(number), header)
         self._recorder.tape.mark(GO, ZERO)
@@ -274,11 +280,11 @@ class _Tracer:
 
     def sent(self, message: Message, sequence: int, start_ns: int, end_ns: int) -> None:
         end = ZERO + end_ns
-        self._recorder.tape.sent(message, 0, 0, sequence, ZERO + start_ns, end, end)
+        self._recorder.tape.sent(message, self._weigh(message), 0, sequence, ZERO + start_ns, end, end)
 
     def taken(self, message: Message, sequence: int, arrived_ns: int, start_ns: int, end_ns: int) -> None:  # noqa: ARG002
         start = ZERO + start_ns
-        self._recorder.tape.taken(message, 0, 0, sequence, start, start, ZERO + end_ns)
+        self._recorder.tape.taken(message, self._weigh(message), 0, sequence, start, start, ZERO + end_ns)
 
     def waited(self, lack: Lack | None, start_ns: int, end_ns: int) -> None:
         self._recorder.tape.waited(lack, ZERO + start_ns, ZERO + end_ns)
@@ -286,28 +292,43 @@ class _Tracer:
     def ended(self, action: Action, end_ns: int) -> None:
         self._now = ZERO + end_ns
         self._recorder.journal(action, lambda: self._now)
+        if isinstance(self._work, (BoxWork, HeadWork)):
+            self._recorder.sums.add(self._work.outputs, self._work.changes)
 
     def close(self, makespan_ns: int) -> None:
         self._recorder.done(DONE, ZERO + makespan_ns)
         self._recorder.close()
 
+    @property
+    def seal(self) -> dict[str, Any] | None:
+        return self._recorder.seal if self._work is not None else None
 
-def _folder(out: Path, config: Config, plan: Plan) -> dict[int, _Tracer]:
-    from pipeline.config import dump
-    from pipeline.files import save_text
 
+def _folder(out: Path, config: Config, plan: Plan, works: Mapping[int, Work]) -> dict[int, _Tracer]:
     if (out / "config.toml").exists():
         raise ConfigError(f"--out: {out} holds a run already; choose another folder")
     try:
         (out / "logs").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--out: cannot make {out}: {error.strerror}") from None
+    # The name stays with the run that was predicted.
+    config = msgspec.structs.replace(config, run=msgspec.structs.replace(config.run, name=""))
     save_text(out / "config.toml", dump(config))
-    return {k: _Tracer(out, plan, k) for k in range(1, plan.head + 1)}
+    _checkpoint(out, "initial", plan, works)
+    weigh = _weigher(config, plan)
+    return {k: _Tracer(out, plan, k, works.get(k), weigh) for k in range(1, plan.head + 1)}
 
 
-def _summary(made: Mapping[str, Any], out: Path) -> dict[str, Any]:
-    stages = [{"name": stage["name"], "pid": None, "busy_s": stage["busy_s"]} for stage in made["stages"]]
+def _checkpoint(out: Path, name: str, plan: Plan, works: Mapping[int, Any]) -> None:
+    for k, work in works.items():
+        results.save_weights(out / "checkpoint" / name / f"{plan.name(k)}.npz", work.weights())
+
+
+def _summary(made: Mapping[str, Any], out: Path, observers: Mapping[int, _Tracer]) -> dict[str, Any]:
+    stages = [
+        {"name": stage["name"], "pid": None, "busy_s": stage["busy_s"], "seal": observers[k].seal}
+        for k, stage in enumerate(made["stages"], 1)
+    ]
     return {
         "run": out.name,
         "folder": str(out),
