@@ -2,15 +2,20 @@
 
 With `trace.every = 2` every second burst of 64 batches is recorded. What lies between leaves a gap record with its times, so
 the trace itself tells how long a burst took with recording and how long without. Neighbours meet the same weather: an
-unrecorded burst is held against the mean of the recorded ones before and after it. The time is the head's, which sees
-every batch. Two whole runs, one with and one without, differ more by chance than by the trace.
+unrecorded burst is held against the mean of the recorded ones before and after it, and no burst is used twice. The time
+is the head's, which sees every batch. Two whole runs, one with and one without, differ more by chance than by the trace.
 
-The probe looks at single batches, in both kinds of bursts, and its copies are on record: their time at all stages
-together is told as a share of the run. It is the most that they can have cost.
+    burst    0 ┆ 1 ┆ 2    3    4 ┆ 5 ┆ 6    7    8 ┆ 9 ┆ 10
+    kept     on off on    –   on off on     –   on off on       three figures; – is not used
+
+The probe looks at single batches, in both kinds of bursts; on record are its copies in the recorded ones. A stage's time
+for these is multiplied by the probed batches for each one on record, and the sum over all stages is told as a share of
+the run. Where copies take as long in either kind of burst, it is the most that they can have cost.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 import tempfile
@@ -21,16 +26,19 @@ import numpy as np
 
 from pipeline.arrays import Array
 from pipeline.config import resolve
+from pipeline.errors import RunError
+from pipeline.probe import probed
 from pipeline.recorder import BURST
 from pipeline.trace import PART_CODE
 
 from . import recording
 from .environment import collect
-from .live import launch
+from .live import Result, launch
+from .recording import Recording
 from .text import table
 
 #: What is measured: widths and schedules of preset article, and the epochs that give some seconds of steady work.
-CASES = ((64, "article", 60), (64, "decoupled", 80), (784, "article", 20), (784, "decoupled", 30))
+CASES = ((64, "article", 120), (64, "decoupled", 160), (784, "article", 40), (784, "decoupled", 60))
 #: Bursts at the start that are not counted.
 WARM = 2
 
@@ -46,13 +54,13 @@ def _case(width: int, schedule: str, epochs: int, repeats: int, folder: Path) ->
     costs, speeds, probes, runs = [], [], [], []
     for _ in range(repeats):
         found = _run(width, schedule, epochs, folder)
-        head = found.stages[-1]
+        head = next(stage for stage in found.stages if stage.name == "head")
         on, off = bursts(head.of("g"))
         runs.append(statistics.median(added(on, off)))
         costs += added(on, off)
         speeds.append(BURST / float(np.median(off)) * 1e9)
-        looks = [stage.parts[stage.parts["code"] == PART_CODE["probe"]] for stage in found.stages]
-        probes.append(sum(float((look["end"] - look["start"]).sum()) for look in looks) / head.total_ns)
+        batches = len(probed(found.plan, found.config.trace.probe))
+        probes.append(sum(probe_ns(stage.parts, batches) for stage in found.stages) / head.total_ns)
     return {
         "width": width,
         "schedule": schedule,
@@ -79,18 +87,34 @@ def bursts(gaps: Array) -> tuple[list[int], list[int]]:
 
 
 def added(on: list[int], off: list[int]) -> list[float]:
-    """Return by which share a burst takes longer with recording: the mean of two, against the one between them."""
-    return [(before + after) / (2 * middle) - 1 for before, middle, after in zip(on, off, on[1:], strict=False)]
+    """Return by which share a burst takes longer with recording: the mean of two, against the one between them.
+
+    No burst is in two of the values, so that they are independent of each other: every second one without is left out.
+    """
+    triples = zip(on[::2], off[::2], on[1::2], strict=False)
+    return [(before + after) / (2 * middle) - 1 for before, middle, after in triples]
 
 
 def interval(values: list[float]) -> tuple[float, float]:
-    """Return the 95 % interval of a median, by ranks: no assumption but that the values are independent."""
-    ordered, reach = sorted(values), 0.98 * math.sqrt(len(values))
-    low, high = math.floor(len(ordered) / 2 - reach), math.ceil(len(ordered) / 2 + reach)
-    return ordered[max(low, 0)], ordered[min(high, len(ordered) - 1)]
+    """Return the 95 % interval of a median, by ranks: no assumption but that the values are independent.
+
+    As many values are cut off at either end as leave the interval at 95 % or more by the binomial distribution. Of less
+    than six values the least and the largest are returned, and that is less than 95 %.
+    """
+    ordered, count = sorted(values), len(values)
+    below = itertools.accumulate(math.comb(count, k) for k in range(count + 1))  # of 2ⁿ: at most k are below the median
+    cut = max(sum(40 * ways <= 2**count for ways in below) - 1, 0)  # a fortieth, 2.5 %, at either end
+    return ordered[cut], ordered[count - 1 - cut]
 
 
-def _run(width: int, schedule: str, epochs: int, folder: Path) -> recording.Recording:
+def probe_ns(parts: Array, batches: int) -> float:
+    """Return how long a stage's probe took for all `batches` that it looked at, by those of them that are on record."""
+    looks = parts[parts["code"] == PART_CODE["probe"]]
+    seen = len(np.unique(looks["batch"]))
+    return float((looks["end"] - looks["start"]).sum()) * batches / seen if seen else 0.0
+
+
+def _run(width: int, schedule: str, epochs: int, folder: Path) -> Recording:
     flags = {
         "model.width": width,
         "schedule.kind": schedule,
@@ -101,7 +125,18 @@ def _run(width: int, schedule: str, epochs: int, folder: Path) -> recording.Reco
         "run.dir": str(folder),
         "run.plot": False,
     }
-    return recording.load(launch(resolve("article", flags=flags)).folder)
+    return recorded(launch(resolve("article", flags=flags)))
+
+
+def recorded(result: Result) -> Recording:
+    """Return what is on record of a run; raises RunError where it is not done or a stage left no trace: it tells no cost."""
+    if result.status != "done":
+        error = f": {result.document['error']}" if "error" in result.document else ""
+        raise RunError(f"bench trace: a run is {result.status}, not done, and tells no cost{error}")
+    found = recording.load(result.folder)
+    if len(found.stages) < found.plan.head:
+        raise RunError(f"bench trace: a stage left no trace: {'; '.join(found.warnings)}")
+    return found
 
 
 def lines(document: dict[str, Any]) -> list[str]:

@@ -4,7 +4,8 @@
     copy       receive and decode, encode and send
     starved    waiting for what comes from a stage before       by whom, for what
     blocked    waiting for a stage after, or for credit          by whom, for what, and why (window, credit, …)
-    other      what stands between the records: choosing, journal, log lines, looks at the control link; and the probe
+    other      what stands between the records: choosing, journal, log lines, looks at the control link; the probe; and
+               waiting for no message in particular, where the schedule alone holds the stage
     missing    time of which nothing is on record
 
 The records of a stage follow each other on one thread, so the parts cannot overlap; `other` is added up from the spaces
@@ -25,6 +26,8 @@ from pipeline.trace import GAP, PART_CODE, PARTS
 
 from .recording import StageRecords
 
+#: How a stage waits.
+STARVED, BLOCKED, NOBODY = "starved", "blocked", "schedule"
 #: The parts may differ from the whole by this share before it is told.
 TOLERANCE = 0.01
 NS = 1e9
@@ -52,7 +55,7 @@ def breakdown(stage: StageRecords, plan: Plan) -> dict[str, Any]:
         "waits": _waits(waits, stage.number, plan),
     }
     for wait in found["waits"]:
-        if wait["way"] != "schedule":
+        if wait["way"] != NOBODY:
             by = found[f"{wait['way']}_s"]
             by[wait["from"]] = by.get(wait["from"], 0.0) + wait["seconds"]
         else:
@@ -125,6 +128,20 @@ def _by_part(parts: Array) -> dict[str, dict[str, float]]:
     return found
 
 
+def way(number: int, source: int, why: int) -> str:
+    """Return how stage `number` waits for a source and a reason as a record has them: starved, blocked, or by its schedule."""
+    if not source:
+        return NOBODY
+    return BLOCKED if Lack(WAITS[why] if why < len(WAITS) else "", "", 0, source).is_blocked(number) else STARVED
+
+
+def ways(waits: Array, number: int) -> Array:
+    """Return for each wait of a stage how it waits, as words."""
+    keys, places = np.unique(waits["peer"].astype(np.uint64) << np.uint64(32) | waits["a"], return_inverse=True)
+    words: Array = np.array([way(number, key >> 32, key & 0xFFFFFFFF) for key in keys.tolist()], "U8")
+    return words[places]
+
+
 def _waits(waits: Array, number: int, plan: Plan) -> list[dict[str, Any]]:
     """Return the waits by what was awaited, from whom and why; the longest first."""
     keys = np.stack([waits["code"], waits["peer"], waits["a"]], axis=1) if len(waits) else np.empty((0, 3), np.int64)
@@ -133,14 +150,12 @@ def _waits(waits: Array, number: int, plan: Plan) -> list[dict[str, Any]]:
     for key in np.unique(keys, axis=0):
         is_one = (keys == key).all(axis=1)
         kind, peer, why = (int(value) for value in key)
-        lack = Lack(WAITS[why] if why < len(WAITS) else "", KINDS[kind], 0, peer)
-        way = "schedule" if not peer else "blocked" if lack.is_blocked(number) else "starved"
         found.append(
             {
-                "way": way,
-                "for": lack.kind if peer else "",
+                "way": way(number, peer, why),
+                "for": KINDS[kind] if peer else "",
                 "from": plan.name(peer) if 1 <= peer <= plan.head else "",
-                "why": lack.why if peer else "",
+                "why": WAITS[why] if peer and why < len(WAITS) else "",
                 "count": int(is_one.sum()),
                 "seconds": int(took[is_one].sum()) / NS,
             }
@@ -156,6 +171,6 @@ def mean_durations(stages: list[StageRecords]) -> dict[tuple[int, str], int]:
         for letter in np.unique(parts["kind"]):
             chosen = parts[parts["kind"] == letter]
             # An action is told once by each of its parts.
-            actions = len(chosen) if chr(letter) not in "F" else int((chosen["code"] == PART_CODE["forward"]).sum())
+            actions = len(chosen) if chr(letter) != "F" else int((chosen["code"] == PART_CODE["forward"]).sum())
             found[stage.number, chr(letter)] = int((chosen["end"] - chosen["start"]).sum()) // max(actions, 1)
     return found

@@ -21,11 +21,12 @@ import numpy as np
 from pipeline import steps
 from pipeline.actions import ACTIONS, KINDS
 from pipeline.arrays import Array
-from pipeline.lacks import MESSAGE, WAITS, Lack
+from pipeline.lacks import MESSAGE, WAITS
 from pipeline.trace import PART_CODE, PARTS, SENT, TAKEN, WAITED
 from pipeline.worklog import iso
 
 from . import runs
+from .breakdown import way
 from .recording import Recording, StageRecords
 from .window import Window
 
@@ -137,7 +138,7 @@ def _slices(found: Recording, stage: StageRecords, work: Array, place: str, orig
             continue
         other = names[peer] if peer < len(names) else f"stage {peer}"
         if kind == WAITED:
-            name, waits_for = _wait(stage.number, WAITS[a] if a < len(WAITS) else "", KINDS[code], peer, batch, other)
+            name, waits_for = _wait(stage.number, a, KINDS[code], peer, batch, other)
             yield f'{{"ph":"X",{place},{when},"cat":"wait","name":"{name}","args":{{"for":"{waits_for}"}}}}'
             continue
         verb, way, spent = ("send", "→", "encode_ns") if kind == SENT else ("take", "←", "receive_ns")
@@ -148,13 +149,13 @@ def _slices(found: Recording, stage: StageRecords, work: Array, place: str, orig
         )
 
 
-def _wait(number: int, why: str, kind: str, source: int, batch: int, name: str) -> tuple[str, str]:
+def _wait(number: int, why: int, kind: str, source: int, batch: int, name: str) -> tuple[str, str]:
     """Return a wait's name and what was awaited."""
     if not source:
         return "waiting", "any message"
-    is_blocked = Lack(why, kind, batch, source).is_blocked(number)
-    reason = "" if why in ("", MESSAGE) else f": {why}"
-    return f"{'blocked' if is_blocked else 'starved'} by {name}{reason}", f"{kind} {batch} from {name}"
+    word = WAITS[why] if why < len(WAITS) else MESSAGE
+    reason = "" if word == MESSAGE else f": {word}"
+    return f"{way(number, source, why)} by {name}{reason}", f"{kind} {batch} from {name}"
 
 
 def _in_flight(found: Recording, stage: StageRecords, pid: int, origin: int, window: Window) -> Iterator[str]:

@@ -1,9 +1,13 @@
 """The critical path of a run: what, had it been quicker, would have made the run shorter. Pure on arrays.
 
-It is walked backwards from the last thing that happened. In a stage one record follows another; where a stage had waited,
-the message that ended the wait is followed to its sender. So every nanosecond between the run's first and last moment is
-on the path once: as a part of an action, as copying, as a hop, or as what stands between records (`other`). A wait whose
-message is not on record stays a wait.
+It is walked backwards from the end of the run's last record; the marks of go and done are none. In a stage one record
+follows another. Where a message was taken right after a wait, it had ended the wait and is followed to its sender, which
+goes back in time or is not done. The walk ends at the go of the stage that it has come to by then.
+
+Between these two moments every nanosecond is on the path once: as a part of an action, as copying, as a hop, as a wait
+whose message is not on record or cannot have been sent before it was taken, as `not on record` where records were left
+out, or as what stands between records (`other`). What a stage did beside the path is not on it, nor what lies before that
+go or between the last record and done, so the path may be a little shorter than the run.
 """
 
 from __future__ import annotations
@@ -74,7 +78,11 @@ def steps(recording: Recording) -> list[Step]:
     now = lane.ends[-1] if lane.ends else lane.go
     place = len(lane.ends) - 1
     while place >= 0 and now > lane.go:
+        # Every round goes back in time or passes over a record, and every hop goes back in time: so it ends.
         start, end = lane.starts[place], min(lane.ends[place], now)
+        if start > now:  # it lies within the one that was passed before
+            place -= 1
+            continue
         if end < now:
             path.append(Step(lane.name, "other", end, now))
         path.append(Step(lane.name, lane.what(place), start, end))
@@ -82,7 +90,7 @@ def steps(recording: Recording) -> list[Step]:
         if lane.kinds[place] == TAKEN and place and lane.kinds[place - 1] == WAITED:
             source = lane.peers[place]
             at = sent.get((source, lane.number, lane.sequences[place]))
-            if at is not None and source in lanes:
+            if at is not None and source in lanes and at < now:  # a damaged record or another host's clock may say else
                 path.append(Step(BETWEEN, "hop", at, now))
                 lane, now = lanes[source], at
                 place = bisect_right(lane.starts, now - 1) - 1  # the record in which it was sent

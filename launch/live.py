@@ -17,6 +17,7 @@ from pipeline.errors import ConfigError, RunError
 from pipeline.files import run_digest, save_json
 from pipeline.plan import Plan
 from pipeline.schema import Config
+from pipeline.worklog import Anchor, WorkLog
 
 from . import runs
 from .spawn import LiveRun, Observer, ReferenceRun, check_ports
@@ -149,10 +150,6 @@ def launch(
         "schedule": config.schedule.kind,
         **_outcome(folder),
     }
-    if (folder / "probe").is_dir():
-        from . import quality  # it imports numpy, which a run without a probe does not need here
-
-        quality.settle(folder, Plan.of(config))
     if isinstance(live, ReferenceRun):
         done = live.done
         digests = done.get("digests")
@@ -181,7 +178,21 @@ def launch(
     if state.failure is not None:
         document |= _failed(folder, state, state.failure)
     save_json(folder / "summary.json", document)
+    if (folder / "probe").is_dir():
+        _settle_probe(folder, Plan.of(config))
     return Result(folder, document)
+
+
+def _settle_probe(folder: Path, plan: Plan) -> None:
+    """Judge the oracles by what the probe left. Where that fails the run is none the worse: the launcher's log tells it."""
+    from . import quality  # it imports numpy, which a run without a probe does not need here
+
+    try:
+        quality.settle(folder, plan)
+    except OSError as error:
+        log = WorkLog(folder / "logs" / "launcher.log", "launcher", "info", Anchor())
+        log.error(f"the oracles were not judged: {error}; what the probe left is still in {folder / 'probe'}")
+        log.close()
 
 
 def _outcome(folder: Path) -> dict[str, Any]:
@@ -273,6 +284,8 @@ def check(config: Config, *, reference: bool) -> None:
         raise ConfigError(
             "schedule.kind: decoupled has no order that a reference could follow; --reference goes with article or locked"
         )
+    if reference and config.emulate.slow:
+        raise ConfigError("emulate.slow: a reference is one process without stages to slow; leave out one of the two")
     mnist.locate(config.data)
     if not reference:
         check_ports(config)

@@ -3,7 +3,8 @@
 Pure but for reading the page's own files in `launch/page/`. Rules:
 
 - Times and other long lists travel as columns: unsigned integers, little-endian, one column after another, gzipped, in
-  base64. A column that grows, such as a begin, is written as its gaps, because gaps are small and compress well.
+  base64. A column that grows, such as a begin, is written as its gaps, because gaps are small and compress well. Where
+  one of its values does not fit 32 bits, a column's integers are written as doubles, which the page's scripts count in.
 - Stages are numbered from 1, as everywhere; spans and waits are sorted by stage, then begin; messages by when they were sent.
 - JSON stands in a script element: every `<` in it is escaped, so that no text of a run can end that element.
 - The page's policy forbids whatever is not this style and this script, by their digests.
@@ -30,8 +31,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FORMAT = "timebox-report-1"
-#: Bytes of a value, by the names of types that the page reads.
-TYPES = {"u1": 1, "u2": 2, "u4": 4}
+#: The largest value of a column, by the names of types that the page reads.
+TYPES = {"u1": 2**8 - 1, "u2": 2**16 - 1, "u4": 2**32 - 1, "f8": 2**53}
 #: gzip's level: higher ones take several times as long for a page some percent smaller.
 LEVEL = 5
 #: The page's scripts in the order in which they are joined: each uses only what those before it define.
@@ -60,8 +61,8 @@ ORDER = [
 def columns(fields: Mapping[str, tuple[str, NDArray[Any]]]) -> dict[str, Any]:
     """Return named columns as the page reads them.
 
-    `fields` maps a name to its type (`u1`, `u2`, `u4`) and its values, one-dimensional and of one length for all.
-    Raises ValueError for a type or length that does not fit, or a value that its type cannot hold.
+    `fields` maps a name to its type (`u1`, `u2`, `u4`, `f8`) and its values, whole numbers, one-dimensional and of one
+    length for all. Raises ValueError for a type or length that does not fit, or a value that its type cannot hold.
     """
     counts = {len(values) for _, values in fields.values()}
     if len(counts) > 1:
@@ -70,7 +71,7 @@ def columns(fields: Mapping[str, tuple[str, NDArray[Any]]]) -> dict[str, Any]:
     for name, (kind, values) in fields.items():
         if kind not in TYPES:
             raise ValueError(f"column {name}: no such type: {kind}")
-        if values.size and not 0 <= values.min() <= values.max() <= (1 << 8 * TYPES[kind]) - 1:
+        if values.size and not 0 <= values.min() <= values.max() <= TYPES[kind]:
             raise ValueError(f"column {name}: {values.min()} to {values.max()} do not fit {kind}")
         parts.append(values.astype(f"<{kind}").tobytes())
     return {

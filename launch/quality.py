@@ -20,6 +20,7 @@ import numpy as np
 
 from pipeline import cells, results
 from pipeline.arrays import Array, Weights
+from pipeline.errors import RunError
 from pipeline.files import save_text
 from pipeline.plan import Plan
 
@@ -28,14 +29,30 @@ NAMES = ("batch", "box", "cosine", "norm_ratio")
 
 
 def judge(folder: Path, plan: Plan) -> list[dict[str, Any]]:
-    """Return a row for each box at each probed batch, in their order; a batch that some stage did not keep is left out."""
+    """Return a row for each box at each probed batch, in their order.
+
+    A batch is left out where some stage did not keep it, or not all of its arrays, or arrays that do not fit together.
+    """
     looks = {k: results.read_looks(folder / "probe" / f"{plan.name(k)}.looks") for k in range(1, plan.head + 1)}
     whole = set.intersection(*(set(each) for each in looks.values()))
     rows = []
     for batch in sorted(whole):
-        pairs = _compare(plan, {k: each[batch] for k, each in looks.items()})
+        own = {k: each[batch] for k, each in looks.items()}
+        if not all(_wanted(plan, k) <= look.keys() for k, look in own.items()):
+            continue
+        try:
+            pairs = _compare(plan, own)
+        except ValueError:  # as numpy says that shapes do not fit
+            continue
         rows += [{"batch": batch, "box": box, **pair} for box, pair in pairs]
     return rows
+
+
+def _wanted(plan: Plan, k: int) -> set[str]:
+    """Return the arrays that are wanted of a stage."""
+    if k == plan.head:
+        return {"g"}
+    return {"g", "leaving", "Wrec"} if k > 1 else {"g", "leaving"}
 
 
 def _compare(plan: Plan, looks: dict[int, Weights]) -> list[tuple[int, dict[str, float | None]]]:
@@ -56,6 +73,8 @@ def _compare(plan: Plan, looks: dict[int, Weights]) -> list[tuple[int, dict[str,
 
 
 def _pair(synthetic: Array, true: Array) -> dict[str, float | None]:
+    if synthetic.shape != true.shape:
+        raise ValueError(f"a gradient of shape {synthetic.shape} is none of shape {true.shape}")
     ours, theirs = synthetic.astype(np.float64).ravel(), true.astype(np.float64).ravel()
     norm, true_norm = float(np.linalg.norm(ours)), float(np.linalg.norm(theirs))
     if not (np.isfinite(norm) and np.isfinite(true_norm)) or not true_norm:
@@ -78,17 +97,25 @@ def settle(folder: Path, plan: Plan) -> None:
 
 
 def read(folder: Path, plan: Plan) -> list[dict[str, Any]]:
-    """Return the rows of a run: from its table, or from what the probe left where the run did not come to its end."""
+    """Return the rows of a run: from its table, or from what the probe left where the run did not come to its end.
+
+    Raises RunError for a table that cannot be read or is damaged.
+    """
     path = folder / FILE
     if not path.is_file():
         return judge(folder, plan) if (folder / "probe").is_dir() else []
-    with path.open(newline="") as stream:
-        return [
-            {
-                "batch": int(row["batch"]),
-                "box": int(row["box"]),
-                "cosine": float(row["cosine"]) if row["cosine"] else None,
-                "norm_ratio": float(row["norm_ratio"]) if row["norm_ratio"] else None,
-            }
-            for row in csv.DictReader(stream)
-        ]
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            return [
+                {
+                    "batch": int(row["batch"]),
+                    "box": int(row["box"]),
+                    "cosine": None if row["cosine"] == "" else float(row["cosine"]),
+                    "norm_ratio": None if row["norm_ratio"] == "" else float(row["norm_ratio"]),
+                }
+                for row in csv.DictReader(stream)
+            ]
+    except OSError as error:
+        raise RunError(f"{path}: cannot read the oracles' table: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, csv.Error) as error:  # TypeError: a row that is too short
+        raise RunError(f"{path}: damaged: {type(error).__name__}: {error}") from None

@@ -161,11 +161,17 @@ def load(folder: Path) -> Recording:
     if not recording.stages:
         raise RunError(f"{folder.name}: nothing of its trace can be read: {'; '.join(recording.warnings)}")
     if recording.gaps:
-        asked = f"one burst of batches in {config.trace.every} was recorded, as trace.every asks"
-        full = f"the trace reached half of trace.most_mb ({config.trace.most_mb} MB a stage) and batches were sampled"
-        why = asked if config.trace.every > 1 else f"{full}, or the disk did not keep up"
-        recording.warnings.append(f"{recording.gaps:,} records were left out: {why}")
+        recording.warnings.append(f"{recording.gaps:,} records were left out: {_why_left_out(config)}")
     return recording
+
+
+def _why_left_out(config: Config) -> str:
+    """Return what may have left records out; the trace does not tell which of it did."""
+    full = f"the trace reached half of trace.most_mb ({config.trace.most_mb} MB a stage)"
+    if config.trace.every == 1:
+        return f"{full} and batches were sampled, or the disk did not keep up"
+    asked = f"one burst of batches in {config.trace.every} is recorded, as trace.every asks"
+    return f"{asked}, and fewer where {full} or the disk did not keep up"
 
 
 def _stage(name: str, number: int, header: dict[str, object], array: Array) -> StageRecords:

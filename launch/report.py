@@ -17,21 +17,21 @@ import numpy as np
 
 import pipeline
 from pipeline import data, steps, trace
-from pipeline.actions import KINDS
+from pipeline.actions import ACTIONS, KINDS
 from pipeline.arrays import Array
 from pipeline.config import load as load_config
 from pipeline.errors import ConfigError, RunError, TimeboxError
 from pipeline.files import save_text
-from pipeline.lacks import WAITS
 from pipeline.plan import Plan
 from pipeline.schema import Config
 from pipeline.worklog import iso
 
-from . import pack, quality, recording, runs, stats
-from .recording import Recording, StageRecords
+from . import breakdown, pack, quality, recording, runs, stats, window
+from .recording import Recording
+from .window import Window
 
-#: The unit of times in the page's columns, in nanoseconds, and the largest time that fits a column.
-UNIT_NS, MOST = 100, 2**32 - 1
+#: The unit of times in the page's columns, in nanoseconds, and from how many of them on a column has to be a wide one: 429 s.
+UNIT_NS, WIDE = 100, 2**32
 #: Most test images that are drawn; wrong ones come first.
 IMAGES = 80
 
@@ -59,13 +59,13 @@ def render(made: dict[str, Any]) -> str:
     size = f"{made['bytes'] / 1e6:.1f} MB" if made["bytes"] >= 1e5 else f"{made['bytes'] / 1e3:.0f} kB"
     what = f"{made['spans']:,} spans and {made['messages']:,} messages of {', '.join(made['runs'])}"
     costs = [tracing["share"] for tracing in made["tracing"] if tracing.get("share") is not None]
-    cost = f"; recording took {100 * max(costs):.2f} % of the busiest recorder's time" if costs else ""
+    cost = f"; recording took at least {100 * max(costs):.2f} % of the busiest recorder's time" if costs else ""
     return f"{made['out']}: {what}{cost}\n{size}, in {made['seconds']:.1f} s; open it in a browser, it needs no network"
 
 
-def write_timeline(found: Recording, out: Path, batches: range | None) -> None:
-    """Write the page's timeline alone, of all batches or some."""
-    run = _empty(found.folder, found.config) | _columns(found, batches) | {"warnings": found.warnings}
+def write_timeline(found: Recording, out: Path, shown: Window) -> None:
+    """Write the page's timeline alone, of what lies in a window."""
+    run = _empty(found.folder, found.config) | _columns(found, shown) | {"warnings": found.warnings}
     _save(out, {"runs": [run], "sections": ["timeline"]})
 
 
@@ -85,13 +85,16 @@ def collect(folder: Path) -> dict[str, Any]:
     warnings: list[str] = []
     try:
         found = recording.load(folder)
-        run |= _columns(found, None)
+        run |= _columns(found, window.whole(found))
         run["stats"] = stats.document(found)
         warnings += run["stats"]["warnings"]
     except TimeboxError as error:
         warnings.append(str(error))
     run["epochs"] = runs.read_metrics(folder)
-    run["oracle"] = quality.read(folder, Plan.of(config))
+    try:
+        run["oracle"] = quality.read(folder, Plan.of(config))
+    except RunError as error:
+        warnings.append(str(error))
     run["predictions"] = _predictions(folder, config, warnings)
     if run["stats"] is None and not run["epochs"]:
         raise RunError(f"{folder.name}: nothing to report: {'; '.join(warnings)}")
@@ -128,43 +131,36 @@ def _empty(folder: Path, config: Config) -> dict[str, Any]:
         "kinds": KINDS,
         "unit_ns": UNIT_NS,
         "origin": "time zero is the first worker's go",
-        **_packed([], None, 0),
+        **_packed([], [], None),
         "stats": None,
         "oracle": [],
         "predictions": None,
     }
 
 
-def _columns(found: Recording, batches: range | None) -> dict[str, Any]:
-    """Return spans, waits and messages as the page's columns; with `batches`, of the time from the first to the last."""
-    stages = found.stages
-    window = (0, 2**62)
-    if batches is not None:
-        mine = [
-            stage.parts[np.isin(stage.parts["batch"], batches) & (stage.parts["kind"] != ord("E"))] for stage in stages
-        ]
-        mine = [parts for parts in mine if len(parts)]
-        if mine:
-            window = (min(int(p["start"].min()) for p in mine), max(int(p["end"].max()) for p in mine))
-    return _packed([(stage, _within(stage.array, *window)) for stage in stages], (found, window), found.origin_ns)
+def _columns(found: Recording, shown: Window) -> dict[str, Any]:
+    """Return spans, waits and messages as the page's columns, as far as they lie in a window.
 
-
-def _within(array: Array, first: int, last: int) -> Array:
-    found: Array = array[(array["end"] > first) & (array["start"] < last)]
-    return found
+    A wait for no message in particular is left out: it is `other` in `breakdown`, and so the page leaves its lane empty.
+    """
+    spans: list[tuple[int, Array]] = []
+    waits: list[tuple[int, Array]] = []
+    for stage in found.stages:
+        array = shown.within(stage.array)
+        own = array[array["kind"] == trace.WAITED]
+        spans.append((stage.number, array[np.isin(array["kind"], [ord(letter) for letter in ACTIONS])]))
+        waits.append((stage.number, own[breakdown.ways(own, stage.number) != breakdown.NOBODY]))
+    return _packed(spans, waits, (found, shown))
 
 
 def _packed(
-    stages: list[tuple[StageRecords, Array]], found: tuple[Recording, tuple[int, int]] | None, origin: int
+    spans: list[tuple[int, Array]], waits: list[tuple[int, Array]], of: tuple[Recording, Window] | None
 ) -> dict[str, Any]:
-    spans, waits = [], []
-    for stage, array in stages:
-        parts = array[np.isin(array["kind"], [ord(letter) for letter in "FBTUE"])]
-        spans.append((stage.number, parts[np.argsort(parts["start"], kind="stable")]))
-        waits.append((stage.number, array[array["kind"] == trace.WAITED]))
-    span_stage, span = recording.stacked(spans)
-    wait_stage, wait = recording.stacked(waits)
-    is_credit = wait["a"] == WAITS.index("credit")
+    """Return each stage's spans and waits, and the messages of a window, as columns."""
+    origin = of[0].origin_ns if of else 0
+    span_stage, span, span_times = _placed(spans, origin)
+    wait_stage, wait, wait_times = _placed(waits, origin)
+    is_blocked = [breakdown.ways(wait[wait_stage == k], k) == breakdown.BLOCKED for k in np.unique(wait_stage).tolist()]
     changed = np.where(span["kind"] == ord("T"), 1, span["b"] - span["a"])
     return {
         "spans": pack.columns(
@@ -174,8 +170,7 @@ def _packed(
                 "part": ("u1", span["code"]),
                 "sibling": ("u2", span["peer"]),
                 "batch": ("u4", span["batch"]),
-                "start": ("u4", _clipped(pack.gaps(_units(span["start"] - origin), span_stage))),
-                "took": ("u4", _clipped(_units(span["end"] - span["start"]))),
+                **span_times,
                 "read": ("u4", span["a"]),
                 "changed": ("u1", np.minimum(changed, 255)),
             }
@@ -183,21 +178,28 @@ def _packed(
         "waits": pack.columns(
             {
                 "stage": ("u2", wait_stage),
-                "blocked": ("u1", is_credit | (wait["peer"] > wait_stage)),
+                "blocked": ("u1", np.concatenate([np.zeros(0, bool), *is_blocked])),
                 "kind": ("u1", wait["code"]),
                 "source": ("u2", wait["peer"]),
                 "batch": ("u4", wait["batch"]),
-                "start": ("u4", _clipped(pack.gaps(_units(wait["start"] - origin), wait_stage))),
-                "took": ("u4", _clipped(_units(wait["end"] - wait["start"]))),
+                **wait_times,
             }
         ),
-        "messages": _messages(*found, origin) if found else _no_messages(),
+        "messages": _messages(*of) if of else _no_messages(),
     }
 
 
-def _messages(found: Recording, window: tuple[int, int], origin: int) -> dict[str, Any]:
+def _placed(records: list[tuple[int, Array]], origin: int) -> tuple[Array, Array, dict[str, tuple[str, Array]]]:
+    """Return the stages' numbers and records, sorted by begin, and the columns that place them in time."""
+    ordered = [(number, own[np.argsort(own["start"], kind="stable")]) for number, own in records]
+    stage, array = recording.stacked(ordered)
+    start = pack.gaps(_units(array["start"] - origin), stage)
+    return stage, array, {"start": _times(start), "took": _times(_units(array["end"] - array["start"]))}
+
+
+def _messages(found: Recording, shown: Window) -> dict[str, Any]:
     messages = found.messages
-    inside = (messages.taken > window[0]) & (messages.sent < window[1])
+    inside = shown.holds(messages)
     sent = messages.sent[inside]
     return pack.columns(
         {
@@ -205,8 +207,8 @@ def _messages(found: Recording, window: tuple[int, int], origin: int) -> dict[st
             "source": ("u2", messages.source[inside]),
             "target": ("u2", messages.target[inside]),
             "batch": ("u4", messages.batch[inside]),
-            "sent": ("u4", _clipped(pack.gaps(_units(sent - origin)))),
-            "hop": ("u4", _clipped(_units(messages.taken[inside] - sent))),
+            "sent": _times(pack.gaps(_units(sent - found.origin_ns))),
+            "hop": _times(_units(messages.taken[inside] - sent)),
         }
     )
 
@@ -221,9 +223,9 @@ def _units(ns: Array) -> Array:
     return units
 
 
-def _clipped(values: Array) -> Array:
-    clipped: Array = np.clip(values, 0, MOST)
-    return clipped
+def _times(units: Array) -> tuple[str, Array]:
+    """Return a column of times with its type, wide only where one of them is that long."""
+    return ("f8" if (units >= WIDE).any() else "u4"), units
 
 
 def _predictions(folder: Path, config: Config, warnings: list[str]) -> dict[str, Any] | None:

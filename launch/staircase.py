@@ -4,7 +4,8 @@
                   ╲            ╱
     box-2          ▐F7▐▐update▐                  arrows: from where a message was sent to where it was taken
 
-Parts fill a lane's height; what sending and taking cost is a strip at its foot. Credits have no arrow, or they would hide
+Parts fill a lane's height; what sending and taking cost is a strip at its foot. A wait for no message in particular leaves the
+lane empty, as all does that is `other` in `breakdown`. Credits have no arrow, or they would hide
 the others. The same run gives the same bytes; text stays text.
 """
 
@@ -21,10 +22,9 @@ from pipeline import steps
 from pipeline.actions import ACTIONS, KINDS, Action
 from pipeline.arrays import Array
 from pipeline.errors import ConfigError
-from pipeline.lacks import WAITS, Lack
 from pipeline.trace import PARTS
 
-from . import palette
+from . import breakdown, palette
 from .palette import ARROWS, BLOCKED, BLOCKED_LINE, COPY, INK, MUTED, PART_COLOURS, STARVED
 from .recording import Recording
 from .window import Window
@@ -150,17 +150,12 @@ class Painter:
     def lane(self, number: int, records: Array) -> int:
         """Draw a stage's waits, parts and copies; return how many parts."""
         waits = records[records["kind"] == ord("w")]
-        is_blocked = np.array(
-            [
-                w["peer"] > 0 and Lack(WAITS[w["a"] % len(WAITS)], "", 0, int(w["peer"])).is_blocked(number)
-                for w in waits
-            ],
-            bool,
-        )
-        for name, rows, colour, more in (
-            ("starved", waits[~is_blocked], STARVED, {}),
-            ("blocked", waits[is_blocked], BLOCKED, {"hatch": "/////", "edgecolors": BLOCKED_LINE}),
+        ways = breakdown.ways(waits, number)
+        for name, colour, more in (
+            (breakdown.STARVED, STARVED, {}),
+            (breakdown.BLOCKED, BLOCKED, {"hatch": "/////", "edgecolors": BLOCKED_LINE}),
         ):
+            rows = waits[ways == name]
             if len(rows):
                 self.shown.add(name)
                 self.bars(self.ms(rows["start"]), self.ms(rows["end"]), number, -HALF, HALF, colour, 1, **more)
@@ -208,7 +203,7 @@ class Painter:
         from matplotlib.collections import LineCollection, PolyCollection
 
         messages, window = self.found.messages, self.window
-        inside = (messages.taken > window.first_ns) & (messages.sent < window.last_ns)
+        inside = window.holds(messages)
         count = 0
         for code, kind in enumerate(KINDS):
             if kind not in ARROWS or not (rows := inside & (messages.kind == code)).any():

@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline import trace
 from pipeline.actions import KINDS
+from pipeline.costs import Costs
 from pipeline.errors import RunError, ScheduleError
 from pipeline.plan import Plan
 from pipeline.simulate import simulate
@@ -31,7 +32,7 @@ def document(recording: Recording) -> dict[str, Any]:
     stale = _staleness(recording, warnings)
     theory = theoretical_bubbles(plan, breakdown.mean_durations(recording.stages)) if _is_whole(recording) else {}
     for stage, found in zip(recording.stages, stages, strict=True):
-        found["bubble"] = _bubble(makespan, found["total_s"] - breakdown.idle(found)) | theory.get(stage.number, {})
+        found["bubble"] = bubble(makespan, found) | theory.get(stage.number, {})
         found["staleness"] = stale.get(stage.number, {})
         found["records"] = len(stage.array)
         found["recording_s"] = len(stage.array) * stage.record_ns / breakdown.NS
@@ -53,11 +54,19 @@ def _is_whole(recording: Recording) -> bool:
     return len(recording.stages) == recording.plan.head
 
 
-def _bubble(makespan: float, busy: float) -> dict[str, float | None]:
+def bubble(makespan: float, found: dict[str, Any]) -> dict[str, float | None]:
+    """Return a stage's measured bubble from its breakdown, in both definitions; what the theory says is left open.
+
+    Whether a stage was busy in time that is not on record nobody knows, so that time is left out of idle, busy and
+    makespan alike. None where nothing is left.
+    """
+    recorded = found["total_s"] - found["missing_s"]
+    busy = recorded - breakdown.idle(found)
+    makespan -= found["missing_s"]
     idle = makespan - busy
     return {
-        "of_makespan": idle / makespan if makespan else None,
-        "of_busy": idle / busy if busy else None,
+        "of_makespan": idle / makespan if recorded > 0 and makespan > 0 else None,
+        "of_busy": idle / busy if recorded > 0 and busy > 0 else None,
         "theory_of_makespan": None,
         "theory_of_busy": None,
     }
@@ -66,12 +75,14 @@ def _bubble(makespan: float, busy: float) -> dict[str, float | None]:
 def theoretical_bubbles(plan: Plan, durations: dict[tuple[int, str], int]) -> dict[int, dict[str, float | None]]:
     """Return each stage's bubble where messages are free and every stage has a processor, at the measured mean times.
 
-    The schedule runs in virtual time, without evaluations in between and over a part of a long run.
+    The schedule runs in virtual time, over a part of a long run and without evaluations: there is none in between, and
+    the last one takes no time.
     """
+    costs = Costs({key: (took,) for key, took in durations.items() if key[1] != "E"})
     per_batch = plan.head * (2 + (plan.boxes if plan.shares_increments else 0))
     batches = max(1, min(plan.batches, BATCHES, ACTIONS // per_batch))
     try:
-        found = simulate(plan._replace(batches=batches, epoch_batches=batches, evaluate_every=0), durations)
+        found = simulate(plan._replace(batches=batches, epoch_batches=batches, evaluate_every=0), costs)
     except ScheduleError:
         return {}
     makespan = found.makespan_ns
@@ -122,7 +133,11 @@ def _messages(recording: Recording) -> list[dict[str, Any]]:
 
 
 def tracing(stages: list[StageRecords]) -> dict[str, Any]:
-    """Return what recording cost, by the cost of one record that each worker measured at its end."""
+    """Return what recording cost at least: each stage's records, by what one cost in a loop that its worker timed at its end.
+
+    Between messages a record costs more than in such a loop, because its code and data are cold; `timebox bench trace`
+    tells how much recording really adds.
+    """
     shares = [len(stage.array) * stage.record_ns / max(stage.total_ns, 1) for stage in stages]
     costs = [stage.record_ns for stage in stages if stage.record_ns]
     return {

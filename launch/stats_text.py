@@ -136,7 +136,7 @@ def _tracing(document: dict[str, Any]) -> str:
     if tracing["share"] is None:
         return f"{tracing['records']:,} records; what they cost was not measured: no worker came to its end"
     return (
-        f"recording took {100 * tracing['share']:.2f} % of the busiest recorder's time: "
+        f"recording took at least {100 * tracing['share']:.2f} % of the busiest recorder's time: "
         f"{tracing['records']:,} records, {tracing['record_ns'] / 1000:.2f} µs each"
     )
 

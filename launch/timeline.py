@@ -40,7 +40,7 @@ def write(folder: Path, out: Path | None, batches: str | None) -> dict[str, Any]
         if suffix == ".html":
             from . import report
 
-            report.write_timeline(found, path, None if wanted is None else window.batches)
+            report.write_timeline(found, path, window)
             spans, messages = _counts(found, window)
         elif suffix in PICTURES:
             from . import staircase
@@ -132,6 +132,5 @@ def _save(path: Path, content: bytes) -> None:
 
 def _counts(found: Recording, window: Window) -> tuple[int, int]:
     """Return how many parts and messages lie in a window."""
-    messages = found.messages
-    inside = (messages.taken > window.first_ns) & (messages.sent < window.last_ns)
-    return sum(len(window.within(stage.parts)) for stage in found.stages), int(inside.sum())
+    spans = sum(len(window.within(stage.parts)) for stage in found.stages)
+    return spans, int(window.holds(found.messages).sum())

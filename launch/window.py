@@ -14,7 +14,7 @@ from pipeline.actions import ACTIONS
 from pipeline.arrays import Array
 from pipeline.errors import ConfigError
 
-from .recording import Recording
+from .recording import Messages, Recording
 
 #: Most records of one lane in a picture that nobody chose the batches of.
 USUAL = 60
@@ -33,6 +33,16 @@ class Window(NamedTuple):
         inside: Array = records[(records["end"] > self.first_ns) & (records["start"] < self.last_ns)]
         return inside
 
+    def holds(self, messages: Messages) -> Array:
+        """Return which messages were under way in this time, at least in part."""
+        under_way: Array = (messages.taken > self.first_ns) & (messages.sent < self.last_ns)
+        return under_way
+
+
+def whole(found: Recording) -> Window:
+    """Return all batches of a run, and all time."""
+    return Window(range(found.plan.batches), *_FOREVER)
+
 
 def choose(found: Recording, wanted: tuple[int, int] | None, *, is_picture: bool) -> Window:
     """Return the batches to show and their time; raises ConfigError for batches that are not on record."""
@@ -45,7 +55,7 @@ def choose(found: Recording, wanted: tuple[int, int] | None, *, is_picture: bool
     if not len(batches):
         if wanted is not None or is_picture:
             raise ConfigError(f"{found.folder.name}: no batch is on record; look at `timebox logs {found.folder.name}`")
-        return Window(range(plan.batches), *_FOREVER)
+        return whole(found)
     if wanted is None and not is_picture:
         return Window(range(int(batches[0]), int(batches[-1]) + 1), *_FOREVER)
     if wanted is None:

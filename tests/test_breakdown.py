@@ -6,15 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from handmade import Hand, hands, make_folder
 
 from launch import critical, recording, stats, stats_text
-from launch.breakdown import breakdown, explained, fault
+from launch.breakdown import breakdown, explained, fault, mean_durations, ways
 from launch.cli import main
 from pipeline import trace
 from pipeline.errors import RunError
-from pipeline.lacks import CREDIT, FORWARDED, MESSAGE, WINDOW, Lack
+from pipeline.lacks import CREDIT, FORWARDED, MESSAGE, WAITS, WINDOW, Lack
 from pipeline.plan import Plan
 
 US = 1e-6
@@ -97,6 +98,67 @@ def test_time_that_is_not_on_record_is_said_to_be_missing(tmp_path: Path) -> Non
     assert any("1 records were left out" in text for text in found.warnings)
 
 
+def steady(folder: Path, unrecorded: range) -> recording.Recording:
+    """Return a recording of two boxes that work 30 µs and wait 10 µs for each of six batches; of some nothing is on record."""
+    plan = Plan.of(make_folder(folder))
+    for name, other in (("box-1", 2), ("box-2", 1)):
+        hand = Hand(folder, name, plan)
+        for batch in range(6):
+            if batch == unrecorded.start:
+                hand.recorder.tape.is_on, hand.recorder._gap_since = False, hand.now
+            hand.part(f"F{batch}", "forward", 30).wait(10, Lack(MESSAGE, "target", batch, other))
+            if batch == unrecorded.stop - 1:
+                hand.recorder.tape.is_on = True
+                hand.recorder._tell_gap(hand.now)
+        hand.done()
+    return recording.load(folder)
+
+
+def test_what_is_not_on_record_does_not_count_as_busy(tmp_path: Path) -> None:
+    """Time in a gap was once taken for work, so that with trace.every = 2 a bubble seemed to be about half of what it was."""
+    whole = stats.document(steady(tmp_path / "whole", range(9, 9)))
+    half = stats.document(steady(tmp_path / "half", range(2, 5)))
+    for before, after in zip(whole["stages"], half["stages"], strict=True):
+        assert (before["missing_s"], after["missing_s"]) == (0, near(120))
+        assert before["bubble"]["of_makespan"] == pytest.approx(0.25)
+        assert before["bubble"]["of_busy"] == pytest.approx(1 / 3)
+        assert after["bubble"] == pytest.approx(before["bubble"])
+
+
+def test_a_stage_of_which_nothing_is_on_record_has_no_bubble(tmp_path: Path) -> None:
+    for stage in stats.document(steady(tmp_path / "run", range(6)))["stages"]:
+        assert set(stage["bubble"].values()) == {None}
+
+
+def test_records_that_were_left_out_are_put_down_to_all_that_may_have_left_them_out(tmp_path: Path) -> None:
+    """With trace.every above one the cap and the disk were once never named."""
+    for every, texts in (
+        (1, ("trace.most_mb", "the disk")),
+        (3, ("one burst of batches in 3", "trace.most_mb", "the disk")),
+    ):
+        make_folder(tmp_path / str(every), {"trace.every": every})
+        hand = Hand(tmp_path / str(every), "box-1", Plan.of(make_folder(tmp_path / f"{every}-plan")))
+        hand.part("F0", "forward", 50)
+        hand.recorder.tape.is_on = False
+        hand.part("F1", "forward", 50).done()
+        (warning,) = [text for text in recording.load(tmp_path / str(every)).warnings if "left out" in text]
+        assert [text in warning for text in texts] == [True] * len(texts)
+        assert ("trace.every" in warning) == (every > 1)
+
+
+def test_a_wait_is_starved_or_blocked_as_the_rules_say_and_nobodys_where_it_names_none() -> None:
+    waits = np.zeros(4 * 5, trace.FIELDS)
+    waits["peer"] = np.repeat(np.arange(5), 4)
+    waits["a"] = np.tile(np.arange(4), 5)
+    for number in (1, 2, 4):
+        wanted = [
+            "schedule" if not peer else "blocked" if Lack(WAITS[why], "", 0, peer).is_blocked(number) else "starved"
+            for peer, why in zip(waits["peer"].tolist(), waits["a"].tolist(), strict=True)
+        ]
+        assert ways(waits, number).tolist() == wanted
+        assert ways(waits[:0], number).tolist() == []
+
+
 def test_records_that_overlap_do_not_add_up_and_that_is_told(tmp_path: Path) -> None:
     config = make_folder(tmp_path / "run")
     one = Hand(tmp_path / "run", "box-1", Plan.of(config))
@@ -137,6 +199,53 @@ def test_the_path_is_as_long_as_the_run(run: Path) -> None:
         assert sum(row["share"] for row in rows) == pytest.approx(1)
 
 
+@pytest.mark.timeout(20)
+def test_messages_that_were_taken_before_they_were_sent_do_not_lead_the_path_in_a_circle(tmp_path: Path) -> None:
+    """Two such messages, of a damaged trace or of two hosts' clocks, once led from one stage to the other without end."""
+    config = make_folder(tmp_path / "run")
+    one, two, head = hands(tmp_path / "run", config)
+    one.wait(100, Lack(MESSAGE, "target", 0, 2)).take("target", 0, 2, 10).send("activation", 0, 2, 10, encode=5).done()
+    two.wait(150, Lack(MESSAGE, "activation", 0, 1)).take("activation", 0, 1, 10).send(
+        "target", 0, 1, 10, encode=5
+    ).done()
+    head.done()
+    path = [
+        (step.stage, step.kind, (step.end - step.start) // 1000)
+        for step in critical.steps(recording.load(tmp_path / "run"))
+    ]
+    assert path == [
+        ("box-1", "wait", 100),
+        ("box-1", "copy", 10),
+        ("box-1", "copy", 5),
+        ("between stages", "hop", 35),
+        ("box-2", "copy", 10),
+        ("box-2", "copy", 10),
+    ]
+
+
+def test_a_record_within_another_is_not_on_the_path_twice(tmp_path: Path) -> None:
+    one, *others = hands(tmp_path / "run", make_folder(tmp_path / "run"))
+    one.idle(40).send("activation", 0, 2, 10)
+    one.now -= 50_000
+    one.part("F0", "forward", 100).done()
+    for other in others:
+        other.done()
+    path = critical.steps(recording.load(tmp_path / "run"))
+    assert [(step.kind, (step.end - step.start) // 1000) for step in path] == [("forward", 100)]
+
+
+def test_a_message_that_ends_before_it_was_encoded_is_no_record(run: Path) -> None:
+    path = trace.path_of(run, "box-2")
+    line, records = path.read_bytes().split(b"\n", 1)
+    array = np.frombuffer(records, trace.FIELDS).copy()
+    is_message = np.isin(array["kind"], [trace.SENT, trace.TAKEN])
+    array["c"][is_message] = (array["end"] - array["start"])[is_message] + np.array([1, 0, 0, 0])
+    path.write_bytes(line + b"\n" + array.tobytes())
+    found = recording.load(run)
+    assert [len(stage.array) for stage in found.stages] == [8, 10, 7]
+    assert any("1 of 11 records make no sense" in text for text in found.warnings)
+
+
 def test_a_hop_lies_between_encoded_and_received(run: Path) -> None:
     rows = {(row["kind"], row["from"]): row for row in stats.document(recording.load(run))["messages"]}
     assert rows["activation", "box-1"]["hop_median_s"] == near(10)
@@ -155,6 +264,15 @@ def test_bubbles_come_in_both_definitions_beside_the_schedules_own(run: Path) ->
         assert busy == pytest.approx(whole / (1 - whole))
     # In theory box-2 with its 145 µs a batch is the one that is never idle for long.
     assert box_2["bubble"]["theory_of_makespan"] < 0.2 < box_1["bubble"]["theory_of_makespan"]
+
+
+def test_how_long_evaluations_took_does_not_change_the_schedules_own_bubble(run: Path) -> None:
+    found = recording.load(run)
+    durations = mean_durations(found.stages)
+    evaluations = {(number, "E"): 10**9 for number in (1, 2, 3)}
+    assert stats.theoretical_bubbles(found.plan, durations | evaluations) == stats.theoretical_bubbles(
+        found.plan, durations
+    )
 
 
 def test_the_command_prints_tables_and_one_document(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from network import make_config, make_works
@@ -15,6 +14,7 @@ from pipeline.actions import Action
 from pipeline.config import dump, load, parse_value
 from pipeline.emulate import Slowed
 from pipeline.errors import ConfigError
+from pipeline.trace import PART_CODE
 
 SLOW_MS = 20.0
 
@@ -58,8 +58,16 @@ def test_a_stage_that_there_is_not_is_refused(capsys: pytest.CaptureFixture[str]
     assert not (tmp_path / "runs").exists()
 
 
-def slow_run(folder: Path, stage: str, schedule: str) -> dict[str, Any]:
-    """Return the statistics of a run whose one stage takes 20 ms longer for each batch."""
+def test_a_reference_refuses_to_be_slowed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """It once ran at full speed without a word."""
+    command = ["run", "--reference", "--emulate.slow", "box-2=20", "--run.dir", str(tmp_path / "runs")]
+    assert main(command) == 2
+    assert "emulate.slow: a reference is one process without stages to slow" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def slow_run(folder: Path, stage: str, schedule: str) -> recording.Recording:
+    """Return what is on record of a run whose one stage takes 20 ms longer for each of its 100 batches."""
     config: Config = resolve(
         "article",
         flags={
@@ -75,46 +83,54 @@ def slow_run(folder: Path, stage: str, schedule: str) -> dict[str, Any]:
             "run.plot": False,
         },
     )
-    return stats.document(recording.load(run(config).folder))
+    return recording.load(run(config).folder)
 
 
-#: Who waits for a slow stage, by how it is slow: box-2's neighbours, and what each of them says of it.
+BATCHES = 100
+#: Who waits for a slow stage, by how it is slow: its neighbours, and what each of them says of it.
 NEIGHBOURS = {
     "box-1": [("box-2", "starved_s")],
     "box-2": [("box-1", "blocked_s"), ("head", "starved_s")],
     "head": [("box-2", "blocked_s")],
 }
-
-
-#: The machine is shared: a run that others disturb waits longer than it was made to, so there are some tries.
-TRIES = 4
-
-
-def faults(document: dict[str, Any], slow: str) -> list[str]:
-    """Return what is wrong with what the neighbours of a slow stage say of it."""
-    stages = {stage["name"]: stage for stage in document["stages"]}
-    known, found = 100 * SLOW_MS / 1000, []
-    for name, way in NEIGHBOURS[slow]:
-        stage = stages[name]
-        # It waits while the slow stage is slow, at least but for what it has to do itself meanwhile.
-        own = stage["compute_s"] + stage["copy_s"] + stage["other_s"]
-        waited = stage[way].get(slow, 0.0)
-        if not 0.9 * (known - own) <= waited <= 1.1 * known:
-            found.append(f"{name} {way} {slow} {waited:.3f}, of {known:.3f}, its own work {own:.3f}")
-    for stage in stages.values():
-        parts = sum(stage[key] for key in ("compute_s", "copy_s", "other_s", "missing_s"))
-        parts += sum(stage["starved_s"].values()) + sum(stage["blocked_s"].values())
-        if abs(parts / stage["total_s"] - 1) > 0.01 or stage["other_s"] > 0.1 * stage["total_s"]:
-            found.append(f"{stage['name']}: {parts:.3f} of {stage['total_s']:.3f}, other {stage['other_s']:.3f}")
-    return found + document["warnings"]
+#: A wait may be this many times as long as it was made: others disturb a run on a shared machine, and all can only add.
+LOOSE = 2.0
 
 
 @pytest.mark.live
 @pytest.mark.parametrize("slow", list(NEIGHBOURS))
 @pytest.mark.parametrize("schedule", ["decoupled", "article"])
-def test_the_neighbours_of_a_slow_stage_name_it_with_the_right_amount(tmp_path: Path, slow: str, schedule: str) -> None:
-    """20 ms a batch, 100 batches: 2 s, within 10 % of which each neighbour says that it waited for this stage."""
-    found = [faults(slow_run(tmp_path, slow, schedule), slow)]
-    while found[-1] and len(found) < TRIES:
-        found.append(faults(slow_run(tmp_path, slow, schedule), slow))
-    assert not found[-1], found
+def test_the_neighbours_of_a_slow_stage_name_it_with_at_least_the_known_amount(
+    tmp_path: Path, slow: str, schedule: str
+) -> None:
+    """20 ms a batch, 100 batches: 2 s, of which a neighbour cannot but wait what it does not do or wait for elsewhere.
+
+    From below that holds on any machine, and is asserted to the last microsecond. From above no machine that is shared can
+    promise more than a far bound; `pytest -s` prints how near it was. That the arithmetic of waits is exact is shown on
+    recordings made by hand, in test_breakdown.
+    """
+    found = slow_run(tmp_path, slow, schedule)
+    document = stats.document(found)
+    assert document["warnings"] == []
+    goes = {stage.name: stage.go_ns for stage in found.stages}
+    stages = {stage["name"]: stage for stage in document["stages"]}
+    forwards = next(stage for stage in found.stages if stage.name == slow).parts
+    forwards = forwards[(forwards["kind"] == ord("F")) & (forwards["code"] == PART_CODE["forward"])]
+    assert len(forwards) == BATCHES
+    assert (forwards["end"] - forwards["start"]).min() >= SLOW_MS * 1e6, "what was asked for is what happened"
+    known = BATCHES * SLOW_MS / 1e3
+    for stage in stages.values():
+        assert abs(stage["unexplained_s"]) <= 0.01 * stage["total_s"]
+    for name, way in NEIGHBOURS[slow]:
+        stage = stages[name]
+        waits = {(by, key): seconds for key in ("starved_s", "blocked_s") for by, seconds in stage[key].items()}
+        waited = waits.pop((slow, way))
+        own = stage["compute_s"] + stage["copy_s"] + stage["other_s"]
+        elsewhere = sum(waits.values())
+        late = max(goes[name] - goes[slow], 0) / 1e9  # it heard go after the slow stage had begun
+        print(
+            f"\n{schedule}: {name} {way} {slow} {waited:.3f} of {known:.3f}; own {own:.3f}, elsewhere {elsewhere:.3f}"
+        )
+        assert waited + own + elsewhere + late >= known
+        assert waited > own + elsewhere, "and most of its time it waits for the slow stage, and says so"
+        assert waited <= LOOSE * known

@@ -271,7 +271,7 @@ def test_a_run_is_shown_whole(visit: Any, small: str) -> None:
     for words in (
         "97.0 %",
         "3 processes on 2 cores",
-        "Recording this run took 0.4 % of the busiest worker's time; 12,034 records of 0.6 µs.",
+        "Recording this run took at least 0.4 % of the busiest worker's time; 12,034 records of 0.6 µs.",
         "398 of 400 test images right",
         "A low cosine does not mean low accuracy",
         "training cost from 0.3",
@@ -354,6 +354,8 @@ def test_packing_is_quick_and_small() -> None:
 def test_columns_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="part: 0 to 300 do not fit u1"):
         pack.columns({"part": ("u1", np.array([0, 300]))})
+    with pytest.raises(ValueError, match="do not fit f8"):
+        pack.columns({"took": ("f8", np.array([2**53 + 1]))})
     with pytest.raises(ValueError, match="different lengths"):
         pack.columns({"a": ("u1", np.zeros(2, int)), "b": ("u1", np.zeros(3, int))})
 
@@ -362,6 +364,27 @@ def test_gaps_begin_anew_with_each_stage() -> None:
     assert pack.gaps([5, 9, 2, 3], [1, 1, 2, 2]).tolist() == [5, 4, 2, 1]
     assert pack.gaps([5, 9, 12]).tolist() == [5, 4, 3]
     assert pack.gaps([]).tolist() == []
+
+
+def test_a_span_that_32_bits_cannot_hold_is_drawn_where_it_was(visit: Any) -> None:
+    long = 6_000_000_000  # 600 s in units of 100 ns
+    rows = [
+        [
+            (1, 70, 0, 0, 0, 0, long, 0, 0),
+            (1, 70, 1, 0, 0, 2 * long, 40, 0, 1),
+            (1, 70, 0, 0, 1, 2 * long + 70, 9, 1, 0),
+        ]
+    ]
+    names = "stage action part sibling batch start took read changed"
+    page = visit(report(a_run(0, 0, spans=columns(names, "u2 u1 u1 u2 u4 f8 f8 u4 u1", rows), stats=None)))
+    spans = page.evaluate(
+        "[0, 1, 2].map((at) => timebox.timeline.span(at)).map(({ begin, finish }) => [begin, finish])"
+    )
+    assert spans == [
+        [0, 600_000],
+        [1_200_000, pytest.approx(1_200_000.004)],
+        pytest.approx([1_200_000.007, 1_200_000.0079]),
+    ]
 
 
 def test_the_wheel_zooms_around_the_pointer_and_a_drag_pans(visit: Any, small: str) -> None:

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from network import make_config, make_plan, make_works, real_network, run_hostile, run_prompt
 
-from launch import quality
+from launch import quality, resolve, runs
+from launch.live import launch
 from pipeline import heads, results
 from pipeline.actions import Action
 from pipeline.arrays import Weights
 from pipeline.box import BoxWork, digest
+from pipeline.errors import RunError
 from pipeline.head import HeadWork
 from pipeline.plan import Plan
 from pipeline.probe import Probe, probed
@@ -150,6 +152,61 @@ def test_a_batch_that_one_stage_did_not_keep_whole_is_left_out(tmp_path: Path) -
         assert len(rows) < len(whole)
     path.write_bytes(content.replace(b'"batch"', b'"botch"'))
     assert quality.judge(tmp_path, plan) == []
+
+
+@pytest.mark.parametrize(("stage", "name"), [("box-1", "leaving"), ("box-2", "Wrec"), ("box-2", "g"), ("head", "g")])
+@pytest.mark.parametrize("damage", ["lacks", "shape"])
+def test_a_batch_of_whose_arrays_one_is_not_there_or_does_not_fit_is_left_out(
+    tmp_path: Path, stage: str, name: str, damage: str
+) -> None:
+    """The second look at a batch counts; here it is one that went wrong."""
+    config = make_config("article", 2)
+    plan = Plan.of(config)
+    run_probed(config, tmp_path, seed=6)
+    whole = quality.judge(tmp_path, plan)
+    path = tmp_path / "probe" / f"{stage}.looks"
+    look = results.read_looks(path)[1]
+    changed = {key: value for key, value in look.items() if key != name}
+    if damage == "shape":
+        changed[name] = np.zeros((3, 2, 7), np.float32)
+    results.append_look(path, 1, changed)
+    rows = quality.judge(tmp_path, plan)
+    if (stage, name, damage) == ("box-1", "leaving", "shape"):
+        assert rows == whole, "what left box 1 is not looked at"
+    else:
+        assert rows == [row for row in whole if row["batch"] != 1]
+
+
+@pytest.mark.parametrize(
+    "content", ["batch,box\n3,1\n", "batch,box,cosine,norm_ratio\n3,1,x,\n", "batch,box,cosine,norm_ratio\n3\n"]
+)
+def test_a_damaged_table_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics" / "oracle.csv").write_text(content)
+    with pytest.raises(RunError, match=r"oracle\.csv: damaged"):
+        quality.read(tmp_path, make_plan("article"))
+    (tmp_path / "metrics" / "oracle.csv").write_bytes(b"\xff\xfe")
+    with pytest.raises(RunError, match=r"oracle\.csv: damaged"):
+        quality.read(tmp_path, make_plan("article"))
+
+
+@pytest.mark.live
+def test_a_run_whose_oracles_cannot_be_judged_is_none_the_worse(tmp_path: Path) -> None:
+    """Its summary was once not written, so that a run that was done counted as dead."""
+    flags = {"model.width": 8, "train.epochs": 1, "run.dir": str(tmp_path), "run.plot": False, "log.level": "info"}
+
+    def stand_in_the_way(_: object) -> None:
+        for folder in tmp_path.glob("*-quality"):
+            (folder / "metrics" / "oracle.csv").mkdir(parents=True, exist_ok=True)
+
+    result = launch(resolve("article", flags=flags), label="quality", observe=stand_in_the_way)
+    assert result.status == "done"
+    assert runs.describe(result.folder)["status"] == "done"
+    log = (result.folder / "logs" / "launcher.log").read_text()
+    assert "the oracles were not judged" in log
+    assert len(quality.judge(result.folder, Plan.of(resolve("article", flags=flags)))) == 2 * 4, (
+        "what it left is still there"
+    )
 
 
 def test_it_is_a_part_with_its_name_between_forward_and_update() -> None:

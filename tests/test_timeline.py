@@ -438,6 +438,17 @@ def test_a_picture_has_lanes_actions_and_numbered_steps_as_text(tmp_path: Path) 
     assert "<dc:date>" not in (tmp_path / "x.svg").read_text()
 
 
+def test_a_picture_leaves_a_wait_for_no_message_in_particular_empty(tmp_path: Path) -> None:
+    """It was once drawn as starved, while the statistics said `other`."""
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    for each in hands(tmp_path, make_folder(tmp_path)):
+        each.part("F0", "forward", 20).wait(30, None).part("F0", "update", 10).done()
+    timeline.write(tmp_path, tmp_path / "x.svg", "0")
+    found = texts(tmp_path / "x.svg")
+    assert "forward" in found
+    assert not {"starved", "blocked"} & set(found)
+
+
 def test_a_picture_shows_the_middle_of_a_long_run_unless_told(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="needs matplotlib")
     long_run(tmp_path, 200)

@@ -1,6 +1,6 @@
-// Knows how the page's columns are packed: base64 of gzip of little-endian integers, one column after another.
+// Knows how the page's columns are packed: base64 of gzip of little-endian whole numbers, one column after another.
 
-const COLUMN_ARRAYS = { u1: Uint8Array, u2: Uint16Array, u4: Uint32Array };
+const COLUMN_ARRAYS = { u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, f8: Float64Array };
 
 const canInflate = () => typeof DecompressionStream === "function";
 

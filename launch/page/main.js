@@ -131,7 +131,7 @@ function facts(run) {
       : run.stages.join(", ")],
     ["test images right", percent(all?.accuracy)], ["batches a second", figure(all?.batches_per_s)],
     ["time", seconds(all?.seconds)]];
-  const cost = tracing ? `Recording this run took ${percent(tracing.share)} of the busiest worker's time; ` +
+  const cost = tracing ? `Recording this run took at least ${percent(tracing.share)} of the busiest worker's time; ` +
     `${plural(tracing.records, "record")} of ${duration(tracing.record_ns / 1e6)}.` : null;
   return [
     element("dl", { class: "facts" }, figures.map(([name, value]) =>
