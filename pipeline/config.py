@@ -54,18 +54,27 @@ def _description(hint: Any) -> str:
 
 def parse_value(key: str, text: str, source: str) -> Any:
     """Return the value that a flag's text gives `key`; raises ConfigError that names `source`."""
-    hint = next(field.type for field in fields() if field.key == key)
+    hint = next((field.type for field in fields() if field.key == key), None)
+    if hint is None:
+        close = difflib.get_close_matches(key, [field.key for field in fields()], 1)
+        raise ConfigError(f"{source}: there is no key {key}{f'; did you mean {close[0]}?' if close else ''}")
     value: Any = text
     if typing.get_origin(_bare(hint)) is dict:
         pairs = [part.partition("=") for part in text.split(",") if part]
         value = {name.strip(): amount for name, _, amount in pairs}
         if not all(sign for _, sign, _ in pairs):
             raise ConfigError(f"{source}: {key}: name=value is wanted, or several with commas, not {text!r}")
+        if len(value) < len(pairs):
+            raise ConfigError(f"{source}: {key}: {text!r} names one twice")
     try:
         return msgspec.convert(value, hint, strict=False)
     except msgspec.ValidationError as error:
         words = choices(hint)
-        wanted = f"one of {', '.join(words)}" if words else _plain(str(error)).replace(", got str", "")
+        wanted = (
+            f"one of {', '.join(words)}"
+            if words
+            else _plain(str(error)).replace(", got str", "").partition(" - at ")[0]
+        )
         raise ConfigError(f"{source}: {key}: {wanted.removeprefix('expected ')} is wanted, not {text!r}") from None
 
 

@@ -128,7 +128,7 @@ def test_a_damaged_record_is_told(tmp_path: Path) -> None:
         list(read_spans(tmp_path, "box-2"))
 
 
-@pytest.mark.parametrize("content", [b"F0 T0 X9\n", b"F0 T\n", b"F0 \xff\xfe\n"], ids=repr)
+@pytest.mark.parametrize("content", [b"F0 T0 X9\n", b"F0 T0x\n", b"F0 \xff\xfe\n"], ids=repr)
 def test_a_damaged_journal_is_told_with_its_file(tmp_path: Path, content: bytes) -> None:
     write_run(tmp_path)
     (tmp_path / "journal" / "box-2.txt").write_bytes(content)
