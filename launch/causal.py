@@ -24,12 +24,12 @@ import numpy as np
 from pipeline import trace
 from pipeline.arrays import Array
 from pipeline.config import load
-from pipeline.errors import RunError
+from pipeline.errors import ConfigError, RunError
 from pipeline.plan import Plan
 
 from . import runs
-from .lines import Teller, keys_of, times_of
-from .logs import Filter, Line, parse
+from .lines import Teller, keys_of, left_out, times_of, why_left_out
+from .logs import Filter, Line, absent, parse
 
 #: Records that become lines at a time.
 LOT = 4096
@@ -81,11 +81,11 @@ def causal(feeds: Sequence[Iterator[Entry]], sent: set[int] | None = None, *, br
 def merged(folder: Path, wanted: Filter, warnings: list[str]) -> Iterator[Line]:
     """Yield all workers' wanted lines in causal order, and add what could not be read to `warnings`.
 
-    Raises RunError at the end where no line could be read at all, wanted or not.
+    Raises ConfigError for a reference, which has none, RunError at the end where no line could be read, wanted or not.
     """
     is_reference = (runs.read_json(folder / "launcher.json") or {}).get("reference")
     if is_reference and not any((folder / "logs").glob("*.log")):
-        raise RunError(f"{folder.name} has no logs: a reference runs in one process, without workers")
+        raise ConfigError(f"{folder.name} has no logs: a reference runs in one process, without workers")
     sources = Sources(folder, wanted, warnings)
     is_empty = sources.is_empty
     for entry in causal(sources.feeds()):
@@ -109,10 +109,11 @@ class Sources:
         self._tells_actions = config.log.level == "action"
         self._tellers: dict[int, Teller] = {}
         self._arrays: dict[int, Array] = {}
+        warnings += absent(folder, config, wanted)
         if config.trace.level == "full":
             self._read_traces()
-        elif wanted.level == "message":
-            warnings.append(f"{folder.name} has no trace, hence no messages: it ran with trace.level off")
+            if left_out := self._left_out():
+                warnings.append(f"{left_out:,} records were left out: {why_left_out(config)}")
         self.is_empty = not any(map(len, self._arrays.values()))
 
     def _read_traces(self) -> None:
@@ -134,6 +135,11 @@ class Sources:
                 count = int((~is_good).sum())
                 self._warnings.append(f"{trace.path_of(self._folder, name)}: {count:,} records tell what cannot be")
             self._tellers[place], self._arrays[place] = teller, array[is_good]
+
+    def _left_out(self) -> int:
+        """Return how many records that may have made a wanted line were left out of the traces."""
+        found = ((self._tellers[place], array) for place, array in self._arrays.items())
+        return sum(left_out(array) for teller, array in found if teller.may_tell(self._wanted))
 
     def feeds(self) -> list[Iterator[Entry]]:
         """Return each worker's entries, the launcher's last."""

@@ -26,8 +26,8 @@ from pipeline.plan import Plan
 
 from . import runs
 from .causal import Entry, causal, log_of, merged, names_of, records
-from .lines import Teller, keys_of, times_of
-from .logs import Filter, Line, parse
+from .lines import Teller, keys_of, left_out, times_of, why_left_out
+from .logs import Filter, Line, absent, parse
 
 #: How often the files are looked at, how long a line is held back, and how long a run may take to make its first files.
 FOLLOW_S, PATIENCE_S, BEGIN_S = 0.2, 0.5, 5.0
@@ -51,6 +51,7 @@ class Tail:
         self.held: deque[Held] = deque()
         self.flushed_ns = _NEVER if is_traced else _EVER  # its trace tells of all up to here
         self.teller: Teller | None = None
+        self.left_out = 0  # records that its trace left out
         self._folder, self._plan = folder, plan
         self._is_traced, self._tells_parts = is_traced, tells_parts
         self._log_at = self._trace_at = 0
@@ -107,6 +108,7 @@ class Tail:
             self.teller = Teller(self._plan, self.name, header, tells_parts=self._tells_parts)
         array = array[self.teller.sensible(array)]
         self._bad_records += came - len(array)
+        self.left_out += left_out(array)
         if len(array):
             self.flushed_ns = max(self.flushed_ns, int(array["end"].max()))
             if ((array["kind"] == trace.MARK) & (array["code"] == trace.DONE)).any():
@@ -118,7 +120,7 @@ class Follower:
     """Shows a run's lines as they come."""
 
     def __init__(self, folder: Path, wanted: Filter, show: Callable[[Line], None]) -> None:
-        config = load(folder / "config.toml")
+        config = self._config = load(folder / "config.toml")
         plan = Plan.of(config)
         names = names_of(plan)
         is_traced, tells_parts = config.trace.level == "full", config.log.level != "action"
@@ -130,6 +132,14 @@ class Follower:
         self._sent_ns: dict[int, int] = {}  # messages that are known to be sent and not shown taken
         self._furthest: dict[int, int] = {}  # by edge: the last message that is known to be sent
         self._shown: set[int] = set()  # messages that were shown sent and not taken
+
+    def faults(self) -> Iterator[str]:
+        """Yield what could not be read or was left out, once the run has ended."""
+        for tail in self.tails:
+            yield from tail.faults()
+        told = (tail for tail in self.tails if tail.teller is not None and tail.teller.may_tell(self._wanted))
+        if count := sum(tail.left_out for tail in told):
+            yield f"{count:,} records were left out: {why_left_out(self._config)}"
 
     def round(self, *, is_last: bool = False) -> None:
         """Read what is new and show what may be shown; with `is_last` all that is left."""
@@ -184,11 +194,12 @@ def follow(folder: Path, wanted: Filter, show: Callable[[Line], None], warnings:
             show(line)
         return
     follower = Follower(folder, wanted, show)
+    warnings += absent(folder, load(folder / "config.toml"), wanted)
     while True:
         is_last = not _is_going_on(folder, began)
         follower.round(is_last=is_last)
         if is_last:
-            warnings += (fault for tail in follower.tails for fault in tail.faults())
+            warnings += follower.faults()
             return
         time.sleep(FOLLOW_S)
 

@@ -11,6 +11,8 @@ from pipeline.actions import ACTIONS, CREDIT_ACTIVATION, CREDIT_INCREMENT, EVALU
 from pipeline.arrays import Array
 from pipeline.lacks import CREDIT, DRAIN, WAITS, WINDOW
 from pipeline.plan import Plan
+from pipeline.recorder import BURST
+from pipeline.schema import Config
 from pipeline.worklog import iso
 
 from .logs import Filter, Line
@@ -34,6 +36,18 @@ def times_of(array: Array) -> Array:
     return times
 
 
+def left_out(array: Array) -> int:
+    """Return how many records the gaps among these tell to be missing."""
+    return int(array["a"][array["kind"] == trace.GAP].sum())
+
+
+def why_left_out(config: Config) -> str:
+    """Return what leaves records out of a run's trace; it does not tell which of it did."""
+    if config.trace.every > 1:
+        return f"trace.every records one burst of {BURST} batches in {config.trace.every}, trace.most_mb or a full disk fewer"
+    return f"beyond half of trace.most_mb ({config.trace.most_mb} MB a stage) batches are sampled, or the disk was full"
+
+
 class Teller:
     """Makes lines of one stage's records."""
 
@@ -54,6 +68,11 @@ class Teller:
         found: Array = (peer <= head) & (~is_message | ((peer > 0) & (peer != self.number)))
         found &= (ends >= 0) & (ends < LAST_NS)
         return found
+
+    def may_tell(self, wanted: Filter) -> bool:
+        """Whether a record of this stage can make a wanted line at all."""
+        is_told = wanted.takes("message") or (self.tells_parts and wanted.takes("action"))
+        return is_told and wanted.stage in (None, self.name)
 
     def wanted(self, array: Array, wanted: Filter) -> Array:
         """Return which records can make a wanted line; the filter itself has the last word."""

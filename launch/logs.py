@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from pipeline.actions import ACTIONS, parse_action
 from pipeline.config import load
 from pipeline.errors import ConfigError, ScheduleError
 from pipeline.plan import Plan
+from pipeline.schema import Config
 
 Line = dict[str, Any]
 #: What a line may weigh, the lightest first.
@@ -70,6 +72,16 @@ def check(folder: Path, wanted: Filter) -> None:
     names = [*(plan.name(k) for k in range(1, plan.head + 1)), "launcher"]
     if wanted.stage is not None and wanted.stage not in names:
         raise ConfigError(f"--stage: {wanted.stage!r} has no log in {folder.name}; there are {', '.join(names)}")
+
+
+def absent(folder: Path, config: Config, wanted: Filter) -> Iterator[str]:
+    """Yield of which wanted lines a run can have none, because it ran with a low level of log or trace."""
+    if config.trace.level == "full":
+        return
+    if wanted.level == "message":
+        yield f"{folder.name} has no trace, hence no messages: it ran with trace.level off"
+    if config.log.level != "action" and (wanted.batch, wanted.action) != (None, None):
+        yield f"{folder.name} has no lines on batches and actions: it ran with log.level info and trace.level off"
 
 
 def parse(text: bytes) -> Line | None:

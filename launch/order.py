@@ -1,23 +1,34 @@
 """The execution-order diagram of one batch, from the journal and the trace of a run: what happened, in the order it did.
 
-Numbers are those of the original's steps; the order is that of the times. Pure but for reading the run.
+Numbers are those of the original's steps; the order is that of the times. What is not on record is named: a burst that was
+left out, a trace that is missing, damaged, or at odds with its journal. Pure but for reading the run.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from pipeline import steps, trace
+from pipeline.actions import ACTIONS, Action
+from pipeline.arrays import Array
 from pipeline.config import load
 from pipeline.errors import ConfigError, RunError
 from pipeline.plan import Plan
+from pipeline.schema import Config
 from pipeline.trace import Span
+
+from . import runs
+from .lines import why_left_out
 
 #: Width of a worker's lane, and of what stands before the lanes.
 LANE, MARGIN = 17, 26
-#: Most spans of other batches that a diagram shows.
+#: Most spans that are no step of the batch, from the first one on, that a diagram shows.
 MOST_OTHERS = 24
 
 
@@ -30,51 +41,153 @@ class Row(NamedTuple):
 
 
 class Order(NamedTuple):
-    """What happened between the first and the last span of a batch."""
+    """What happened between the first and the last span of a batch, as far as it is on record."""
 
     folder: Path
     plan: Plan
     batch: int
     rows: list[Row]
     forward_end_ns: int | None
-    left_out: int
+    left_out: int  # spans of other batches that the diagram does not show, after the last one that it does
+    unrecorded: list[int]  # steps that were done and are not on record, by their numbers
+    warnings: list[str]
+
+
+class Track(NamedTuple):
+    """What is on record of a stage: the parts of its actions, where records were left out, and what its journal tells."""
+
+    name: str
+    parts: Array
+    gaps: Array
+    journal: list[Action] | None  # None: it cannot be read
+
+    def between(self, first_ns: int, last_ns: int) -> list[Span]:
+        """Return the parts that lie in a time, at least in part."""
+        return self._spans(self.parts[(self.parts["start"] < last_ns) & (self.parts["end"] > first_ns)])
+
+    def of(self, batch: int) -> list[Span]:
+        """Return the parts of a batch."""
+        return self._spans(self.parts[(self.parts["batch"] == batch) & (self.parts["kind"] != ord("E"))])
+
+    def has_done(self, action: Action) -> bool:
+        """Whether the stage did an action, whatever its trace has of that; as far as one knows."""
+        return action in self.journal if self.journal is not None else not len(self.parts)
+
+    def _spans(self, parts: Array) -> list[Span]:
+        return [
+            Span(self.name, Action(chr(kind), batch, peer), trace.PARTS[code], read, written, start, end)
+            for kind, code, peer, batch, read, written, _, _, start, end in parts.tolist()
+        ]
 
 
 def collect(folder: Path, batch: int) -> Order:
-    """Return the order of a batch in a run; raises ConfigError for a batch that was never begun, RunError for no trace."""
-    plan = Plan.of(load(folder / "config.toml"))
-    if not (folder / "trace").is_dir():
-        raise ConfigError(f"{folder.name} has no trace: a reference runs in one process, in the order of its loop")
-    spans = [span for k in range(1, plan.head + 1) for span in _checked(folder, plan.name(k))]
-    own = [span for span in spans if span.action.batch == batch and span.action.kind != "E"]
+    """Return the order of a batch in a run.
+
+    Raises ConfigError for a batch or a run of which there is no record, RunError for a record that cannot be read.
+    """
+    config = load(folder / "config.toml")
+    plan = Plan.of(config)
+    _check_has_trace(folder, config)
+    if not 0 <= batch < plan.batches:
+        raise ConfigError(f"--batch: {folder.name} has no batch {batch}; it has {plan.batches} batches, from 0")
+    warnings: list[str] = []
+    tracks = [_track(folder, plan.name(k), warnings) for k in range(1, plan.head + 1)]
+    if not any(len(track.parts) for track in tracks) and warnings:
+        raise RunError(f"{folder.name}: nothing of its trace can be read: {'; '.join(warnings)}")
+    own = [span for track in tracks for span in track.of(batch)]
     if not own:
-        raise ConfigError(
-            f"--batch: no stage of {folder.name} has begun batch {batch}; it has {plan.batches} batches, from 0"
-        )
-    numbers = {(step.stage, step.action, step.part): step.number for step in steps.steps(plan)}
+        raise _not_on_record(folder, config, batch, tracks, warnings)
     end = next((s.end_ns for s in own if s.stage == "head" and s.part == "forward"), None)
     numbered = [span for span in own if not span.action.sibling]
-    first, last = min(span.start_ns for span in numbered), max(span.end_ns for span in numbered)
-    others = [s for s in spans if s not in set(numbered) and s.start_ns < last and s.end_ns > first]
+    limits = numbered or own
+    first, last = min(span.start_ns for span in limits), max(span.end_ns for span in limits)
+    others = [span for track in tracks for span in track.between(first, last) if not _is_of(span, batch)]
     left_out = max(0, len(others) - MOST_OTHERS)
+    numbers = {(step.stage, step.action, step.part): step.number for step in steps.steps(plan)}
     rows = []
     for span in sorted(numbered + sorted(others, key=lambda s: s.start_ns)[:MOST_OTHERS], key=lambda s: s.start_ns):
-        is_own = span.action.batch == batch and not span.action.sibling
+        is_own = _is_of(span, batch)
         step = numbers.get((plan.number(span.stage), span.action.kind, span.part), 0) if is_own else 0
         rows.append(Row(step, span, _mark(span, end) if step else ""))
-    return Order(folder, plan, batch, rows, end, left_out)
+    shown = {row.step for row in rows}
+    unrecorded = [
+        step.number
+        for step in steps.steps(plan)
+        if step.number not in shown and tracks[step.stage - 1].has_done(Action(step.action, batch))
+    ]
+    if left := [t.name for t in tracks if ((t.gaps["start"] < last) & (t.gaps["end"] > first)).any()]:
+        warnings.append(f"in this time {', '.join(left)} left records out: {why_left_out(config)}")
+    return Order(folder, plan, batch, rows, end, left_out, unrecorded, warnings)
 
 
-def _checked(folder: Path, stage: str) -> list[Span]:
-    """Return a stage's spans after holding them against its journal."""
-    spans = list(trace.read_spans(folder, stage))
-    journal = trace.read_journal(folder, stage)
-    taken = [span.action for place, span in enumerate(spans) if place == 0 or spans[place - 1].action != span.action]
-    whole = min(len(journal), len(taken))
-    if journal[:whole] != taken[:whole]:
-        at = next(place for place in range(whole) if journal[place] != taken[place])
-        raise RunError(f"{stage}: journal and trace differ at action {at}: {journal[at]} and {taken[at]}")
-    return spans
+def _is_of(span: Span, batch: int) -> bool:
+    """Whether a span is the batch's own: no other batch, no evaluation, no increment of another box."""
+    return span.action.batch == batch and span.action.kind != "E" and not span.action.sibling
+
+
+def _check_has_trace(folder: Path, config: Config) -> None:
+    if (runs.read_json(folder / "launcher.json") or {}).get("reference"):
+        why = "a reference runs in one process, in the order of its loop"
+    elif config.trace.level == "off":
+        why = "it ran with trace.level off"
+    elif not (folder / "trace").is_dir():
+        why = "it has not begun"
+    else:
+        return
+    raise ConfigError(f"{folder.name} has no trace: {why}")
+
+
+def _track(folder: Path, name: str, warnings: list[str]) -> Track:
+    """Return what can be read of a stage; what cannot, and what its journal does not confirm, is added to `warnings`."""
+    try:
+        _, array, faults, _ = trace.read_records(folder, name)
+    except RunError as error:
+        array, faults = np.zeros(0, trace.FIELDS), [str(error)]
+    warnings += faults
+    is_part, is_gap = np.isin(array["kind"], np.frombuffer(ACTIONS.encode(), np.uint8)), array["kind"] == trace.GAP
+    try:
+        journal = trace.read_journal(folder, name)
+    except RunError as error:
+        journal = None
+        warnings.append(str(error))
+    if journal is not None and "damaged" not in "".join(faults):  # else it differs wherever a record is missing
+        text = _difference(journal, array[is_part], is_gap.cumsum()[is_part])
+        warnings += [f"{name}: {text}; the diagram follows the trace"] if text else []
+    return Track(name, array[is_part], array[is_gap], journal)
+
+
+def _difference(journal: list[Action], parts: Array, gaps: Array) -> str:
+    """Return where a trace tells other actions than the journal, or nothing; `gaps`: how many gaps are before each part.
+
+    After a gap the trace goes on at some later action. Either file may end before the other does.
+    """
+    places = {action: place for place, action in enumerate(journal)} if len(gaps) and gaps[-1] else {}
+    at = passed = 0
+    before: Action | None = None
+    for kind, batch, peer, gap in zip(*(parts[key].tolist() for key in ("kind", "batch", "peer")), gaps, strict=True):
+        action = Action(chr(kind), batch, peer)
+        if gap == passed and action == before:
+            continue  # another part of it
+        if gap != passed:
+            at = max(places.get(action, len(journal)), at - (action == before))
+        if at < len(journal) and journal[at] != action:
+            return f"journal and trace differ at action {at}: {journal[at]} and {action}"
+        at, passed, before = at + 1, gap, action
+    return ""
+
+
+def _not_on_record(
+    folder: Path, config: Config, batch: int, tracks: Sequence[Track], warnings: Sequence[str]
+) -> ConfigError:
+    """Return what to say of a batch of which no stage has a record."""
+    journals = [track.journal for track in tracks if track.journal is not None]
+    if journals and not any(Action("F", batch) in journal for journal in journals):
+        return ConfigError(f"--batch: no stage of {folder.name} has begun batch {batch}")
+    why = why_left_out(config) if any(len(track.gaps) for track in tracks) else "the trace ends before it"
+    found = np.unique(np.concatenate([track.parts["batch"][track.parts["kind"] == ord("F")] for track in tracks]))
+    near = [*found[found < batch][-1:].tolist(), *found[found > batch][:1].tolist()]
+    nearest = f"; the nearest on record: {' and '.join(map(str, near))}" if near else ""
+    return ConfigError(f"--batch: batch {batch} is not on record: {'; '.join([*warnings, why])}{nearest}")
 
 
 def _mark(span: Span, forward_end_ns: int | None) -> str:
@@ -107,6 +220,8 @@ def document(order: Order) -> dict[str, Any]:
             for row in order.rows
         ],
         "left_out": order.left_out,
+        "unrecorded": order.unrecorded,
+        "warnings": order.warnings,
     }
 
 
@@ -133,33 +248,52 @@ def draw(order: Order, width: int) -> str:
 
 
 def _legend(order: Order, zero: int) -> list[str]:
-    lines = []
-    if order.left_out:
-        lines.append(f"  ·  {order.left_out} more spans of other batches in this time are left out")
+    lines = [f"  !  {text}" for text in order.warnings]
     if order.forward_end_ns is not None:
         end = (order.forward_end_ns - zero) / 1e6
         early = [str(row.step) for row in order.rows if row.mark == "★"]
         lines.append(f"The forward pass of batch {order.batch} ended at {end:.3f} ms, in the head.")
+        known = ", by what is on record" if order.unrecorded else ""
         if early:
-            lines.append(f"  ★  weights that had changed before that: step{'s' * (len(early) > 1)} {', '.join(early)}")
+            which = f"step{'s' * (len(early) > 1)} {', '.join(early)}"
+            lines.append(f"  ★  weights that had changed before that{known}: {which}")
         else:
-            lines.append("     No weight had changed before that.")
+            lines.append(f"     No weight had changed before that{known}.")
         if any(row.mark == "☆" for row in order.rows):
             lines.append("  ☆  weights that were being changed at that moment")
-    if any(row.span.action.sibling for row in order.rows):
-        lines.append("  ·  U k.b: box k's increment of batch b to the weights that all boxes share")
+    elif order.unrecorded:
+        lines.append(f"When the forward pass of batch {order.batch} ended is not on record: nothing is marked.")
+    lines += _others(order, zero)
     lines.append("")
     shown = {row.step for row in order.rows}
     for step in steps.steps(order.plan):
-        missing = "" if step.number in shown else "   (not reached)"
+        missing = "   (not on record)" if step.number in order.unrecorded else "   (not reached)"
         lines.append(
-            f"{step.number:>5}  {order.plan.name(step.stage):<8} {step.action}{order.batch} {step.part:<9} {step.text}{missing}"
+            f"{step.number:>5}  {order.plan.name(step.stage):<8} {step.action}{order.batch} {step.part:<9} {step.text}"
+            f"{'' if step.number in shown else missing}"
         )
+    return lines
+
+
+def _others(order: Order, zero: int) -> list[str]:
+    """Return what the rows without a number are, and which of them are shown."""
+    spans = [row.span for row in order.rows if not row.step]
+    whose = {
+        "other batches": any(s.action.batch != order.batch and s.action.kind != "E" for s in spans),
+        "evaluations (E)": any(s.action.kind == "E" for s in spans),
+        "the probe": any(s.part == "probe" for s in spans),
+    }
+    what = ", ".join(text for text, is_there in whose.items() if is_there)
+    lines = [f"  ·  no step of batch {order.batch}: {what}"] if what else []
+    if any(span.action.sibling for span in spans):
+        lines.append("  ·  U k.b: box k's increment of batch b to the weights that all boxes share")
+    if order.left_out:
+        last = max(span.start_ns for span in spans if not _is_of(span, order.batch))
+        after = f"{(last - zero) / 1e6:.3f} ms"
+        lines.append(f"  ·  the first {MOST_OTHERS} of these are shown; {order.left_out} after {after} are left out")
     return lines
 
 
 def terminal_width() -> int:
     """Return the columns of the terminal, 80 where there is none."""
-    import shutil
-
     return shutil.get_terminal_size((80, 24)).columns if os.environ.get("COLUMNS") or os.isatty(1) else 80

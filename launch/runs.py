@@ -21,6 +21,8 @@ from pipeline.files import save_text
 from pipeline.schema import Config
 
 LATEST = "latest"
+#: What is said of a run whose end was written down and cannot be read.
+UNREADABLE = "summary.json cannot be read"
 
 
 def make_run(config: Config, label: str) -> Path:
@@ -133,16 +135,19 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """Return what `timebox list` tells of one run."""
+    """Return what `timebox list` tells of one run.
+
+    Its status is `running`, `done`, `failed`, `interrupted`; `died` where nobody wrote how it ended; or what cannot be read.
+    """
     summary = read_json(folder / "summary.json")
     state = read_json(folder / "launcher.json") or {}
     status = "running" if _is_alive(state.get("pid")) else "died"
-    if summary is not None:
-        status = str(summary.get("status", "unreadable"))
+    if summary is not None or (folder / "summary.json").is_file():
+        status = str((summary or {}).get("status", UNREADABLE))
     try:
         config = load(folder / "config.toml")
     except ConfigError:
-        config, status = None, "unreadable"
+        config, status = None, "config.toml cannot be read"
     return {
         "run": folder.name,
         "name": config.run.name if config else "",

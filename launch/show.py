@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import RunError
 from pipeline.plan import Plan, box_steps
 from pipeline.schema import Config
+from pipeline.trace import read_journal
 
 from . import logs, plots
 from .doctor import Check
@@ -57,7 +59,7 @@ def result(outcome: Result, plan: Plan, picture: Path | None) -> None:
     epochs = outcome.metrics
     if epochs:
         print()
-        print(_epoch_table(epochs))
+        print(_epoch_table(epochs, _partial(outcome, plan)))
         print()
     predictions = outcome.folder / "metrics" / "predictions.csv"
     if predictions.is_file():
@@ -75,20 +77,61 @@ def result(outcome: Result, plan: Plan, picture: Path | None) -> None:
     print(f"run {outcome.folder}" + (f", cost curve {picture.relative_to(outcome.folder)}" if picture else ""))
     if outcome.status == "interrupted":
         batches = document["stages"][-1]["batches"]
-        print(f"stopped at batch {batches} of {plan.batches}; what was there is kept in the run's folder")
+        # A reference that is stopped does not tell its batch.
+        where = "before its end" if batches is None else f"at batch {batches} of {plan.batches}"
+        print(f"stopped {where}; what was there is kept in the run's folder")
+        if late := _late(outcome.folder):
+            print(f"{late} when told to stop: timebox logs {_name(outcome.folder)} --why")
     elif outcome.status == "done" and not document["reference"]:
-        name = outcome.folder.name if outcome.folder.parent == Path("runs") else outcome.folder
-        print(f"look into it: timebox order {name}, timebox logs {name}")
+        print(f"look into it: {_ways_in(outcome.folder)}")
     sys.stdout.flush()
 
 
-def _epoch_table(epochs: Sequence[dict[str, Any]]) -> str:
+def _name(folder: Path) -> str:
+    """Return what a command takes for a run."""
+    return folder.name if folder.parent == Path("runs") else str(folder)
+
+
+def _ways_in(folder: Path) -> str:
+    """Return what there is to see of a run; without a trace that is its logs."""
+    if not (folder / "trace").is_dir():
+        return f"timebox logs {_name(folder)}"
+    return f"timebox stats {_name(folder)}; likewise order, report, timeline, logs"
+
+
+def _late(folder: Path) -> str:
+    """Return who had to be made to go, and after how long, or nothing."""
+    from .vitals import sent_away  # it imports numpy
+
+    texts = [f"{name} did not answer for {seconds:.0f} s" for name, seconds in sent_away(folder).unanswered_s.items()]
+    return ", ".join(texts)
+
+
+def _partial(outcome: Result, plan: Plan) -> str:
+    """Return what there is of the last epoch of a run that did not come to its end; nothing where that is all of it."""
+    if outcome.status == "done":
+        return ""
+    last, size = outcome.metrics[-1], plan.epoch_batches
+    try:
+        forwards = sum(action.kind == "F" for action in read_journal(outcome.folder, "head"))
+    except RunError:  # a reference, which evaluates at once where an evaluation is due
+        end = min(last["epoch"] * size, plan.batches)
+        is_due = plan.due(end) > plan.due(end - size)
+        return "a part" if is_due and "accuracy" not in last else ""
+    done = forwards - (last["epoch"] - 1) * size
+    return f"{done} of its {size} batches" if 0 < done < size else ""
+
+
+def _epoch_table(epochs: Sequence[dict[str, Any]], partial: str) -> str:
+    """Return the table of epochs; `partial` says what there is of the last one, where it is not whole."""
     stride = -(-len(epochs) // MOST_EPOCHS)
     chosen = [row for row in epochs if row["epoch"] == 1 or row["epoch"] % stride == 0 or row is epochs[-1]]
-    rows = [
-        (row["epoch"], number(row["cost"]), number(row.get("test_cost")), share(row.get("accuracy"))) for row in chosen
-    ]
-    return table(("epoch", "cost", "test cost", "test images right"), rows)
+    rows = []
+    for row in chosen:
+        epoch = f"partial {row['epoch']}" if partial and row is epochs[-1] else row["epoch"]
+        rows.append((epoch, number(row["cost"]), number(row.get("test_cost")), share(row.get("accuracy"))))
+    note = f"\nof epoch {epochs[-1]['epoch']} there is only {partial}" if partial else ""
+    return table(("epoch", "cost", "test cost", "test images right"), rows) + note
 
 
 def _predictions(path: Path) -> str:
@@ -117,6 +160,8 @@ def failure(outcome: Result) -> None:
     print(f"timebox: {document['error']}", file=sys.stderr)
     for line in document["first_failure"]["log"]:
         print(f"  | {logs.render_text(line)}", file=sys.stderr)
+    if not document["reference"] and not document.get("wrong_request"):
+        print(f"  who waited for whom: timebox logs {_name(outcome.folder)} --why", file=sys.stderr)
     print(f"  logs: {outcome.folder / 'logs'}", file=sys.stderr)
 
 

@@ -123,6 +123,14 @@ class Supervisor:
             return self._interrupted(now)
         return self._tick(now)
 
+    def awaits(self, now: float) -> str:
+        """Return for whom a run that is ending still waits, and how long at most, in words; nothing where for nobody."""
+        left = [name for name, member in self.members.items() if not member.is_gone]
+        if not self._ending or not left or not self._deadlines:
+            return ""
+        seconds = max(self._deadlines[-1][0] - now, 0.0)
+        return f"waits for {', '.join(left)} to stop, {seconds:.0f} s at most; Ctrl-C again kills"
+
     def _heard(self, event: Heard, now: float) -> list[Command]:
         stage, word, body = event
         member = self.members.get(stage)

@@ -26,6 +26,8 @@ from .logs import Line, parse
 SAME_BOOT_NS = 60_000_000_000
 #: A journal that was written so long after the last action that is on record tells of later ones.
 LAG_NS = 500_000_000
+#: Who has shown no sign for so long is stuck; workers write down what they do five times a second.
+LONG_S = 1.0
 #: Bytes from a log's end in which its last lines are looked for.
 TAIL = 1 << 16
 STATES = {"R": "running", "S": "sleeping", "D": "sleeping", "I": "sleeping", "T": "stopped", "t": "traced"}
@@ -101,6 +103,65 @@ def _waited(array: Array) -> Lack | None:
     return Lack(WAITS[last["a"]], KINDS[last["code"]], int(last["batch"]), int(last["peer"])) if last["peer"] else None
 
 
+class Silence(NamedTuple):
+    """That a stage showed no sign of life at a moment, nor for long before and after."""
+
+    seconds: float | None  # since its last sign; None: not on record
+    midst: str  # the part of an action that the moment lies in, if it is one
+    unanswered_s: float | None  # for how long it did not answer when it was told to stop, until it was sent a signal
+
+
+class SentAway(NamedTuple):
+    """When the first worker had stopped as it was told, and for how long others did not; 0: none has stopped."""
+
+    stopped_ns: int
+    unanswered_s: dict[str, float]
+
+
+def sent_away(folder: Path) -> SentAway:
+    """Return what the launcher's log tells of a stop on request: who had to be sent SIGTERM or SIGKILL long after it."""
+    stopped = 0
+    found: dict[str, float] = {}
+    for line in _lines(log_of(folder, "launcher")):
+        words = line["text"].split()
+        if words[-1:] == ["stopped"] and not stopped:
+            stopped = line["mono_ns"]
+        elif stopped and len(words) == 3 and words[:2] in (["SIGTERM", "to"], ["SIGKILL", "to"]):
+            seconds = (line["mono_ns"] - stopped) / 1e9
+            if seconds >= LONG_S:
+                found.setdefault(words[2], round(seconds, 3))
+    return SentAway(stopped, found)
+
+
+def silence(folder: Path, stage: str, seen: Signs, at: int, unanswered_s: float | None) -> Silence | None:
+    """Return that a stage showed no sign of life when the others stopped, or None where it did.
+
+    A worker that waits puts that down twenty times a second. One that was halted tells of nothing, and its next record
+    ends when it was woken to be ended.
+    """
+    long_ns = int(LONG_S * 1e9)
+    if not at or (seen.ended_ns and seen.ended_ns < at + long_ns):
+        return None
+    unanswered = Silence(None, "", unanswered_s) if unanswered_s is not None else None
+    try:
+        array = trace.read_records(folder, stage).array
+    except RunError:
+        return unanswered
+    place = int(np.searchsorted(array["end"], at, "right"))
+    before, after = array[:place], array[place : place + 1]
+    since = at - int(before["end"].max(initial=0))
+    if since < long_ns or not len(before):
+        return unanswered
+    if not len(after):
+        may_be_gap = seen.acted_ns > at - long_ns or (array["kind"] == trace.GAP).any()
+        return unanswered if may_be_gap else Silence(round(since / 1e9, 3), "", unanswered_s)
+    if after["kind"][0] == trace.GAP or int(after["end"][0]) < at + long_ns:
+        return unanswered  # what it did in that time was left out, or it did something soon after
+    kind, code, _, batch = after[0].tolist()[:4]
+    is_midst = chr(kind) in ACTIONS and int(after["start"][0]) < at
+    return Silence(round(since / 1e9, 3), f"{chr(kind)}{batch} {trace.PARTS[code]}" if is_midst else "", unanswered_s)
+
+
 def shift_now(shift_ns: int) -> int:
     """Return what is between a run's clock and the wall clock now: as the two stand, if it is still the same boot."""
     now = time.time_ns() - time.monotonic_ns()
@@ -118,6 +179,14 @@ def wall_ns(line: Line) -> int:
         return int(datetime.fromisoformat(line["ts"]).timestamp() * 1e6) * 1000
     except (ValueError, OverflowError):
         return 0
+
+
+def _lines(path: Path) -> list[Line]:
+    """Return a log's lines; none where it cannot be read."""
+    try:
+        return [line for text in path.read_bytes().splitlines() if (line := parse(text)) is not None]
+    except OSError:
+        return []
 
 
 def _ends_of(path: Path) -> list[Line]:

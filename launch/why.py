@@ -18,33 +18,35 @@ from typing import Any
 from pipeline import trace
 from pipeline.actions import Action
 from pipeline.config import load
-from pipeline.errors import RunError
-from pipeline.lacks import CREDIT, DRAIN, WINDOW, Lack
+from pipeline.errors import ConfigError, RunError
+from pipeline.lacks import WINDOW, Lack
 from pipeline.plan import Plan
 from pipeline.reckon import count, lack, next_action, reckon
 from pipeline.standing import Standing
 
 from . import runs
 from .logs import parse
-from .vitals import Signs, now_ns, process_state, signs
+from .vitals import LONG_S, Signs, now_ns, process_state, sent_away, signs, silence
+from .why_text import awaited, is_halted, of_itself, of_process, render, stands_still
 
-#: A stage that could go on and has not for so long is stuck; workers write down what they do five times a second.
-LONG_S = 1.0
+__all__ = ["FLUSH", "collect", "render"]
+
 FLUSH = "workers write their journals five times a second: what they did last may not be on record"
 
 
 def collect(folder: Path) -> dict[str, Any]:
-    """Return who waits for whom in a run, and the first cause; raises RunError for a run without workers."""
+    """Return who waits for whom in a run, and the first cause; raises ConfigError for a run without workers."""
     plan = Plan.of(load(folder / "config.toml"))
     state = runs.read_json(folder / "launcher.json") or {}
     if state.get("reference"):
-        raise RunError(f"{folder.name} is a reference: one process, which waits for nobody")
+        raise ConfigError(f"{folder.name} is a reference: one process, which waits for nobody")
     status = str(runs.describe(folder)["status"])
     warnings: list[str] = []
     journals = _journals(folder, plan, warnings)
     standings = reckon(plan, journals)
     seen = {k: signs(folder, plan.name(k), warnings) for k in standings}
-    at = _moment(status, standings, seen)
+    away = sent_away(folder)
+    at = _moment(status, standings, seen, away.stopped_ns)
     pids = {each.get("name"): each.get("pid") for each in state.get("stages", []) if isinstance(each, dict)}
     stages = []
     for k, standing in standings.items():
@@ -54,7 +56,14 @@ def collect(folder: Path) -> dict[str, Any]:
         stage = _stage(standing, journals.get(k, []), seen[k], at) | {"pid": pid, "process": process}
         if process in ("running", "sleeping", "unknown") or seen[k].ended_ns:
             stage |= _own_word(plan, stage, seen[k].waited)
+        if status == "interrupted" and not standing.is_done:
+            silent = silence(folder, name, seen[k], at, away.unanswered_s.get(name))
+            stage["silence"] = silent and silent._asdict()
         stages.append(stage)
+    silents = {stage["name"] for stage in stages if stage["silence"]}
+    for stage in stages:
+        if stage["waits"] is not None and stage["waits"]["from"] in silents:
+            stage["waits"].pop("was_sent", None)  # when it was woken to be ended
     for stage in stages:
         stage["chain"] = _chain(stage, stages, status)
     document: dict[str, Any] = {
@@ -62,7 +71,7 @@ def collect(folder: Path) -> dict[str, Any]:
     }  # fmt: skip
     document["first_cause"] = _first_cause(folder, document)
     behind = [
-        stage["name"] for stage in stages if stage["is_behind"] and (status != "running" or _is_halted(stage, status))
+        stage["name"] for stage in stages if stage["is_behind"] and (status != "running" or is_halted(stage, status))
     ]
     document["notes"] = [
         f"{name} has done more than its journal tells, by what the others took from it; {FLUSH}" for name in behind
@@ -83,13 +92,16 @@ def _journals(folder: Path, plan: Plan, warnings: list[str]) -> dict[int, list[A
     return found
 
 
-def _moment(status: str, standings: dict[int, Standing], seen: dict[int, Signs]) -> int:
-    """Return the moment to look at: now, or when the first worker that was not done came to its end."""
+def _moment(status: str, standings: dict[int, Standing], seen: dict[int, Signs], stopped_ns: int) -> int:
+    """Return the moment to look at: now, or when the first worker that was not done came to its end.
+
+    Where no trace tells that, the launcher may have heard the first one stop at `stopped_ns`.
+    """
     if status == "running":
         shifts = [each.shift_ns for each in seen.values() if each.shift_ns]
         return now_ns(shifts[0]) if shifts else 0
     ends = [each.ended_ns for k, each in seen.items() if each.ended_ns and not standings[k].is_done]
-    return min(ends, default=max(each.seen_ns for each in seen.values()))
+    return min(ends, default=stopped_ns or max(each.seen_ns for each in seen.values()))
 
 
 def _stage(standing: Standing, journal: list[Action], seen: Signs, at: int) -> dict[str, Any]:
@@ -106,6 +118,7 @@ def _stage(standing: Standing, journal: list[Action], seen: Signs, at: int) -> d
         "is_behind": reckoned > told.actions - told.summed,
         "waits": None if waits is None else _waits(plan, waits),
         "could": None if could is None or standing.is_done else str(could),
+        "silence": None,
         "for_s": round(max(at - seen.acted_ns, 0) / 1e9, 3) if at and seen.acted_ns else None,
     }
 
@@ -123,16 +136,11 @@ def _own_word(plan: Plan, stage: dict[str, Any], waited: Lack | None) -> dict[st
     return {"could": None, "waits": _waits(plan, waited) | {"was_sent": True}}
 
 
-def _is_halted(stage: dict[str, Any], status: str) -> bool:
-    """Whether the kernel does not let a stage go on, in a run that should."""
-    return status == "running" and stage["process"] in ("stopped", "traced", "gone")
-
-
 def _chain(stage: dict[str, Any], stages: list[dict[str, Any]], status: str) -> list[str]:
     """Return the names from a stage along who waits for whom; in a circle the last one stands there twice."""
     named = {each["name"]: each for each in stages}
     chain = [stage["name"]]
-    while not _is_halted(named[chain[-1]], status) and (waits := named[chain[-1]]["waits"]) and waits["from"]:
+    while not stands_still(named[chain[-1]], status) and (waits := named[chain[-1]]["waits"]) and waits["from"]:
         chain.append(waits["from"])
         if waits["from"] in chain[:-1]:
             break
@@ -145,12 +153,14 @@ def _chain(stage: dict[str, Any], stages: list[dict[str, Any]], status: str) -> 
 def _first_cause(folder: Path, document: dict[str, Any]) -> dict[str, Any]:
     """Return who is to blame: its kind, its stage where it is one, and a text."""
     status, stages = document["status"], document["stages"]
-    if status == "failed":
-        error = runs.read_json(folder / "logs" / "error.json") or {}
+    error = runs.read_json(folder / "logs" / "error.json") or {}
+    if status == "failed" or (status == runs.UNREADABLE and error):
         stage, text = error.get("stage"), error.get("error", "no error is on record")
         return _cause("failed", stage, f"{stage} (process {error.get('pid')}): {text}" if stage else str(text))
     if status == "done":
         return _cause("none", None, "the run is done; nobody waits")
+    if status == runs.UNREADABLE:
+        return _cause("unknown", None, f"not known: {status}, which tells how the run ended")
     if status == "died":
         pid = (runs.read_json(folder / "launcher.json") or {}).get("pid")
         return _cause(
@@ -163,19 +173,21 @@ def _first_cause(folder: Path, document: dict[str, Any]) -> dict[str, Any]:
         # One that is halted, and of several the one that most wait for in the end, or that has been still for longest.
         ends = [stage["chain"][-1] for stage in stages]
         worst = max(
-            suspects, key=lambda stage: (_is_halted(stage, status), ends.count(stage["name"]), stage["for_s"] or 0.0)
+            suspects, key=lambda stage: (stands_still(stage, status), ends.count(stage["name"]), stage["for_s"] or 0.0)
         )
+        if worst.get("silence"):
+            return _cause("still", worst["name"], _silent_cause(worst, stages, status))
         also = [stage["name"] for stage in suspects if stage is not worst]
         kind = worst["process"] if status == "running" else "still"
         way_out = f"; kill -CONT {worst['pid']} lets it go on" if kind == "stopped" else ""
-        text = f"{worst['name']}: {_of_itself(worst, status)}{way_out}" + (f"; also {', '.join(also)}" if also else "")
+        text = f"{worst['name']}: {of_itself(worst, status)}{way_out}" + (f"; also {', '.join(also)}" if also else "")
         return _cause(kind, worst["name"], text)
     circle = next((stage["chain"] for stage in stages if stage["chain"][-1] in stage["chain"][:-1]), None)
     if circle and all((stage["for_s"] or 0.0) >= LONG_S for stage in stages if stage["name"] in circle):
         names = " → ".join(circle[circle.index(circle[-1]) :])
         for stage in stages:
             if stage["name"] in circle and stage["waits"].get("was_sent"):
-                what = _awaited(stage["waits"])
+                what = awaited(stage["waits"])
                 return _cause("lost", stage["waits"]["from"], f"{stage['name']} waits for {what}, and that was sent")
         text = f"a circle, {names}: our rules exclude that, so it is a fault of ours; please report it with the run's folder"
         return _cause("circle", None, text)
@@ -192,7 +204,17 @@ def _cause(kind: str, stage: str | None, text: str) -> dict[str, Any]:
 
 def _is_suspect(stage: dict[str, Any], status: str) -> bool:
     """Whether a stage does not go on though it could, or though nobody asked it not to."""
-    return _is_halted(stage, status) or (stage["could"] is not None and (stage["for_s"] or 0.0) >= LONG_S)
+    return stands_still(stage, status) or (stage["could"] is not None and (stage["for_s"] or 0.0) >= LONG_S)
+
+
+def _silent_cause(worst: dict[str, Any], stages: list[dict[str, Any]], status: str) -> str:
+    """Return what to say of a stage that showed no sign of life, and of those that waited for it."""
+    others = [stage["name"] for stage in stages if stage is not worst and stage["chain"][-1] == worst["name"]]
+    also = [stage["name"] for stage in stages if stage.get("silence") and stage is not worst]
+    longest = max((stage["for_s"] or 0.0 for stage in stages if stage["name"] in others), default=0.0)
+    lasted = f" for {longest:.1f} s" if longest >= LONG_S else ""
+    waited = f", while {' and '.join(others)} waited for it{lasted}" if others else ""
+    return f"{worst['name']}: {of_itself(worst, status)}{waited}" + (f"; also {', '.join(also)}" if also else "")
 
 
 def _start(folder: Path, document: dict[str, Any]) -> dict[str, Any]:
@@ -205,68 +227,9 @@ def _start(folder: Path, document: dict[str, Any]) -> dict[str, Any]:
         texts = []
     said = {line["text"] for text in texts if (line := parse(text)) is not None}
     late = [stage for stage in document["stages"] if f"{stage['name']}: ready" not in said]
-    still = [stage for stage in late if _is_halted(stage, document["status"])]
+    still = [stage for stage in late if is_halted(stage, document["status"])]
     if still:
-        text = f"{still[0]['name']}: it is to get ready, and {_process(still[0])}"
+        text = f"{still[0]['name']}: it is to get ready, and {of_process(still[0])}"
         return _cause(still[0]["process"], still[0]["name"], text)
     names = ", ".join(stage["name"] for stage in late) or "nobody"
     return _cause("none", None, f"the run has not begun; not ready yet: {names}")
-
-
-# For people
-
-
-def _process(stage: dict[str, Any]) -> str:
-    """Return what its process does."""
-    means = {
-        "stopped": "is stopped (SIGSTOP)",
-        "traced": "is held by a debugger",
-        "gone": "is gone",
-        "running": "runs: it works on that, or spins",
-        "sleeping": "sleeps: it waits for something that the rules do not know",
-        "unknown": "cannot be seen from here",
-    }
-    return f"its process {stage['pid']} {means[stage['process']]}"
-
-
-def _of_itself(stage: dict[str, Any], status: str) -> str:
-    """Return in words how a stage stands."""
-    is_running = status == "running"
-    lasts = "" if stage["for_s"] is None else f" for {stage['for_s']:.1f} s"
-    ails = f": {_process(stage)}" if _is_halted(stage, status) else ""
-    if not stage["has_begun"]:
-        return f"has not begun{ails}" if is_running else "had not begun"
-    if stage["is_done"]:
-        return f"has done everything{ails}"
-    if stage["waits"] is not None:
-        is_late = stage["waits"].get("was_sent") and (stage["for_s"] or 0.0) >= LONG_S
-        late = "; it was sent and has not come" if is_late else ""
-        return f"{'waits' if is_running else 'waited'} for {_awaited(stage['waits'])},{lasts}{late}{ails}"
-    if ails or (stage["for_s"] or 0.0) >= LONG_S:
-        why = f": {_process(stage)}" if is_running else ""
-        return f"could do {stage['could']} and {'has' if is_running else 'had'} not{lasts}{why}"
-    return f"{'is' if is_running else 'was'} at work; next is {stage['could']}"
-
-
-def _awaited(waits: dict[str, Any]) -> str:
-    what, source, why = f"{waits['message']} {waits['batch']}", waits["from"], waits["why"]
-    if why == CREDIT:
-        return f"a credit from {source} to send {what}"
-    if why == WINDOW:
-        return f"{what} from {source} (its window of {waits['window']} is full)"
-    return f"{what} from {source}{' (the last evaluation follows the drain)' if why == DRAIN else ''}"
-
-
-def render(document: dict[str, Any]) -> str:
-    """Return the table for people, and the first cause."""
-    stages, status = document["stages"], document["status"]
-    width = max(len(stage["name"]) for stage in stages)
-    batch = max(stage["batch"] for stage in stages)
-    lines = [f"{document['run']}: {status}, batch {batch:,} of {document['batches']:,}"]
-    if status != "done":
-        lines += [f"{stage['name']:<{width}}  {_of_itself(stage, status)}" for stage in stages]
-    longest = max((stage["chain"] for stage in stages), key=len)
-    if len(longest) > 2:
-        lines.append(f"who waits for whom: {' → '.join(longest)}")
-    lines.append(f"first cause: {document['first_cause']['text']}")
-    return "\n".join([*lines, *document["notes"]])

@@ -368,9 +368,56 @@ def test_what_the_trace_left_out_is_told_where_it_is_missing(tmp_path: Path) -> 
     recorder.tape.is_on = True
     recorder._tell_gap(run.at(1))
     run.part(1)
-    gap, part = [line for line in merged(run.end()) if line["stage"] == "box-1"][1:]
+    warnings: list[str] = []
+    lines = list(causal.merged(run.end(), logs.Filter(), warnings))
+    gap, part = [line for line in lines if line["stage"] == "box-1"][1:]
     assert re.search(r"^1 records of 0\.\d+ s were left out of the trace here$", gap["text"])
     assert part["action"] == "F1"
+
+
+def sampled(parent: Path, level: str) -> MadeUp:
+    """Return a run whose box-1 left two records out of its trace; it has ended."""
+    run = MadeUp(parent, level=level)
+    recorder = run.recorders[1]
+    run.part(1)
+    recorder.tape.is_on, recorder._gap_since = False, run.at(1)
+    run.part(1)
+    run.send(1, 2)
+    run.end()
+    return run
+
+
+@pytest.mark.parametrize(
+    ("level", "words", "is_told"),
+    [
+        ("info", [], True),
+        ("info", ["--level", "message"], True),
+        ("info", ["--level", "info"], False),
+        ("info", ["--stage", "box-1", "--batch", "1"], True),
+        ("info", ["--stage", "box-2"], False),
+        ("action", [], False),
+        ("action", ["--level", "message"], True),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("follow", [[], ["--follow"]], ids=["merged", "follow"])
+def test_a_reader_is_told_that_records_were_left_out_where_wanted_lines_may_be_among_them(
+    follow: list[str], level: str, words: list[str], is_told: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = ask(capsys, sampled(tmp_path, level).folder, *words, *follow)
+    found = [line for line in err if "left out" in line]
+    assert code == 0
+    assert len(found) == is_told
+    if is_told:
+        assert "warning: 2 records were left out: beyond half of trace.most_mb (64 MB a stage) batches" in found[0]
+
+
+def test_a_run_that_was_followed_while_it_was_sampled_says_so_at_its_end(tmp_path: Path) -> None:
+    folder = sampled(tmp_path, "info").folder
+    lines: list[dict[str, Any]] = []
+    follower = following.Follower(folder, logs.Filter(), lines.append)
+    follower.round(is_last=True)
+    assert [fault.partition(":")[0] for fault in follower.faults()] == ["2 records were left out"]
 
 
 @pytest.mark.parametrize("level", ["all", "", "Action"])
@@ -388,6 +435,30 @@ def test_messages_of_a_run_without_a_trace_are_said_to_be_missing(
     code, out, err = ask(capsys, folder, "--level", "message")
     assert (code, len(out.splitlines())) == (0, 5)
     assert "trace.level off" in err[0]
+
+
+@pytest.mark.parametrize("words", [["--batch", "3"], ["--action", "F"]], ids=str)
+def test_a_run_that_noted_no_action_says_why_there_is_no_line_on_a_batch(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It once said no more than that no line is such a one."""
+    folder = made_up(tmp_path, trace="off").folder
+    code, out, err = ask(capsys, folder, *words)
+    assert (code, out) == (0, "")
+    assert err[0] == (
+        f"timebox: warning: {folder.name} has no lines on batches and actions: "
+        "it ran with log.level info and trace.level off"
+    )
+    assert ask(capsys, made_up(tmp_path, 1, trace="off", level="action").folder, *words)[2][:-1] == []
+
+
+def test_a_reference_has_no_logs_and_the_request_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_run(resolve(flags={"run.dir": str(tmp_path)}), "reference")
+    (folder / "launcher.json").write_text('{"reference": true, "stages": []}')
+    for flags in ([], ["--follow"], ["--json"]):
+        code, out, err = ask(capsys, folder, *flags)
+        assert (code, out) == (2, "")
+        assert err == [f"timebox: {folder.name} has no logs: a reference runs in one process, without workers"]
 
 
 # Damage

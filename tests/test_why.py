@@ -16,10 +16,12 @@ import pytest
 from network import Network
 from test_chaos import ENDLESS, WORKERS, Launched, is_alive, launched, state_of, until
 
-from launch import resolve, why
+from launch import resolve, vitals, why
 from launch.cli import main
-from launch.runs import make_run
+from launch.runs import UNREADABLE, make_run
+from launch.supervise import INTERRUPT_S, TERM_S, Exited, Interrupted, Supervisor
 from launch.vitals import process_state
+from launch.why_text import awaited
 from pipeline.actions import TARGET, Action, Part, format_journal
 from pipeline.lacks import MESSAGE, Lack
 from pipeline.plan import Plan
@@ -103,10 +105,29 @@ def test_a_launcher_that_was_killed_is_named(tmp_path: Path, capsys: pytest.Capt
     assert f"first cause: the launcher (process {NOBODY}) is gone" in text
 
 
+@pytest.mark.parametrize("content", ["", '{"status": "do', "[]", "{}", "\udcff"])
+def test_a_summary_that_cannot_be_read_is_no_run_that_was_killed(
+    content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A damaged summary once made a run that was done one whose launcher was killed."""
+    folder = written(tmp_path, moves=9)
+    (folder / "summary.json").write_bytes(content.encode(errors="surrogateescape"))
+    text = ask(capsys, folder)
+    assert text.startswith(f"{folder.name}: {UNREADABLE}, batch ")
+    assert "first cause: not known: summary.json cannot be read" in text
+    assert "killed" not in text
+    assert main(["list", "--run.dir", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1].endswith("  summary.json cannot be read")
+    assert "died" not in out
+    (folder / "logs" / "error.json").write_text('{"stage": "box-2", "pid": 7, "error": "killed by SIGKILL"}')
+    assert "first cause: box-2 (process 7): killed by SIGKILL" in ask(capsys, folder)
+
+
 def test_a_reference_waits_for_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = written(tmp_path)
     (folder / "launcher.json").write_text('{"reference": true, "stages": []}')
-    assert main(["logs", str(folder), "--why"]) == 1
+    assert main(["logs", str(folder), "--why"]) == 2
     assert capsys.readouterr().err == f"timebox: {folder.name} is a reference: one process, which waits for nobody\n"
 
 
@@ -150,9 +171,9 @@ def test_what_a_stage_lacks_is_told_in_words(kind: str, journals: dict[str, str]
 
 def test_a_credit_and_the_drain_are_told_in_words() -> None:
     credit = {"message": "activation", "batch": 7, "from": "head", "why": "credit"}
-    assert why._awaited(credit) == "a credit from head to send activation 7"
+    assert awaited(credit) == "a credit from head to send activation 7"
     drain = {"message": "increment", "batch": 7, "from": "box-2", "why": "drain"}
-    assert why._awaited(drain) == "increment 7 from box-2 (the last evaluation follows the drain)"
+    assert awaited(drain) == "increment 7 from box-2 (the last evaluation follows the drain)"
 
 
 def test_a_journal_that_is_missing_or_damaged_is_reckoned_from_the_others(
@@ -211,6 +232,105 @@ def test_a_process_that_only_has_the_number_of_a_worker_is_none() -> None:
     assert process_state(None, "some-run", "box-1") == "unknown"
 
 
+# Halted, interrupted, and woken to be ended
+
+SECOND = 10**9
+
+
+def halted(parent: Path, after: str, trace: str = "full") -> Path:
+    """Return a run whose box-2 was halted for 3 s when it was told to stop, and woken 8 s later; the others waited for it.
+
+    What it put down next is a wait for a message that it had, a part of an action, or that records were left out.
+    """
+    folder = written(parent, flags={"trace.level": trace})
+    zero = time.monotonic_ns() - 60 * SECOND
+    stop, wall = zero + 10 * SECOND, time.time_ns() - time.monotonic_ns()
+    for name in WORKERS:
+        header = {"wall_ns": wall + zero, "mono_ns": zero}
+        recorder = Recorder(folder, name, header, is_traced=trace == "full")
+        tape = recorder.tape
+        tape.part(Action("F", 0), Part("forward", 0, 0), stop - 4 * SECOND, stop - 3 * SECOND)
+        ended = stop if name != "box-2" else stop + 8 * SECOND
+        if name != "box-2":
+            for at in range(stop - 3 * SECOND, stop, SECOND // 20):
+                tape.waited(Lack(MESSAGE, TARGET, 0, 2), at, at + SECOND // 20)
+        elif after == "wait":
+            tape.waited(Lack(MESSAGE, TARGET, 0, 3), stop - 3 * SECOND, ended - 10)
+            tape.part(Action("T", 0), Part("train", 0, 0), ended - 10, ended)
+        elif after == "part":
+            tape.part(Action("F", 0), Part("update", 0, 0), stop - 3 * SECOND, ended)
+        elif after == "gap":
+            tape.is_on, tape.left_out, recorder._gap_since = False, 9, stop - 3 * SECOND
+        if after != "nothing" or name != "box-2":
+            recorder.done(DONE, ended)
+        recorder.close()
+        text = {"box-1": "F0", "box-2": "U1.0 F0 T0", "head": ""}[name]
+        path = folder / "journal" / f"{name}.txt"
+        path.write_text(f"{text}\n")
+        os.utime(path, ns=(wall + stop - 3 * SECOND,) * 2)
+    told = [(stop, "box-1: stopped"), (stop, "head: stopped"), (stop + 8 * SECOND, "SIGTERM to box-2")]
+    for ns, text in told:
+        line = {"ts": "2026-11-25T09:43:25.000000Z", "mono_ns": ns, "stage": "launcher", "level": "info", "text": text}
+        with (folder / "logs" / "launcher.log").open("a") as stream:
+            stream.write(json.dumps(line) + "\n")
+    return summarised(folder, "interrupted")
+
+
+@pytest.mark.parametrize(
+    ("after", "says"),
+    [
+        ("wait", "showed no sign of life for the last 3.0 s and did not answer for 8.0 s when it was told to stop"),
+        (
+            "part",
+            "showed no sign of life for the last 3.0 s, in the midst of F0 update and did not answer for 8.0 s "
+            "when it was told to stop",
+        ),
+        ("nothing", "showed no sign of life for the last 3.0 s and did not answer for 8.0 s when it was told to stop"),
+        ("gap", "did not answer for 8.0 s when it was told to stop"),
+    ],
+)
+def test_a_worker_that_was_halted_is_blamed_though_it_was_woken_to_be_ended(
+    after: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C on a run that hung was told as: nobody, it was going on. SIGTERM wakes who is stopped, and then it acts."""
+    folder = halted(tmp_path, after)
+    text = ask(capsys, folder)
+    assert re.search(rf"^box-2  {re.escape(says)}$", text, re.MULTILINE)
+    assert f"first cause: box-2: {says}, while box-1 and head waited for it for 3.0 s\n" in text
+    assert "it was sent and has not come" not in text
+    cause = json.loads(ask(capsys, folder, "--json"))["first_cause"]
+    assert (cause["kind"], cause["stage"]) == ("still", "box-2")
+
+
+def test_without_a_trace_the_launcher_tells_who_did_not_answer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = ask(capsys, halted(tmp_path, "wait", trace="off"))
+    assert "first cause: box-2: did not answer for 8.0 s when it was told to stop" in text
+
+
+def test_without_the_launchers_log_the_trace_tells_who_showed_no_sign_of_life(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = halted(tmp_path, "wait")
+    (folder / "logs" / "launcher.log").unlink()
+    assert "first cause: box-2: showed no sign of life for the last 3.0 s, while box-1 and" in ask(capsys, folder)
+
+
+def test_a_run_that_is_ending_says_for_whom_it_waits_and_how_long_at_most() -> None:
+    """One Ctrl-C took 9 s to return, without a word on what it waited for."""
+    supervisor = Supervisor(Plan.of(resolve()), 0.0)
+    assert supervisor.awaits(5.0) == ""
+    supervisor.handle(Interrupted(), 10.0)
+    supervisor.handle(Exited("box-1", 0), 11.0)
+    supervisor.handle(Exited("head", 0), 11.0)
+    assert supervisor.awaits(12.0) == (
+        f"waits for box-2 to stop, {INTERRUPT_S + TERM_S - 2:.0f} s at most; Ctrl-C again kills"
+    )
+    supervisor.handle(Exited("box-2", 0), 13.0)
+    assert supervisor.awaits(13.0) == ""
+
+
 # Live
 
 
@@ -256,7 +376,7 @@ def test_a_stopped_worker_is_named_whoever_it_is(kind: str, tmp_path: Path, caps
         until("nobody blamed", lambda: "first cause: nobody: the run goes on" in ask(capsys, run.folder))
         # Hangs, and is interrupted: that it hung is told afterwards.
         os.kill(pids["box-2"], signal.SIGSTOP)
-        until("stuck for long", lambda: (stages_of(why.collect(run.folder))["head"]["for_s"] or 0) > why.LONG_S)
+        until("stuck for long", lambda: (stages_of(why.collect(run.folder))["head"]["for_s"] or 0) > vitals.LONG_S)
         interrupt(run, pids, "box-2")
     document = why.collect(run.folder)
     assert (document["first_cause"]["kind"], document["first_cause"]["stage"]) == ("still", "box-2")
