@@ -1,9 +1,10 @@
-"""Benchmarks: programs that print figures with their spread, never assertions. `timebox bench hop`, `start`, `trace`.
+"""Benchmarks: programs that print figures with their spread, never assertions. `timebox bench hop`, `start`, `trace`, `replay`.
 
 hop     a message between two processes, encode + send + receive + decode, against raw pyzmq with the same frames, in
         alternating lots, so that the machine's drift meets both alike. *One way* is from rest, as in a pipeline whose
         stages compute in between; *half a round trip* is at full speed, where libzmq's threads are still awake.
 trace   what recording costs (`bench_trace`)
+replay  whether live runs of random configurations replay to the bit (`bench_replay`)
 start   from the command to the first update of a box, whole processes; and each worker's peak memory
 """
 
@@ -19,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import bench_trace
+from . import bench_replay, bench_trace
 from .environment import BLAS_THREADS, collect
 from .spawn import worker_environment
 from .text import table
@@ -210,6 +211,7 @@ BENCHES: dict[str, tuple[Callable[[int], dict[str, Any]], int]] = {
     "hop": (hop, 60),
     "start": (start, 10),
     "trace": (bench_trace.trace, 10),
+    "replay": (bench_replay.replay, 10),
 }
 
 
@@ -220,6 +222,8 @@ def render(document: dict[str, Any]) -> str:
     lines = [f"{where}; {document['repeats']} repeats; BLAS threads {BLAS_THREADS['OPENBLAS_NUM_THREADS']}"]
     if document["bench"] == "trace":
         lines += bench_trace.lines(document)
+    elif document["bench"] == "replay":
+        lines += bench_replay.lines(document)
     elif document["bench"] == "hop":
         rows = []
         for row in document["rows"]:

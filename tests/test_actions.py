@@ -14,6 +14,7 @@ from pipeline.actions import (
     parse_action,
     parse_journal,
     parse_message,
+    shorten_journal,
     stage_name,
     stage_number,
 )
@@ -62,6 +63,47 @@ def test_a_journals_text_has_an_inverse(actions: list[Action]) -> None:
 
 def test_a_journal_may_be_broken_into_lines() -> None:
     assert format_journal(parse_journal(" F0 T0\nU2.0\tF1\n")) == "F0 T0 U2.0 F1"
+
+
+@pytest.mark.parametrize(
+    ("whole", "short"),
+    [
+        ("F0 T0 F1 T1", "F0 T0 F T"),
+        ("F0 F1 F3 F4 F2", "F0 F F3 F F2"),
+        ("U2.0 U3.0 U2.1 U0 U1 U3.1", "U2.0 U3.0 U2. U0 U U3."),
+        ("E7 E8", "E7 E"),
+        ("F5 F5", "F5 F5"),
+        ("", ""),
+    ],
+)
+def test_an_action_that_follows_the_last_of_its_kind_goes_without_its_batch(whole: str, short: str) -> None:
+    assert shorten_journal(parse_journal(whole), {}) == short
+    assert format_journal(parse_journal(short)) == whole
+
+
+def test_a_journal_may_begin_without_a_batch() -> None:
+    assert format_journal(parse_journal("F T U2. F U2. E")) == "F0 T0 U2.0 F1 U2.1 E0"
+
+
+def test_each_line_of_a_journal_tells_its_batches_anew() -> None:
+    last: dict[tuple[str, int], int] = {}
+    assert shorten_journal(parse_journal("F0 F1 T0"), last) == "F0 F T0"
+    assert shorten_journal(parse_journal("F2 T1 F3 U2.0"), last) == "F2 T1 F U2.0"
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.lists(ACTIONS | st.sampled_from([Action("F", 1), Action("F", 2), Action("U", 1, 1)]))))
+def test_a_short_journal_has_an_inverse_from_any_of_its_lines_on(lots: list[list[Action]]) -> None:
+    last: dict[tuple[str, int], int] = {}
+    lines = [shorten_journal(lot, last) for lot in lots]
+    for start in range(len(lines)):
+        assert parse_journal("\n".join(lines[start:])) == [action for lot in lots[start:] for action in lot]
+
+
+@pytest.mark.parametrize("word", ["U0.", "U.", "U2.3.", "U02.", "FF", "f", "F.", "G", "-"])
+def test_a_word_that_is_short_for_nothing_spoils_a_journal(word: str) -> None:
+    with pytest.raises(ScheduleError, match="is no action"):
+        parse_journal(f"F0 {word}")
 
 
 @settings(max_examples=25, deadline=None)
