@@ -23,7 +23,8 @@ DESCRIPTION = "Asynchronous, decoupled training of a recurrent network cut along
 EPILOGS = {
     "run": "example: timebox run --preset digits --schedule.kind decoupled --schedule.window 4",
     "list": "example: timebox list --json",
-    "logs": "example: timebox logs latest --batch 17 --level message",
+    "logs": "A line's time is the end of what it tells; that began `ms` earlier. "
+    "example: timebox logs latest --batch 17 --level message",
     "order": "example: timebox order latest --batch 3",
     "stats": "example: timebox stats latest --json",
     "timeline": "example: timebox timeline latest --out order.svg --batches 900:910",

@@ -192,7 +192,7 @@ def _replay(options: argparse.Namespace) -> int:
     if options.until is not None:
         path = None if options.out is None else replaying.save_moment(moment, options.out)
         if options.json:
-            shapes = {name: list(array.shape) for name, array in (moment.weights | moment.arrays).items()}
+            shapes = {name: list(array.shape) for name, array in replaying.named(moment).items()}
             print_json({"run": folder.name, "until": options.until, "out": path and str(path), "arrays": shapes})
         else:
             print(replaying.render_moment(moment, path))

@@ -75,7 +75,7 @@ class Result:
 
     @cached_property
     def stats(self) -> dict[str, Any]:
-        """The document of `timebox stats --json`; raises RunError where there is no trace."""
+        """The document of `timebox stats --json`; raises ConfigError where there is no trace."""
         from . import recording, stats
 
         return stats.document(recording.load(self.folder))

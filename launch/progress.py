@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two pictures on a terminal, and between two lines elsewhere.
 PICTURE_S, LINE_S = 0.5, 5.0
+#: A stop that takes no longer needs no word.
+PROMPT_S = 1.0
 #: Columns of a bar: with it a line fits a terminal of 80 columns.
 BAR = 10
 #: A wait below this share of the time is not worth a word.
@@ -71,6 +73,8 @@ class Progress:
         self._is_terminal = sys.stderr.isatty() and not quiet
         self._next = 0.0 if self._is_terminal else time.monotonic() + LINE_S
         self._live: Live | None = None
+        self._waits_since = time.monotonic()  # how long it waits for workers to stop
+        self._has_told = False
         self._said: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}  # the last two things each stage said
 
     def __enter__(self) -> Progress:
@@ -91,6 +95,15 @@ class Progress:
             if member.standing is not last:
                 self._said[name] = (last, member.standing)
         now = time.monotonic()
+        awaits = state.awaits(now)
+        if not awaits:
+            self._waits_since = now
+        elif not self._has_told and now - self._waits_since > PROMPT_S:
+            self._has_told = True
+            if self._live is None:
+                print(awaits, file=sys.stderr, flush=True)
+            else:
+                self._live.console.print(awaits, highlight=False)
         if not state.is_running or now < self._next:
             return
         if self._is_terminal:

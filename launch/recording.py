@@ -16,9 +16,11 @@ from pipeline import trace
 from pipeline.actions import ACTIONS
 from pipeline.arrays import Array
 from pipeline.config import load as load_config
-from pipeline.errors import RunError
+from pipeline.errors import ConfigError, RunError
 from pipeline.plan import Plan
 from pipeline.schema import Config
+
+from . import lines
 
 
 @dataclass(frozen=True)
@@ -136,14 +138,14 @@ def _keys(source: Array, target: Array, sequence: Array) -> Array:
 
 
 def load(folder: Path) -> Recording:
-    """Return what can be read of a run's trace; raises RunError where nothing can."""
+    """Return what can be read of a run's trace; raises ConfigError where it has none, RunError where nothing can be."""
     config = load_config(folder / "config.toml")
     plan = Plan.of(config)
     recording = Recording(folder, config, plan, [])
     if config.trace.level == "off":
-        raise RunError(f"{folder.name} has no trace: it ran with trace.level off")
+        raise ConfigError(f"{folder.name} has no trace: it ran with trace.level off")
     if not (folder / "trace").is_dir():
-        raise RunError(f"{folder.name} has no trace: a reference runs in one process, or the run never began")
+        raise ConfigError(f"{folder.name} has no trace: a reference runs in one process, or the run never began")
     for number in range(1, plan.head + 1):
         name = plan.name(number)
         try:
@@ -161,17 +163,8 @@ def load(folder: Path) -> Recording:
     if not recording.stages:
         raise RunError(f"{folder.name}: nothing of its trace can be read: {'; '.join(recording.warnings)}")
     if recording.gaps:
-        recording.warnings.append(f"{recording.gaps:,} records were left out: {_why_left_out(config)}")
+        recording.warnings.append(f"{recording.gaps:,} records were left out: {lines.why_left_out(config)}")
     return recording
-
-
-def _why_left_out(config: Config) -> str:
-    """Return what may have left records out; the trace does not tell which of it did."""
-    full = f"the trace reached half of trace.most_mb ({config.trace.most_mb} MB a stage)"
-    if config.trace.every == 1:
-        return f"{full} and batches were sampled, or the disk did not keep up"
-    asked = f"one burst of batches in {config.trace.every} is recorded, as trace.every asks"
-    return f"{asked}, and fewer where {full} or the disk did not keep up"
 
 
 def _stage(name: str, number: int, header: dict[str, object], array: Array) -> StageRecords:

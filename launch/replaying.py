@@ -67,16 +67,20 @@ def document(folder: Path, progress: Progress = lambda *_: None) -> dict[str, An
     record, replay = _prepare(folder)
     plan = record.plan
     first = _weights_differ(folder, replay, "initial", [plan.name(k) for k in record.journals])
-    for _ in replay.run():
-        if not replay.actions % 1000:
-            progress(replay.actions, record.actions)
+    with np.errstate(all="ignore"):  # a run that flew off does so again
+        for _ in replay.run():
+            if not replay.actions % 1000:
+                progress(replay.actions, record.actions)
     is_complete = record.summary.get("status") in ("done", "simulated")
     if is_complete and not replay.is_whole and replay.difference is None:
         why = next((text for k in record.journals if (text := replay.rest(k))), "the journals end before the run does")
         raise ConfigError(f"{folder.name}: its journals are not of this configuration: {why}")
-    last = "final" if is_complete else "interrupted"
+    checkpoints = folder / "checkpoint"
+    last = "final" if is_complete or (checkpoints / "final").is_dir() else "interrupted"
     finished = [plan.name(k) for k in record.journals if replay.is_replayed(k)]
-    final = _weights_differ(folder, replay, last, finished) if (folder / "checkpoint" / last).is_dir() else None
+    if not is_complete:  # a stage that was killed has left none
+        finished = [name for name in finished if (checkpoints / last / f"{name}.npz").is_file()]
+    final = _weights_differ(folder, replay, last, finished)
     found = run_digest([digest(replay.weights(k)) for k in record.journals]) if replay.is_whole else None
     difference: dict[str, Any] | None = first
     if difference is None and replay.difference is not None:
@@ -127,20 +131,23 @@ def moment(folder: Path, until: str, progress: Progress = lambda *_: None) -> tu
         raise ConfigError(f"{folder.name}: {error}") from None
 
 
+def named(found: Moment) -> dict[str, Array]:
+    """Return a moment's arrays by their names in its npz: `after.Wx`, `before.Wx`, `activation`, `synthetic`, …"""
+    weights = {f"after.{name}": array for name, array in found.weights.items()}
+    return weights | {f"before.{name}": array for name, array in found.weights_before.items()} | found.arrays
+
+
 def save_moment(found: Moment, path: Path) -> Path:
-    """Write a moment's arrays as npz: `after.Wx`, `before.Wx`, `activation`, `synthetic`, … and return the path."""
-    arrays = {f"after.{name}": array for name, array in found.weights.items()}
-    arrays |= {f"before.{name}": array for name, array in found.weights_before.items()} | found.arrays
-    results.save_weights(path, arrays)
+    """Write a moment's arrays as npz and return the path."""
+    results.save_weights(path, named(found))
     return path
 
 
 def _span(journal: list[Action]) -> str:
     if not journal:
         return "no action"
-    kinds = sorted({action.kind for action in journal})
-    parts = [f"{kind}0 to {kind}{max(each.batch for each in journal if each.kind == kind)}" for kind in kinds]
-    return ", ".join(parts)
+    last = {(action.kind, action.sibling): action for action in journal}
+    return ", ".join(f"{action._replace(batch=0)} to {action}" for _, action in sorted(last.items()))
 
 
 def _prepare(folder: Path) -> tuple[_Record, Replay]:
@@ -151,7 +158,10 @@ def _prepare(folder: Path) -> tuple[_Record, Replay]:
     record = _Record(folder, plan, runs.read_json(folder / "summary.json") or {}, {}, {}, [])
     if record.summary.get("status") == "simulated" and not (folder / "checkpoint").is_dir():
         raise ConfigError(f"{folder.name} was simulated without arithmetic: there are no bits to have again")
-    sealed = {stage.get("name"): stage.get("seal") for stage in record.summary.get("stages", [])}
+    try:
+        sealed = {stage["name"]: stage.get("seal") for stage in record.summary.get("stages", [])}
+    except (TypeError, KeyError, AttributeError):
+        raise ConfigError(f"{folder / 'summary.json'}: damaged: it does not list its stages") from None
     for k in range(1, plan.head + 1):
         _read(record, k, sealed.get(plan.name(k)))
     return record, Replay(config, Batches(config, load_data(config.data)), record.journals, record.sums)
@@ -164,7 +174,6 @@ def _read(record: _Record, number: int, seal: dict[str, Any] | None) -> None:
     try:
         record.journals[number] = trace.read_journal(record.folder, name)
         record.sums[number] = trace.read_sums(record.folder, name)
-        content = path.read_bytes()
     except RunError as error:
         raise ConfigError(f"{error}; a run replays from the journals of all its stages") from None
     if seal is None:
@@ -173,11 +182,12 @@ def _read(record: _Record, number: int, seal: dict[str, Any] | None) -> None:
                 f"{record.folder.name}: {name} has left no seal on its journal; the run is of an older version"
             )
         return
-    if hashlib.sha256(content).hexdigest() != seal["journal"]:
-        raise ConfigError(f"{path}: is not what {name} wrote: it was changed or cut after the run")
-    sums = record.sums[number]
-    if (int(sums[-1]) if len(sums) else 0) != seal["sum"]:
-        raise ConfigError(f"{path.with_suffix('.sums')}: is not what {name} wrote: it was changed or cut after the run")
+    if not isinstance(seal, dict) or not {"journal", "sums"} <= seal.keys():
+        raise ConfigError(f"{record.folder / 'summary.json'}: damaged: the seal of {name} makes no sense")
+    for part, suffix in (("journal", ".txt"), ("sums", ".sums")):
+        file = path.with_suffix(suffix)
+        if hashlib.sha256(file.read_bytes()).hexdigest() != seal[part]:
+            raise ConfigError(f"{file}: is not what {name} wrote: it was changed or cut after the run")
 
 
 def _weights_differ(folder: Path, replay: Replay, checkpoint: str, names: list[str]) -> dict[str, Any] | None:
@@ -212,7 +222,9 @@ def _distances(stored: Weights, now: Weights) -> list[tuple[str, float]]:
             found.append((name, float("inf")))
         elif one.tobytes() != other.tobytes():
             with np.errstate(invalid="ignore"):
-                found.append((name, float(np.nanmax(np.abs(one.astype(float) - other.astype(float)), initial=0.0))))
+                off = np.abs(one.astype(float) - other.astype(float))
+                off[np.isnan(one) != np.isnan(other)] = np.inf
+                found.append((name, float(np.nanmax(off, initial=0.0))))
     return found
 
 
@@ -222,7 +234,8 @@ def _left(record: _Record, replay: Replay) -> list[str]:
     if not left:
         return []
     why = next((text for k in record.journals if (text := replay.rest(k))), "")
-    return [f"{left:,} of {record.actions:,} recorded actions wait for what was lost with the run's end: {why}"]
+    lost = "for what was lost with the run's end" if record.summary.get("status") != "done" else "in vain"
+    return [f"{left:,} of {record.actions:,} recorded actions wait {lost}: {why}"]
 
 
 def environment_differs(folder: Path) -> list[str]:
@@ -232,11 +245,12 @@ def environment_differs(folder: Path) -> list[str]:
         return ["the run's environment.json cannot be read"]
     here = collect()
     found = [
-        f"{key}: {_text(there.get(key))} there, {_text(here.get(key))} here"
+        f"{key}: {_text(_bare(there.get(key)))} there, {_text(_bare(here.get(key)))} here"
         for key in BITS
         if _bare(there.get(key)) != _bare(here.get(key))
     ]
-    packages = there.get("packages", {})
+    packages = there.get("packages")
+    packages = packages if isinstance(packages, dict) else {}
     if packages.get("numpy") != here["packages"]["numpy"]:
         found.insert(0, f"numpy: {packages.get('numpy')} there, {here['packages']['numpy']} here")
     if any(os.environ.get(name) != value for name, value in BLAS_THREADS.items()):

@@ -93,7 +93,7 @@ def collect(folder: Path) -> dict[str, Any]:
     run["epochs"] = runs.read_metrics(folder)
     try:
         run["oracle"] = quality.read(folder, Plan.of(config))
-    except RunError as error:
+    except TimeboxError as error:
         warnings.append(str(error))
     run["predictions"] = _predictions(folder, config, warnings)
     if run["stats"] is None and not run["epochs"]:

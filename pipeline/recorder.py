@@ -50,7 +50,7 @@ class Recorder:
         self._sums = _File(folder / "journal" / f"{stage}.sums")
         self._actions: deque[Action] = deque()
         self._last: dict[tuple[str, int], int] = {}  # the batches in the journal's file, by kind and sibling
-        self._seal = hashlib.sha256()
+        self._seals = hashlib.sha256(), hashlib.sha256()  # of journal and sums
         self.sums = Sums()
         self._lock = Lock()
         self._trace: BinaryIO | None = None
@@ -117,7 +117,8 @@ class Recorder:
             actions, sums = self._actions, self.sums.take()
             text = shorten_journal([actions.popleft() for _ in range(len(actions))], self._last)
             content = f"{text}\n".encode() if text else b""
-            self._seal.update(content)
+            for seal, part in zip(self._seals, (content, sums), strict=True):
+                seal.update(part)
             try:
                 self._journal.append(content)
             finally:
@@ -125,8 +126,9 @@ class Recorder:
 
     @property
     def seal(self) -> dict[str, Any]:
-        """What a changed file is known by afterwards: the sha256 of the journal, and the last sum."""
-        return {"journal": self._seal.hexdigest(), "sum": self.sums.state}
+        """What a changed file is known by afterwards: the sha256 of journal and sums."""
+        journal, sums = self._seals
+        return {"journal": journal.hexdigest(), "sums": sums.hexdigest()}
 
     def close(self) -> None:
         """Flush and close both files."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tokenize
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,7 +75,17 @@ def load_weights(path: Path) -> Weights:
     try:
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        TypeError,
+        RuntimeError,
+        SyntaxError,
+        tokenize.TokenError,
+        zipfile.BadZipFile,
+    ) as error:
         # RuntimeError and its NotImplementedError: a damaged zip that claims to be encrypted, or packed in another way
         raise RunError(f"{path}: cannot read the weights: {error}") from None
 

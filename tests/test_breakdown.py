@@ -14,7 +14,7 @@ from launch import critical, recording, stats, stats_text
 from launch.breakdown import breakdown, explained, fault, mean_durations, ways
 from launch.cli import main
 from pipeline import trace
-from pipeline.errors import RunError
+from pipeline.errors import ConfigError, RunError
 from pipeline.lacks import CREDIT, FORWARDED, MESSAGE, WAITS, WINDOW, Lack
 from pipeline.plan import Plan
 
@@ -133,8 +133,8 @@ def test_a_stage_of_which_nothing_is_on_record_has_no_bubble(tmp_path: Path) -> 
 def test_records_that_were_left_out_are_put_down_to_all_that_may_have_left_them_out(tmp_path: Path) -> None:
     """With trace.every above one the cap and the disk were once never named."""
     for every, texts in (
-        (1, ("trace.most_mb", "the disk")),
-        (3, ("one burst of batches in 3", "trace.most_mb", "the disk")),
+        (1, ("trace.most_mb", "disk was full")),
+        (3, ("one burst of 64 batches in 3", "trace.most_mb", "a full disk")),
     ):
         make_folder(tmp_path / str(every), {"trace.every": every})
         hand = Hand(tmp_path / str(every), "box-1", Plan.of(make_folder(tmp_path / f"{every}-plan")))
@@ -320,9 +320,9 @@ def test_nothing_left_is_an_error(run: Path, capsys: pytest.CaptureFixture[str])
 def test_a_run_without_a_trace_says_why(tmp_path: Path) -> None:
     make_folder(tmp_path / "off", {"trace.level": "off"})
     make_folder(tmp_path / "reference")
-    with pytest.raises(RunError, match=r"it ran with trace\.level off"):
+    with pytest.raises(ConfigError, match=r"it ran with trace\.level off"):
         recording.load(tmp_path / "off")
-    with pytest.raises(RunError, match="a reference runs in one process"):
+    with pytest.raises(ConfigError, match="a reference runs in one process"):
         recording.load(tmp_path / "reference")
 
 

@@ -406,9 +406,9 @@ def test_a_picture_without_matplotlib_says_what_to_install(tmp_path: Path, monke
         timeline.write(tmp_path, tmp_path / "x.svg", None)
 
 
-def test_a_run_without_a_trace_is_no_wrong_request(tmp_path: Path) -> None:
+def test_a_run_without_a_trace_has_no_timeline(tmp_path: Path) -> None:
     make_folder(tmp_path)
-    with pytest.raises(RunError, match="has no trace"):
+    with pytest.raises(ConfigError, match="has no trace"):
         timeline.write(tmp_path, None, None)
 
 
