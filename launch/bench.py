@@ -5,6 +5,8 @@ hop     a message between two processes, encode + send + receive + decode, again
         stages compute in between; *half a round trip* is at full speed, where libzmq's threads are still awake.
 trace   what recording costs (`bench_trace`)
 replay  whether live runs of random configurations replay to the bit (`bench_replay`)
+simulate   how fast virtual time goes, beside SimPy and by max-plus (`bench_simulate`)
+predict    how good predictions are (`bench_predict`)
 start   from the command to the first update of a box, whole processes; and each worker's peak memory
 """
 
@@ -20,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import bench_replay, bench_trace
+from . import bench_predict, bench_replay, bench_simulate, bench_trace
 from .environment import BLAS_THREADS, collect
 from .spawn import worker_environment
 from .text import table
@@ -212,6 +214,8 @@ BENCHES: dict[str, tuple[Callable[[int], dict[str, Any]], int]] = {
     "start": (start, 10),
     "trace": (bench_trace.trace, 10),
     "replay": (bench_replay.replay, 10),
+    "simulate": (bench_simulate.measure, 5),
+    "predict": (bench_predict.measure, 4),
 }
 
 
@@ -224,6 +228,10 @@ def render(document: dict[str, Any]) -> str:
         lines += bench_trace.lines(document)
     elif document["bench"] == "replay":
         lines += bench_replay.lines(document)
+    elif document["bench"] == "simulate":
+        lines += bench_simulate.lines(document)
+    elif document["bench"] == "predict":
+        lines += bench_predict.lines(document)
     elif document["bench"] == "hop":
         rows = []
         for row in document["rows"]:

@@ -23,7 +23,7 @@ from .text import table
 
 #: What is predicted: schedule, boxes, width, epochs that give some seconds, and what is emulated.
 SCHEDULES = ("article", "decoupled", "locked")
-EPOCHS = {64: 40, 256: 25, 784: 8}
+EPOCHS = {64: 80, 256: 50, 784: 20}
 SLOW_MS = 4
 
 
@@ -34,7 +34,7 @@ def cases() -> list[dict[str, Any]]:
         for boxes in (1, 2):
             found += [_flags(schedule, boxes, width, epochs) for width, epochs in EPOCHS.items()]
         found.append(_flags(schedule, 4, 64, 15))
-        emulated = ",".join(f"box-{k}={SLOW_MS}" for k in range(1, 9))
+        emulated = {f"box-{k}": float(SLOW_MS) for k in range(1, 9)}
         found.append(_flags(schedule, 8, 64, 4) | {"emulate.slow": emulated, "model.tied": False})
     return found
 

@@ -10,7 +10,7 @@ actions, messages and waits add up to the stage's time, and a simulation that wa
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -30,16 +30,14 @@ from pipeline.trace import GAP, PART_CODE, SENT, TAKEN, WAITED
 
 from .recording import Recording, StageRecords
 
-#: The most samples that are kept of one kind: enough for its tail, evenly over the run.
-MOST = 4096
-#: The first batches of a run, which meet cold memory, are left out where there are many more.
-WARM = 32
+#: The most samples that are kept of one kind, evenly over the run.
+MOST = 1 << 17
 #: Batches that are computed to see what an action costs.
 TRIED = 40
 
 
 def from_trace(found: Recording) -> Costs:
-    """Return what actions and messages cost in a run, and how long hops took."""
+    """Return what actions and messages cost in a run, and how long hops took, by batch."""
     actions: dict[tuple[int, str], Samples] = {}
     sends: dict[tuple[int, str], Samples] = {}
     takes: dict[tuple[int, str], Samples] = {}
@@ -51,8 +49,42 @@ def from_trace(found: Recording) -> Costs:
         for letter, costs in ((SENT, sends), (TAKEN, takes)):
             of_letter = records["kind"] == letter
             for code in np.unique(records["code"][of_letter]).tolist():
-                costs[stage.number, KINDS[code]] = _kept(took[of_letter & (records["code"] == code)])
-    return Costs(actions, sends, takes, _hops(found))
+                is_one = of_letter & (records["code"] == code)
+                costs[stage.number, KINDS[code]] = _by_batch(records["batch"][is_one], took[is_one], KINDS[code])
+    pauses = {stage.number: samples for stage in found.stages if (samples := _pauses(stage))}
+    return Costs(actions, sends, takes, hops_of=_hops(found), pauses=pauses)
+
+
+def _pauses(stage: StageRecords) -> Samples:
+    """Return the time before each wait that is on no record: journal, log, choosing in vain, and now and then writing."""
+    array = stage.array
+    is_wait = array["kind"] == WAITED
+    is_wait[:1] = False
+    waits = np.flatnonzero(is_wait & (array["peer"] > 0))
+    if not len(waits):
+        return ()
+    return _by_batch(array["batch"][waits], np.maximum(array["start"][waits] - array["end"][waits - 1], 0))
+
+
+def _by_batch(batches: Array, took: Array, kind: str = "") -> Samples:
+    """Return the mean of each batch, from the first one on; a batch that is not on record is as the one before it.
+
+    A credit's batch is how many it gives back: it costs the mean each time.
+    """
+    if kind.startswith("credit"):
+        return (round(float(np.mean(took))),)
+    first, last = int(batches.min()), int(batches.max())
+    places = batches.astype(np.int64) - first
+    counts = np.bincount(places, minlength=last - first + 1)
+    sums = np.bincount(places, weights=took, minlength=last - first + 1)
+    filled = np.maximum.accumulate(np.where(counts > 0, np.arange(len(counts)), 0))
+    means = (sums / np.maximum(counts, 1))[filled].round().astype(np.int64)
+    return tuple(means[:: max(1, -(-len(means) // MOST))].tolist())
+
+
+def busy_ns(stage: StageRecords) -> int:
+    """Return what a stage spent on actions and messages."""
+    return int(_spent(stage)[1].sum())
 
 
 def _spent(stage: StageRecords) -> tuple[Array, Array]:
@@ -71,30 +103,29 @@ def _actions(parts: Array, took: Array) -> Iterator[tuple[str, Samples]]:
     keys = parts["kind"].astype(np.int64) << 48 | parts["peer"].astype(np.int64) << 32 | parts["batch"]
     is_first = np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)]
     sums = np.add.reduceat(took, np.flatnonzero(is_first)) if len(keys) else took
-    kinds, batches = parts["kind"][is_first], parts["batch"][is_first]
+    kinds = parts["kind"][is_first]
+    batches = parts["batch"][is_first]
     for kind in np.unique(kinds).tolist():
-        mine = sums[(kinds == kind) & (batches >= WARM)]
-        yield chr(kind), _kept(mine if len(mine) > WARM else sums[kinds == kind])
+        yield chr(kind), _by_batch(batches[kinds == kind], sums[kinds == kind])
 
 
-def _hops(found: Recording) -> dict[tuple[int, int], Samples]:
+def _hops(found: Recording) -> dict[tuple[int, int, str], Samples]:
+    """Return the hops of each edge and kind by batch.
+
+    Where it was not waited for, a hop is as the last known one, and no longer than until the message was found.
+    """
     messages = found.messages
     was_awaited = messages.taken == messages.received
     hops = messages.taken - messages.returned
-    edges: dict[tuple[int, int], Samples] = {}
-    for source, target in {*zip(messages.source.tolist(), messages.target.tolist(), strict=True)}:
-        is_one = (messages.source == source) & (messages.target == target)
-        awaited = hops[is_one & was_awaited]
-        if len(awaited):
-            edges[source, target] = _kept(awaited)
-        elif is_one.any():  # never waited for: what is known is that it had come
-            edges[source, target] = (0,)
+    edges: dict[tuple[int, int, str], Samples] = {}
+    lines = {*zip(messages.source.tolist(), messages.target.tolist(), messages.kind.tolist(), strict=True)}
+    for source, target, code in sorted(lines):
+        is_one = (messages.source == source) & (messages.target == target) & (messages.kind == code)
+        known, came = was_awaited[is_one], hops[is_one]
+        places = np.maximum.accumulate(np.where(known, np.arange(len(known)), np.argmax(known)))
+        guess = np.minimum(came[places], came) if known.any() else np.minimum(came, 0)
+        edges[source, target, KINDS[code]] = _by_batch(messages.batch[is_one], guess, KINDS[code])
     return edges
-
-
-def _kept(values: Array) -> Samples:
-    step = max(1, -(-len(values) // MOST))
-    return tuple(int(value) for value in values[::step])
 
 
 class _Timed(Around):
@@ -170,18 +201,20 @@ def fitted(costs: Costs, plan: Plan, other: Plan, ratios: dict[tuple[int, str], 
                 raise ConfigError(f"nothing is on record of what {kind} of {plan.name(like[k])} costs")
             ratio = ratios.get((k, kind), 1.0)
             actions[k, kind] = tuple(round(each * ratio) for each in samples)
-    messages = {
-        name: {
-            (k, kind): found for k in stages for kind in KINDS if (found := _message(table, like[k], kind)) is not None
-        }
-        for name, table in (("sends", costs.sends), ("takes", costs.takes))
-    }
-    usual = tuple(each for samples in costs.hops.values() for each in samples)[: 4 * MOST] or (0,)
-    hops = {}
-    for k in stages:
-        for j in other.sources(k):
-            hops[j, k] = costs.hops.get((like[j], like[k]), usual)
-    return replace(costs, actions=actions, sends=messages["sends"], takes=messages["takes"], hops=hops)
+    sends, takes = (
+        {(k, kind): found for k in stages for kind in KINDS if (found := _message(table, like[k], kind)) is not None}
+        for table in (costs.sends, costs.takes)
+    )
+    edges = [(j, k) for k in stages for j in other.sources(k)]
+    hops: dict[tuple[int, int], Samples] = {}
+    hops_of: dict[tuple[int, int, str], Samples] = {}
+    usual = next(iter(costs.hops_of.values()), (0,))
+    for j, k in edges:
+        known = {kind: samples for (s, t, kind), samples in costs.hops_of.items() if (s, t) == (like[j], like[k])}
+        hops[j, k] = costs.hops.get((like[j], like[k])) or next(iter(known.values()), usual)
+        hops_of |= {(j, k, kind): samples for kind, samples in known.items()}
+    pauses = {k: costs.pauses[like[k]] for k in stages if like[k] in costs.pauses}
+    return replace(costs, actions=actions, sends=sends, takes=takes, hops=hops, hops_of=hops_of, pauses=pauses)
 
 
 def _kinds(plan: Plan, number: int) -> str:
@@ -199,8 +232,7 @@ def _likest(costs: Costs, number: int, kind: str) -> Samples | None:
     return None
 
 
-def _message(table: dict[tuple[int, str], Samples] | object, number: int, kind: str) -> Samples | None:
-    assert isinstance(table, dict)
+def _message(table: Mapping[tuple[int, str], Samples], number: int, kind: str) -> Samples | None:
     found = table.get((number, kind))
     if found is None:
         found = next((samples for (k, _), samples in table.items() if k == number), None)

@@ -138,10 +138,14 @@ def _dispatch(arguments: list[str]) -> int:
     bench = command(
         "bench",
         "measure this machine: hop (a message), start (the first update), trace (what recording costs), "
-        "replay (whether runs replay to the bit)",
+        "replay (whether runs replay to the bit), simulate (how fast virtual time goes), predict (how good predictions are)",
     )
-    bench.add_argument("what", choices=("hop", "start", "trace", "replay"), help="what to measure")
-    bench.add_argument("--repeats", type=int, help="repeats (hop 60, start 10, trace 10, replay 10)")
+    bench.add_argument(
+        "what", choices=("hop", "start", "trace", "replay", "simulate", "predict"), help="what to measure"
+    )
+    bench.add_argument(
+        "--repeats", type=int, help="repeats (hop 60, start 10, trace 10, replay 10, simulate 5, predict 4)"
+    )
 
     options, rest = parser.parse_known_args(arguments)
     if options.command is None:

@@ -248,8 +248,7 @@ def _errors(request: Request, found: Simulated) -> dict[str, Any]:
         mean = float(np.mean(samples))
         kinds.setdefault(kind, []).append(float(np.mean(guess)) / mean - 1 if mean else 0.0)
     for stage in measured.stages:
-        waits = stage.of("w", "g")
-        busy = stage.total_ns - float((waits["end"] - waits["start"]).sum())
+        busy = calibrate.busy_ns(stage)
         stages[stage.name] = found.busy_ns[stage.number] / busy - 1 if busy > 0 else 0.0
     return {
         "measured_s": seconds,

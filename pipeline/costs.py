@@ -4,24 +4,30 @@
     sends     (stage, message kind)     the sender's processor: encode and send
     takes     (stage, message kind)     the receiver's processor: receive, decode, keep
     hops      (source, target)          on the way; a receiver that sleeps wakes at its end
+    pauses    stage                     from the end of its work to its sleep: seeing that there is nothing to do, records
 
-All in nanoseconds, each a tuple of samples: one is a constant, more are drawn from with equal chance. What is not named
-costs nothing. A link of some bandwidth carries one message after the other; jitter adds up to so much to a hop, evenly;
-messages of an edge never overtake each other. A straggler is an action that takes `factor` times as long, by chance.
+All in nanoseconds, each a tuple of samples, one is a constant; what is not named costs nothing. Samples of a run stand by
+its batches, and what was slow at one batch was so everywhere. So it is batches that are drawn, in blocks that keep their
+order (the moving block bootstrap, Künsch 1989), and everything that is done for a batch costs what it did for the drawn
+one. Drawn one by one, samples would be as many independent chances, and who waits for the latest of several would wait
+too long.
+
+A link of some bandwidth carries one message after the other; jitter adds up to so much to a hop, evenly; messages of an
+edge never overtake each other. A straggler is an action that takes `factor` times as long, by chance.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 Samples = tuple[int, ...]
-Draw = Callable[[], int]
-#: Numbers drawn at a time.
-LOT = 1024
+#: Gives the time of what is done for a batch.
+Draw = Callable[[int], int]
+#: Into so many blocks a run is cut that is drawn from.
+BLOCKS = 64
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,8 @@ class Costs:
     sends: Mapping[tuple[int, str], Samples] = field(default_factory=dict)
     takes: Mapping[tuple[int, str], Samples] = field(default_factory=dict)
     hops: Mapping[tuple[int, int], Samples] = field(default_factory=dict)
+    hops_of: Mapping[tuple[int, int, str], Samples] = field(default_factory=dict)  # by message kind; go before `hops`
+    pauses: Mapping[int, Samples] = field(default_factory=dict)
     latency_ns: int = 0  # added to every hop
     jitter_ns: int = 0
     bandwidth: float = 0.0  # bytes a second of every link; 0: no limit
@@ -40,13 +48,26 @@ class Costs:
     straggle: float = 0.0  # the chance of an action to be a straggler
     factor: float = 10.0
 
+    @property
+    def is_constant(self) -> bool:
+        """Whether messages are free, actions and hops constant: nothing is drawn, and nothing takes turns on a link."""
+        tables = (self.actions, self.hops)
+        is_plain = not (self.sends or self.takes or self.hops_of or self.jitter_ns or self.bandwidth)
+        is_plain = is_plain and not (self.straggle or self.pauses)
+        return is_plain and all(len(samples) == 1 for table in tables for samples in table.values())
+
 
 class Dice:
-    """Draws from a cost model. Every source of chance has its own stream, so what is added disturbs no other."""
+    """Draws from a cost model. Jitter and stragglers have streams of their own, so what is added disturbs no other."""
 
-    def __init__(self, costs: Costs, seed: int) -> None:
+    def __init__(self, costs: Costs, seed: int, batches: int) -> None:
         self._costs = costs
         self._seed = seed
+        tables = (costs.actions, costs.sends, costs.takes, costs.hops, costs.hops_of, costs.pauses)
+        self._recorded = max((len(samples) for table in tables for samples in table.values()), default=1)
+        length = max(1, self._recorded // BLOCKS)
+        starts = self._rng(0).integers(0, self._recorded - length + 1, -(-batches // length))
+        self._batches: list[int] = (starts[:, None] + np.arange(length)).ravel().tolist()  # batch: the one drawn for it
 
     def action(self, stage: int, kind: str) -> Draw:
         """Return what draws the time of an action."""
@@ -54,45 +75,42 @@ class Dice:
         samples = costs.actions.get((stage, kind), (0,))
         if kind == "F" and stage in costs.slow:
             samples = tuple(each + costs.slow[stage] for each in samples)
-        if not costs.straggle:
-            return self._draw(samples, 0, stage, ord(kind))
-        return self._straggling(samples, stage, ord(kind)).__next__
+        draw = self._draw(samples)
+        return self._straggling(draw, stage, ord(kind)) if costs.straggle else draw
 
-    def send(self, stage: int, kind: str, code: int) -> Draw:
+    def send(self, stage: int, kind: str) -> Draw:
         """Return what draws the sender's time for a message."""
-        return self._draw(self._costs.sends.get((stage, kind), (0,)), 1, stage, code)
+        return self._draw(self._costs.sends.get((stage, kind), (0,)))
 
-    def take(self, stage: int, kind: str, code: int) -> Draw:
+    def take(self, stage: int, kind: str) -> Draw:
         """Return what draws the receiver's time for a message."""
-        return self._draw(self._costs.takes.get((stage, kind), (0,)), 2, stage, code)
+        return self._draw(self._costs.takes.get((stage, kind), (0,)))
 
-    def hop(self, source: int, target: int) -> Draw:
+    def pause(self, stage: int) -> Draw:
+        """Return what draws the time from the end of a stage's work to its sleep."""
+        return self._draw(self._costs.pauses.get(stage, (0,)))
+
+    def hop(self, source: int, target: int, kind: str = "") -> Draw:
         """Return what draws a message's time on its way, but for its size."""
         costs = self._costs
-        samples = tuple(each + costs.latency_ns for each in costs.hops.get((source, target), (0,)))
-        if not costs.jitter_ns:
-            return self._draw(samples, 3, source, target)
-        return self._jittering(samples, source, target).__next__
+        samples = costs.hops_of.get((source, target, kind)) or costs.hops.get((source, target), (0,))
+        draw = self._draw(tuple(each + costs.latency_ns for each in samples))
+        return self._jittering(draw, source, target) if costs.jitter_ns else draw
 
     def _rng(self, *what: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, *what])
 
-    def _draw(self, samples: Samples, *what: int) -> Draw:
-        if len(samples) == 1:
-            return itertools.repeat(samples[0]).__next__
-        return self._drawing(samples, *what).__next__
+    def _draw(self, samples: Samples) -> Draw:
+        """Return the samples of the batches that are drawn; a shorter table is stretched over the run."""
+        count, recorded = len(samples), self._recorded
+        table = [samples[batch * count // recorded] for batch in self._batches] if count > 1 else [*samples]
+        size = len(table)
+        return lambda batch: table[batch % size]
 
-    def _drawing(self, samples: Samples, *what: int) -> Iterator[int]:
-        rng, array = self._rng(*what), np.array(samples, np.int64)
-        while True:
-            yield from array[rng.integers(0, len(array), LOT)].tolist()
+    def _straggling(self, draw: Draw, *what: int) -> Draw:
+        rng, chance, factor = self._rng(1, *what), self._costs.straggle, self._costs.factor
+        return lambda batch: round(draw(batch) * factor) if rng.random() < chance else draw(batch)
 
-    def _straggling(self, samples: Samples, *what: int) -> Iterator[int]:
-        rng, factor = self._rng(4, *what), self._costs.factor
-        for took in self._drawing(samples, 0, *what):
-            yield round(took * factor) if rng.random() < self._costs.straggle else took
-
-    def _jittering(self, samples: Samples, *what: int) -> Iterator[int]:
-        rng = self._rng(5, *what)
-        for took in self._drawing(samples, 3, *what):
-            yield took + int(rng.integers(0, self._costs.jitter_ns + 1))
+    def _jittering(self, draw: Draw, *what: int) -> Draw:
+        rng, most = self._rng(2, *what), self._costs.jitter_ns + 1
+        return lambda batch: draw(batch) + int(rng.integers(0, most))

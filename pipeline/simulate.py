@@ -65,13 +65,14 @@ class _Actor:
     """One stage with its time and its inbox: port and watcher in one, and the work where nothing is computed."""
 
     def __init__(self, world: _World, number: int, work: Work | None) -> None:
-        plan, dice = world.plan, Dice(world.costs, world.seed)
+        plan, dice = world.plan, world.dice
         self.number = number
         self.stage = Stage(plan, number)
         self.schedule: Schedule = make_schedule(plan, number)
         self.work: Work = self if work is None else work
         self.outputs: dict[str, Arrays] = dict.fromkeys(KINDS, ())
         self.now = 0
+        self.ended = 0  # its last action
         self.due = 0  # the time of its valid entry on the heap
         self.asleep = False
         self.busy = 0
@@ -79,7 +80,8 @@ class _Actor:
         self._actors = world.actors
         self._heap = world.heap
         self._draws: dict[str, Draw] = {kind: dice.action(number, kind) for kind in PART}
-        self._hops: dict[int, Draw] = {k: dice.hop(number, k) for k in plan.sources(number)}
+        self._times = {kind: draw(0) for kind, draw in self._draws.items()}  # where they are constant
+        self._hops = {k: dice.hop(number, k)(0) for k in plan.sources(number)}
         self._last: dict[int, int] = dict.fromkeys(self._hops, 0)  # the arrival of the last message to each target
 
     # The port
@@ -94,7 +96,7 @@ class _Actor:
     def send(self, message: Message, arrays: Arrays) -> None:
         """Let a message leave now."""
         target = message[3]
-        self._arrive(message, arrays, target, self.now + self._hops[target]())
+        self._arrive(message, arrays, target, self.now + self._hops[target])
 
     def _arrive(self, message: Message, arrays: Arrays, target: int, at: int) -> None:
         last = self._last
@@ -127,7 +129,7 @@ class _Actor:
 
     def begin(self, action: Action) -> None:
         """Let the time pass that an action takes."""
-        took = self._draws[action[0]]()
+        took = self._times[action[0]]
         self.now += took
         self.busy += took
 
@@ -146,9 +148,11 @@ class _Costly(_Actor):
 
     def __init__(self, world: _World, number: int, work: Work | None) -> None:
         super().__init__(world, number, work)
-        dice = Dice(world.costs, world.seed)
-        self._sends = {kind: dice.send(number, kind, code) for code, kind in enumerate(KINDS)}
-        self._takes = {kind: dice.take(number, kind, code) for code, kind in enumerate(KINDS)}
+        dice, targets = world.dice, world.plan.sources(number)
+        self._pause = dice.pause(number)
+        self._ways = {(k, kind): dice.hop(number, k, kind) for k in targets for kind in KINDS}
+        self._sends = {kind: dice.send(number, kind) for kind in KINDS}
+        self._takes = {kind: dice.take(number, kind) for kind in KINDS}
         self._ns_a_byte = 1e9 / world.costs.bandwidth if world.costs.bandwidth else 0.0
         self._weigh = world.weigh
         self._free: dict[int, int] = {}  # when the link to a target has carried what it was given
@@ -167,7 +171,7 @@ class _Costly(_Actor):
                 (lack, since), self._wait = self._wait, None
                 if observer is not None:
                     observer.waited(lack, since, start)
-            took = self._takes[message.kind]()
+            took = self._takes[message.kind](message.batch)
             self.now += took
             self.busy += took
             yield message, arrays
@@ -179,7 +183,7 @@ class _Costly(_Actor):
     def send(self, message: Message, arrays: Arrays) -> None:
         """Encode and send a message."""
         start, target = self.now, message.target
-        took = self._sends[message.kind]()
+        took = self._sends[message.kind](message.batch)
         self.now += took
         self.busy += took
         leaves = self.now
@@ -187,7 +191,7 @@ class _Costly(_Actor):
             leaves = max(leaves, self._free.get(target, 0)) + round(self._weigh(message) * self._ns_a_byte)
             self._free[target] = leaves
         # A receiver may be quicker than the sender's own return from sending, but not than its beginning.
-        self._arrive(message, arrays, target, max(leaves + self._hops[target](), start))
+        self._arrive(message, arrays, target, max(leaves + self._ways[target, message.kind](message.batch), start))
         if self._observer is not None:
             sequence = self._sent.get(target, 0)
             self._sent[target] = sequence + 1
@@ -196,7 +200,9 @@ class _Costly(_Actor):
     def begin(self, action: Action) -> None:
         """Let the time pass that an action takes, and tell of it."""
         start = self.now
-        super().begin(action)
+        took = self._draws[action.kind](action.batch)
+        self.now += took
+        self.busy += took
         if self._observer is not None:
             name = PART[action.kind]
             self._observer.part(
@@ -210,6 +216,7 @@ class _Costly(_Actor):
 
     def wait(self) -> None:
         """Note since when the stage waits, and for what."""
+        self.now += self._pause(self.stage.forwards)
         if self._wait is None:
             self._wait = self.schedule.lack(self.stage), self.now
 
@@ -217,7 +224,7 @@ class _Costly(_Actor):
 class _World(NamedTuple):
     plan: Plan
     costs: Costs
-    seed: int
+    dice: Dice
     weigh: Callable[[Message], int]
     observers: Mapping[int, Observer]
     actors: dict[int, _Actor]
@@ -241,9 +248,8 @@ def simulate(
 
     `works`: each stage's arithmetic, for the mode with it. `weigh`: a message's bytes, where bandwidth is limited.
     """
-    world = _World(plan, costs, seed, weigh, observers or {}, {}, [])
-    is_costly = bool(costs.sends or costs.takes or costs.bandwidth or observers)
-    make = _Costly if is_costly else _Actor
+    world = _World(plan, costs, Dice(costs, seed, plan.batches), weigh, observers or {}, {}, [])
+    make = _Actor if costs.is_constant and not observers else _Costly
     for k in range(1, plan.head + 1):
         world.actors[k] = make(world, k, (works or {}).get(k))
         world.heap.append((0, k))
@@ -252,7 +258,7 @@ def simulate(
     if stuck:
         raise ScheduleError(f"{stuck[0].name} comes to a standstill in virtual time: {stuck[0].story()}")
     actors = world.actors.values()
-    return Simulated(max(actor.now for actor in actors), {actor.number: actor.busy for actor in actors}, actions)
+    return Simulated(max(actor.ended for actor in actors), {actor.number: actor.busy for actor in actors}, actions)
 
 
 def _run(world: _World, cores: list[int]) -> int:
@@ -278,12 +284,13 @@ def _run(world: _World, cores: list[int]) -> int:
             if advance(stage, schedule, actor, work, actor) is None:
                 actor.asleep = True
                 actor.wait()
-                actor.due = max(actor.inbox[0][0], actor.now) if actor.inbox else NEVER
+                actor.due = NEVER
                 if actor.inbox:
+                    actor.due = max(actor.inbox[0][0], actor.now)
                     push(heap, (actor.due, k))
                 break
             actions += 1
-            now = actor.now
+            now = actor.ended = actor.now
             if cores:
                 replace(cores, now)
             if cores or (heap and heap[0] < (now, k)):

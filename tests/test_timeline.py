@@ -24,7 +24,7 @@ from test_live import small
 from launch import Config, recording, run, timeline
 from launch.cli import main
 from pipeline.actions import Action, Message, Part
-from pipeline.errors import ConfigError, RunError
+from pipeline.errors import ConfigError
 from pipeline.lacks import CREDIT, WINDOW, Lack
 from pipeline.plan import Plan
 from pipeline.recorder import Recorder
