@@ -30,6 +30,8 @@ from .breakdown import way
 from .recording import Recording, StageRecords
 from .window import Window
 
+#: Between the pids, and between the flows, of two runs in one trace.
+BESIDE = 10_000_000
 #: gzip's level: higher ones take several times as long for a file some percent smaller.
 LEVEL = 5
 
@@ -43,21 +45,23 @@ class Made(NamedTuple):
     warnings: list[str]
 
 
-def events(found: Recording, window: Window) -> Made:
-    """Return what lies in a window, at least in part."""
+def events(found: Recording, window: Window, *, label: str = "", place: int = 0) -> Made:
+    """Return what lies in a window, at least in part; with a label and a place it stands below other runs in one trace."""
     origin = _origin(found)
     pids = _pids(found.stages)
+    if place:
+        pids = {number: place * BESIDE + number for number in pids}
     texts: list[str] = []
     spans = 0
     for stage in found.stages:
-        texts += _metadata(found, stage, pids[stage.number])
+        texts += _metadata(found, stage, pids[stage.number], label, place)
         work = window.within(stage.of(*ACTIONS, "s", "t", "w"))
         work = _after_sending(found, stage, work)
         work = work[np.lexsort((-work["end"], work["start"]))]
         spans += int(np.isin(work["kind"], [ord(letter) for letter in ACTIONS]).sum())
         texts += _slices(found, stage, work, f'"pid":{pids[stage.number]},"tid":1', origin)
         texts += _in_flight(found, stage, pids[stage.number], origin, window)
-    flows, left_out = _flows(found, pids, origin, window)
+    flows, left_out = _flows(found, pids, origin, window, place * BESIDE)
     warnings = [f"{left_out:,} messages were taken before they were sent; they have no arrow"] if left_out else []
     return Made(texts + flows, spans, len(flows) // 2, warnings)
 
@@ -102,12 +106,12 @@ def _pids(stages: list[StageRecords]) -> dict[int, int]:
     return pids
 
 
-def _metadata(found: Recording, stage: StageRecords, pid: int) -> Iterator[str]:
+def _metadata(found: Recording, stage: StageRecords, pid: int, label: str, place: int) -> Iterator[str]:
     digits = max(2, len(str(found.plan.boxes)))
     name = stage.name if stage.number == found.plan.head else f"box-{stage.number:0{digits}}"
     for key, args in (
-        ("process_name", {"name": name}),
-        ("process_sort_index", {"sort_index": stage.number}),
+        ("process_name", {"name": f"{label} {name}".strip()}),
+        ("process_sort_index", {"sort_index": place * BESIDE + stage.number}),
         ("thread_name", {"name": "work"}),
     ):
         yield json.dumps({"ph": "M", "pid": pid, "tid": 1, "name": key, "args": args})
@@ -203,7 +207,7 @@ def _after_sending(found: Recording, stage: StageRecords, work: Array) -> Array:
     return work
 
 
-def _flows(found: Recording, pids: dict[int, int], origin: int, window: Window) -> tuple[list[str], int]:
+def _flows(found: Recording, pids: dict[int, int], origin: int, window: Window, first: int) -> tuple[list[str], int]:
     """Return two events for every message that both slices are shown of, and how many had to be left out.
 
     An arrow leaves when the message had been encoded and arrives when it had been received, but strictly within the two
@@ -226,7 +230,7 @@ def _flows(found: Recording, pids: dict[int, int], origin: int, window: Window) 
     columns = [column[kept].tolist() for column in (messages.kind, messages.source, messages.target, messages.batch)]
     texts = []
     for number, (kind, source, target, batch, ts, to) in enumerate(
-        zip(*columns, (leaves[kept] - origin).tolist(), (arrives[kept] - origin).tolist(), strict=True), 1
+        zip(*columns, (leaves[kept] - origin).tolist(), (arrives[kept] - origin).tolist(), strict=True), first + 1
     ):
         what = f'"tid":1,"cat":"message","name":"{KINDS[kind]} {batch}","id":{number},"bp":"e"'
         texts.append(f'{{"ph":"s","pid":{pids[source]},"ts":{ts // 1000}.{ts % 1000:03d},{what}}}')

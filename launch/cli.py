@@ -126,7 +126,10 @@ def _dispatch(arguments: list[str]) -> int:
     )
     simulate.add_argument("--seed", type=int, default=0, help="of all that is drawn (0)")
     simulate.add_argument(
-        "--out", type=Path, metavar="PATH", help="a run folder, .json.gz beside the run's; --map: .csv .svg .png"
+        "--out",
+        type=Path,
+        metavar="PATH",
+        help="a new run folder, or .json.gz of both timelines; --map: .csv .svg .png",
     )
     simulate.add_argument("--preset", help="of a configuration: a named starting point")
     simulate.add_argument("--config", type=Path, metavar="FILE", help="of a configuration: a TOML file")

@@ -10,6 +10,7 @@ machine with these costs, the same on every call.
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -27,7 +28,7 @@ from pipeline.costs import Costs
 from pipeline.data import Batches
 from pipeline.data import load as load_data
 from pipeline.errors import ConfigError
-from pipeline.files import run_digest, save_json, save_text
+from pipeline.files import run_digest, save, save_json, save_text
 from pipeline.head import HeadWork
 from pipeline.lacks import Lack
 from pipeline.payloads import Payloads
@@ -37,7 +38,7 @@ from pipeline.schema import Config
 from pipeline.simulate import Simulated, simulate
 from pipeline.trace import DONE, GO
 
-from . import calibrate, recording, text
+from . import calibrate, chrome, recording, text, window
 from .environment import collect
 from .recording import Recording
 
@@ -52,6 +53,8 @@ WORLD: dict[str, float] = {
 }
 #: What changes how long arithmetic takes.
 COMPUTE = ("model", "data", "oracle")
+#: What `--out` calls a file, and not a folder.
+TRACES = (".json", ".json.gz")
 Weigh = Callable[[Message], int]
 #: Virtual time begins here: a record's time is never zero.
 ZERO = 1_000_000_000
@@ -178,6 +181,8 @@ def _ratios(old: Config, new: Config) -> dict[tuple[int, str], float]:
 
 def document(request: Request, *, seed: int = 0, arithmetic: bool = False, out: Path | None = None) -> dict[str, Any]:
     """Simulate and return the document of `timebox simulate --json`; with `out` leave a run folder there."""
+    if out is not None and out.name.endswith(TRACES):
+        return _with_timelines(request, seed, out)
     config, plan = request.config, Plan.of(request.config)
     works: dict[int, Work] = {}
     if arithmetic:
@@ -213,6 +218,19 @@ def document(request: Request, *, seed: int = 0, arithmetic: bool = False, out: 
         save_json(out / "summary.json", _summary(made, out, observers))
         made["out"] = str(out)
     return made
+
+
+def _with_timelines(request: Request, seed: int, out: Path) -> dict[str, Any]:
+    """Simulate into a folder that nobody keeps and draw it below the run that it predicts."""
+    if request.measured is None:
+        raise ConfigError(f"--out: {out.name}: a trace shows a run and its prediction; give a RUN and no --what-if")
+    if not out.absolute().parent.is_dir():
+        raise ConfigError(f"--out: there is no folder {out.parent}")
+    with tempfile.TemporaryDirectory(prefix="timebox-") as temporary:
+        folder = Path(temporary) / "simulated"
+        made = document(request, seed=seed, out=folder)
+        made["spans"] = write_timelines(request.measured, recording.load(folder), out)
+    return made | {"out": str(out)}
 
 
 def _stage(plan: Plan, found: Simulated, k: int) -> dict[str, Any]:
@@ -258,6 +276,22 @@ def _errors(request: Request, found: Simulated) -> dict[str, Any]:
             "per_stage": stages,
         },
     }
+
+
+def write_timelines(measured: Recording, simulated: Recording, path: Path) -> int:
+    """Write both runs one above the other as one Chrome trace, .json or .json.gz, and return how many spans it shows."""
+    made = [
+        chrome.events(found, window.whole(found), label=label, place=place)
+        for place, (found, label) in enumerate(((measured, "measured"), (simulated, "simulated")))
+    ]
+    both = chrome.Made(
+        [text for each in made for text in each.texts],
+        sum(each.spans for each in made),
+        sum(each.messages for each in made),
+        [text for each in made for text in each.warnings],
+    )
+    save(path, lambda stream: chrome.write(measured, both, stream, is_packed=path.suffix == ".gz"))
+    return both.spans
 
 
 # A simulated run as a folder that every other command reads
@@ -371,7 +405,9 @@ def render(made: Mapping[str, Any]) -> str:
         ]
     if "digest" in made:
         lines += ["", f"accuracy {text.number(made['accuracy'])}, digest {made['digest']}"]
-    if "out" in made:
+    if "spans" in made:
+        lines += ["", f"{made['out']}: {made['spans']:,} spans, measured above simulated; open it in ui.perfetto.dev"]
+    elif "out" in made:
         lines += ["", f"look into it: timebox stats {made['out']}, timebox report {made['out']}"]
     return "\n".join(lines)
 

@@ -1,6 +1,6 @@
 """Running checksums of all that a stage computes, so that a replay finds the first array that differs. Pure.
 
-Each array that decides what comes after it goes into the stage's one running CRC-32, in a fixed order, and the sum after
+Each array that decides what comes after it goes into the stage's one running CRC-32, as it was made, and the sum after
 each is on record, four bytes. What an action adds:
 
     sends       the arrays of its messages                       activation, target, gradient, increment, evaluation
@@ -20,15 +20,13 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from .actions import KINDS
 from .arrays import Array
 from .box import Arrays
 
 
 def named(outputs: Mapping[str, Arrays], changes: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
     """Yield what an action adds, by names that people read, in the order of its sums."""
-    for kind in KINDS:
-        arrays = outputs.get(kind, ())
+    for kind, arrays in outputs.items():
         for place, each in enumerate(arrays):
             yield (f"{kind}, array {place + 1} of {len(arrays)}" if len(arrays) > 1 else kind), each
     yield from changes.items()
@@ -43,14 +41,14 @@ class Sums:
 
     def add(self, outputs: Mapping[str, Arrays], changes: Mapping[str, Array]) -> None:
         """Add what an action has sent and changed."""
-        state, sums = self.state, self._sums
-        for kind in KINDS:
-            for each in outputs.get(kind, ()):
+        state, note = self.state, self._sums.append
+        for arrays in outputs.values():
+            for each in arrays:
                 state = checksum(each, state)
-                sums.append(state)
+                note(state)
         for each in changes.values():
             state = checksum(each, state)
-            sums.append(state)
+            note(state)
         self.state = state
 
     def take(self) -> bytes:
@@ -65,4 +63,7 @@ class Sums:
 
 def checksum(each: Array, state: int) -> int:
     """Return the running sum after an array's bytes in C order."""
-    return zlib.crc32((each if each.flags.c_contiguous else np.ascontiguousarray(each)).data, state)
+    try:
+        return zlib.crc32(each.data, state)
+    except BufferError:  # not in C order
+        return zlib.crc32(np.ascontiguousarray(each).data, state)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,6 +153,28 @@ def test_a_simulated_run_replays_to_the_bit_and_every_command_reads_it(
         assert main([command[0], str(out), *command[1:]]) == 0, command
     assert main(["simulate", str(run), "--out", str(out)]) == 2
     assert "holds a run already" in capsys.readouterr().err
+
+
+@pytest.mark.live
+def test_both_timelines_stand_one_above_the_other_in_one_trace(
+    runs_of: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = runs_of("decoupled"), tmp_path / "both.json.gz"
+    made = ask(capsys, run, "--out", out)
+    assert made["out"] == str(out)
+    events = json.loads(gzip.decompress(out.read_bytes()))["traceEvents"]
+    names = {each["args"]["name"]: each["pid"] for each in events if each["name"] == "process_name"}
+    wanted = [f"{way} {name}" for way in ("measured", "simulated") for name in ("box-01", "box-02", "head")]
+    assert list(names) == wanted
+    order = {each["pid"]: each["args"]["sort_index"] for each in events if each["name"] == "process_sort_index"}
+    assert sorted(wanted, key=lambda name: order[names[name]]) == wanted
+    flows = Counter(each["id"] for each in events if each["ph"] in "sf")
+    assert set(flows.values()) == {2}, "no arrow leads from one run to the other"
+    sides = {names[name]: name.split()[0] for name in names}
+    assert all(len({sides[each["pid"]] for each in events if each.get("id") == flow}) == 1 for flow in [*flows][::500])
+    assert main(["simulate", str(run), "--what-if", "cores=1", "--out", str(out)]) == 2
+    assert "give a RUN and no --what-if" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["both.json.gz"]
 
 
 @pytest.mark.live
