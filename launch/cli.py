@@ -116,6 +116,9 @@ def _dispatch(arguments: list[str]) -> int:
     )
     simulate.add_argument("--calibration", metavar="RUN", help="take the costs from this run's trace")
     simulate.add_argument(
+        "--costs", type=Path, metavar="FILE", help="take the costs of a configuration from a TOML file"
+    )
+    simulate.add_argument(
         "--what-if", metavar="KEY=VALUE", nargs="+", action="extend", default=[],
         help="changes: model.boxes=8 schedule.window=4 … or latency_ms, jitter_ms, bandwidth_mb_s, cores, straggle, factor",
     )  # fmt: skip

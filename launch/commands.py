@@ -220,6 +220,8 @@ def _simulate(options: argparse.Namespace) -> int:
     calibration = None if options.calibration is None else runs.find(options.calibration, parent)
     if options.map:
         return _map(options, parent)
+    if options.costs is not None and (options.run is not None or calibration is not None):
+        raise ConfigError("--costs: goes with a configuration, not with a run or a calibration, which have their own")
     if options.run is not None:
         settings = [f"--{name}" for name in ("preset", "config") if getattr(options, name) is not None]
         settings += [f"--{key}" for key in given if key != "run.dir"]
@@ -228,7 +230,10 @@ def _simulate(options: argparse.Namespace) -> int:
         request = simulating.of_run(runs.find(options.run, parent), calibration, options.what_if)
     else:
         config = resolve(options.preset, options.config, given)
-        request = simulating.of_config(config, calibration, options.what_if)
+        if options.costs is not None:
+            request = simulating.of_costs(config, options.costs, options.what_if)
+        else:
+            request = simulating.of_config(config, calibration, options.what_if)
     made = simulating.document(request, seed=options.seed, arithmetic=options.arithmetic, out=options.out)
     if options.json:
         print_json(made)

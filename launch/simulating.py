@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,13 +22,13 @@ import msgspec
 import numpy as np
 
 from pipeline import results
-from pipeline.actions import Action, Message, Part
+from pipeline.actions import ACTIONS, KINDS, Action, Message, Part
 from pipeline.box import BoxWork, Work, digest
 from pipeline.config import dump, parse_value, resolve
-from pipeline.costs import Costs
+from pipeline.costs import Costs, Samples
 from pipeline.data import Batches
 from pipeline.data import load as load_data
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, WireError
 from pipeline.files import run_digest, save, save_json, save_text
 from pipeline.head import HeadWork
 from pipeline.lacks import Lack
@@ -75,6 +76,69 @@ def of_run(folder: Path, calibration: Path | None, changes: Sequence[str]) -> Re
     found = recording.load(folder)
     source = found if calibration is None else recording.load(calibration)
     return _request(found.config, source, changes, found if not changes else None, folder.name)
+
+
+def of_costs(config: Config, file: Path, changes: Sequence[str]) -> Request:
+    """Return the request to simulate a configuration at the costs that a file gives; raises ConfigError."""
+    keys, world = _parse(changes)
+    config = _changed(config, keys)
+    plan = Plan.of(config)
+    slow = {plan.number(name): round(ms * 1e6) for name, ms in config.emulate.slow.items()}
+    return Request(config, replace(given_costs(plan, file), slow=slow, **world), str(file), None, "simulated")
+
+
+def given_costs(plan: Plan, file: Path) -> Costs:
+    """Return the costs of a TOML file in milliseconds, one number or several to draw from; raises ConfigError.
+
+    `[actions]` by kind for every box (`F = 1.5`) or for one stage (`"head.F" = [0.2, 0.3]`); `[sends]` and `[takes]` by
+    message kind in the same way; `[hops]` by edge (`"box-1>box-2" = 0.1`) or for all of them (`all = 0.1`).
+    """
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--costs: {file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--costs: {file}: {error}") from None
+    if unknown := sorted(document.keys() - {"actions", "sends", "takes", "hops"}):
+        raise ConfigError(f"--costs: {file}: there is no group {unknown[0]}; groups are actions, sends, takes, hops")
+    stages = range(1, plan.head + 1)
+    tables: dict[str, dict[Any, Samples]] = {"actions": {}, "sends": {}, "takes": {}, "hops": {}}
+    for group, table in document.items():
+        for key, value in (table if isinstance(table, dict) else {"": None}).items():
+            where, samples = f"--costs: {file}: {group}.{key}", _samples(value)
+            if samples is None:
+                raise ConfigError(f"{where}: milliseconds are wanted, at least 0: one number, or a list of them")
+            for place in _places(plan, group, key, where):
+                tables[group][place] = samples
+    hops = {(k, j): samples for k in stages for j in plan.sources(k) if (samples := tables["hops"].get((0, 0)))}
+    hops |= {edge: samples for edge, samples in tables["hops"].items() if edge != (0, 0)}
+    return Costs(tables["actions"], tables["sends"], tables["takes"], hops)
+
+
+def _samples(value: Any) -> Samples | None:
+    values = value if isinstance(value, list) else [value]
+    if not values or not all(type(each) in (int, float) and 0 <= each < 1e9 for each in values):
+        return None
+    return tuple(round(each * 1e6) for each in values)
+
+
+def _places(plan: Plan, group: str, key: str, where: str) -> list[Any]:
+    """Return the places in a table that a key of the file names; raises ConfigError."""
+    try:
+        if group == "hops":
+            if key == "all":
+                return [(0, 0)]
+            source, arrow, target = key.partition(">")
+            if arrow:
+                return [(plan.number(source), plan.number(target))]
+        else:
+            name, dot, kind = key.rpartition(".")
+            if kind in (ACTIONS if group == "actions" else KINDS) and len(kind) > (group != "actions"):
+                return [(k, kind) for k in ([plan.number(name)] if dot else range(1, plan.boxes + 1))]
+    except WireError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    wanted = {"actions": "F or head.F", "hops": "all or box-1>box-2"}.get(group, "activation or head.activation")
+    raise ConfigError(f"{where}: {wanted} is how such a key looks")
 
 
 def of_config(config: Config, calibration: Path | None, changes: Sequence[str]) -> Request:

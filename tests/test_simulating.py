@@ -198,9 +198,59 @@ def test_a_configuration_is_simulated_without_any_run(capsys: pytest.CaptureFixt
     assert made["makespan_s"] > 0.002
 
 
+def test_costs_may_be_given_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "costs.toml"
+    file.write_text('[actions]\nF = 2\nB = 3.0\n"head.F" = 1\n[hops]\nall = 0.5\n"head>box-1" = 1.5\n')
+    flags = [
+        "--model.boxes",
+        "1",
+        "--data.train",
+        "10",
+        "--train.epochs",
+        "1",
+        "--schedule.kind",
+        "locked",
+        "--costs",
+        file,
+    ]
+    made = ask(capsys, *flags)
+    assert made["makespan_s"] == pytest.approx(10 * (2 + 0.5 + 1 + 1.5 + 3) / 1e3 + 0.5 / 1e3, abs=0.0006)
+    assert made["costs"] == str(file)
+    file.write_text('[actions]\nF = [1, 2, 3]\n[sends]\nactivation = 0.1\n[takes]\n"head.activation" = 0.2\n')
+    assert ask(capsys, *flags)["makespan_s"] > 10 * 1.3e-3
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("[action]\nF = 1\n", "there is no group action; groups are actions, sends, takes, hops"),
+        ("[actions]\nF = -1\n", "actions.F: milliseconds are wanted"),
+        ("[actions]\nF = []\n", "actions.F: milliseconds are wanted"),
+        ('[actions]\n"box-9.F" = 1\n', "'box-9' is no stage of this run"),
+        ("[actions]\nFT = 1\n", "actions.FT: F or head.F is how such a key looks"),
+        ("[sends]\nletter = 1\n", "sends.letter: activation or head.activation is how such a key looks"),
+        ("[hops]\nbox-1 = 1\n", "hops.box-1: all or box-1>box-2 is how such a key looks"),
+        ("hops = 1\n", "milliseconds are wanted"),
+        ("[hops\n", "costs.toml: "),
+    ],
+    ids=repr,
+)
+def test_a_wrong_file_of_costs_is_one_clear_line(
+    text: str, error: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "costs.toml"
+    file.write_text(text)
+    assert main(["simulate", "--costs", str(file)]) == 2
+    told = capsys.readouterr().err
+    assert error in told
+    assert told.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [
+        (["nowhere", "--costs", "missing.toml"], "--costs: goes with a configuration"),
+        (["--costs", "missing.toml"], "missing.toml: No such file"),
         (["--what-if", "latency_ms=-1"], "latency_ms=-1: at least 0 is wanted"),
         (["--what-if", "cores=0"], "cores=0: at least 1 is wanted"),
         (["--what-if", "cores=1.5"], "a whole number is wanted"),
