@@ -1,6 +1,6 @@
 """A run as a Chrome trace, which the Perfetto UI and other viewers read. Pure but for `environment.json`.
 
-    process     a stage, with its real pid; box-01 … box-12, head; one thread
+    process     a stage, with its real pid; box-1 … box-12, head; one thread
     slices X    compute: a part of an action · wait: starved or blocked, by whom · copy: a message sent or taken
     flows s f   a message with both ends on record, from within the slice that sends it to within the one that takes it
     counter C   batches in flight at a box: forwarded and not settled
@@ -54,7 +54,7 @@ def events(found: Recording, window: Window, *, label: str = "", place: int = 0)
     texts: list[str] = []
     spans = 0
     for stage in found.stages:
-        texts += _metadata(found, stage, pids[stage.number], label, place)
+        texts += _metadata(stage, pids[stage.number], label, place)
         work = window.within(stage.of(*ACTIONS, "s", "t", "w"))
         work = _after_sending(found, stage, work)
         work = work[np.lexsort((-work["end"], work["start"]))]
@@ -106,11 +106,9 @@ def _pids(stages: list[StageRecords]) -> dict[int, int]:
     return pids
 
 
-def _metadata(found: Recording, stage: StageRecords, pid: int, label: str, place: int) -> Iterator[str]:
-    digits = max(2, len(str(found.plan.boxes)))
-    name = stage.name if stage.number == found.plan.head else f"box-{stage.number:0{digits}}"
+def _metadata(stage: StageRecords, pid: int, label: str, place: int) -> Iterator[str]:
     for key, args in (
-        ("process_name", {"name": f"{label} {name}".strip()}),
+        ("process_name", {"name": f"{label} {stage.name}".strip()}),
         ("process_sort_index", {"sort_index": place * BESIDE + stage.number}),
         ("thread_name", {"name": "work"}),
     ):

@@ -103,9 +103,10 @@ def page(document: Mapping[str, Any]) -> str:
     Numbers that are not finite, which JSON cannot tell, become null.
     """
     style, script = _text("report.css"), "\n".join(_text(f"{name}.js") for name in ORDER)
+    is_timeline = document.get("sections") == ["timeline"]
     names = [run.get("name") or run.get("run", "") for run in document.get("runs", [])]
     filled = {
-        "title": html.escape(", ".join(names) or "no run"),
+        "title": html.escape(f"{'Timebox timeline' if is_timeline else 'Timebox'}: {', '.join(names) or 'no run'}"),
         "policy": f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; "
         "img-src data: blob:; base-uri 'none'; form-action 'none'",
         "style": style,

@@ -27,11 +27,14 @@ from pipeline.schema import Config
 from pipeline.worklog import iso
 
 from . import breakdown, pack, quality, recording, runs, stats, window
+from .outfile import cannot_write, check_place
 from .recording import Recording
 from .window import Window
 
 #: The unit of times in the page's columns, in nanoseconds, and from how many of them on a column has to be a wide one: 429 s.
 UNIT_NS, WIDE = 100, 2**32
+#: How the name of a page ends.
+SUFFIXES = (".html", ".htm")
 #: Most test images that are drawn; wrong ones come first.
 IMAGES = 80
 
@@ -39,8 +42,13 @@ IMAGES = 80
 def write(folders: Sequence[Path], out: Path | None) -> dict[str, Any]:
     """Write one page on one run or several and return what was made; raises ConfigError, RunError."""
     began = time.monotonic()
-    path = folders[0] / "report.html" if out is None else out
-    found = [collect(folder) for folder in folders]
+    different = list(dict.fromkeys(folder.resolve() for folder in folders))
+    path = different[0] / "report.html" if out is None else out
+    if not path.name.lower().endswith(SUFFIXES):
+        raise ConfigError(f"--out: {path.name!r} is no kind of report; its name ends with {SUFFIXES[0]}")
+    check_place(path, "report.html")
+    found = [collect(folder) for folder in different]
+    twice = sorted({folder.name for folder in different if sum(folder == each.resolve() for each in folders) > 1})
     _save(path, {"runs": found, "sections": None})
     return {
         "out": str(path),
@@ -50,6 +58,8 @@ def write(folders: Sequence[Path], out: Path | None) -> dict[str, Any]:
         "bytes": path.stat().st_size,
         "seconds": time.monotonic() - began,
         "tracing": [{"run": run["run"], **((run["stats"] or {}).get("tracing") or {})} for run in found],
+        "notes": [f"{run['run']}: {run['untraced']}" for run in found if run["untraced"]]
+        + [f"{name}: was named more than once and is shown once" for name in twice],
         "warnings": [f"{run['run']}: {text}" for run in found for text in run["warnings"]],
     }
 
@@ -57,15 +67,22 @@ def write(folders: Sequence[Path], out: Path | None) -> dict[str, Any]:
 def render(made: dict[str, Any]) -> str:
     """Return for people what was written."""
     size = f"{made['bytes'] / 1e6:.1f} MB" if made["bytes"] >= 1e5 else f"{made['bytes'] / 1e3:.0f} kB"
-    what = f"{made['spans']:,} spans and {made['messages']:,} messages of {', '.join(made['runs'])}"
+    counts = f"{made['spans']:,} spans and {made['messages']:,} messages of " if made["spans"] else ""
+    what = f"{counts}{', '.join(made['runs'])}"
     costs = [tracing["share"] for tracing in made["tracing"] if tracing.get("share") is not None]
     cost = f"; recording took at least {100 * max(costs):.2f} % of the busiest recorder's time" if costs else ""
-    return f"{made['out']}: {what}{cost}\n{size}, in {made['seconds']:.1f} s; open it in a browser, it needs no network"
+    how = f"{size}, in {made['seconds']:.1f} s; open it in a browser, it needs no network"
+    return "\n".join([f"{made['out']}: {what}{cost}", *made["notes"], how])
 
 
 def write_timeline(found: Recording, out: Path, shown: Window) -> None:
     """Write the page's timeline alone, of what lies in a window."""
-    run = _empty(found.folder, found.config) | _columns(found, shown) | {"warnings": found.warnings}
+    batches = [shown.batches[0], shown.batches[-1]] if len(shown.batches) else None
+    part = None if shown.is_whole or batches is None else {"batches": batches}
+    warnings = found.warnings + (
+        [f"of the batches that were asked for, {shown.lacks} not on record"] if shown.lacks else []
+    )
+    run = _empty(found.folder, found.config) | _columns(found, shown) | {"warnings": warnings, "shown": part}
     _save(out, {"runs": [run], "sections": ["timeline"]})
 
 
@@ -75,7 +92,7 @@ def _save(path: Path, document: dict[str, Any]) -> None:
     try:
         save_text(path, pack.page(document))
     except OSError as error:
-        raise ConfigError(f"--out: cannot write {path}: {error.strerror}; choose another file with --out") from None
+        raise cannot_write(path, error.strerror) from None
 
 
 def collect(folder: Path) -> dict[str, Any]:
@@ -83,40 +100,71 @@ def collect(folder: Path) -> dict[str, Any]:
     config = load_config(folder / "config.toml")
     run = _empty(folder, config)
     warnings: list[str] = []
-    try:
-        found = recording.load(folder)
-        run |= _columns(found, window.whole(found))
-        run["stats"] = stats.document(found)
-        warnings += run["stats"]["warnings"]
-    except TimeboxError as error:
-        warnings.append(str(error))
+    if not run["untraced"]:
+        try:
+            found = recording.load(folder)
+            run |= _columns(found, window.whole(found))
+            run["stats"] = stats.document(found)
+            warnings += run["stats"]["warnings"]
+        except TimeboxError as error:
+            warnings.append(str(error))
     run["epochs"] = runs.read_metrics(folder)
+    run["partial"] = _partial(folder, run, Plan.of(config))
     try:
         run["oracle"] = quality.read(folder, Plan.of(config))
     except TimeboxError as error:
         warnings.append(str(error))
     run["predictions"] = _predictions(folder, config, warnings)
     if run["stats"] is None and not run["epochs"]:
-        raise RunError(f"{folder.name}: nothing to report: {'; '.join(warnings)}")
+        raise RunError(f"{folder.name}: nothing to report: {'; '.join([*warnings, *filter(None, [run['untraced']])])}")
     return run | {"warnings": warnings}
+
+
+def _partial(folder: Path, run: dict[str, Any], plan: Plan) -> str | None:
+    """Return what there is of the last epoch of a run that did not come to its end; None where that is all of it."""
+    if run["status"] in ("done", "simulated") or not run["epochs"]:
+        return None
+    last, size = run["epochs"][-1], plan.epoch_batches
+    try:
+        forwards = sum(action.kind == "F" for action in trace.read_journal(folder, plan.name(plan.head)))
+    except RunError:  # a reference, which evaluates at once where an evaluation is due
+        end = min(last["epoch"] * size, plan.batches)
+        return "a part" if plan.due(end) > plan.due(end - size) and "accuracy" not in last else None
+    done = forwards - (last["epoch"] - 1) * size
+    return f"{done} of its {size} batches" if 0 < done < size else None
+
+
+def _untraced(config: Config, *, is_reference: bool) -> str | None:
+    """Return why a run has no trace where that was asked for: no fault, and no warning."""
+    if is_reference:
+        return "the reference is one process: there are no stages, no messages and no trace"
+    if config.trace.level == "off":
+        return "it ran with trace.level off: there is no timeline, and nothing that is made from a trace"
+    return None
 
 
 def _empty(folder: Path, config: Config) -> dict[str, Any]:
     """Return a run's facts, with nothing in its columns."""
     plan = Plan.of(config)
     summary = runs.read_json(folder / "summary.json") or {}
+    described = runs.describe(folder)
+    is_reference = bool(described["reference"] or summary.get("reference"))
     return {
         "run": folder.name,
         "name": config.run.name,
-        "status": runs.describe(folder)["status"],
+        "status": described["status"],
+        "reference": is_reference,
+        "untraced": _untraced(config, is_reference=is_reference),
         "schedule": config.schedule.kind,
         "error": summary.get("error"),
         "stages": [plan.name(k) for k in range(1, plan.head + 1)],
+        "batches": plan.batches,
         "warnings": [],
         "config": msgspec.to_builtins(config),
         "environment": runs.read_json(folder / "environment.json") or {},
         "summary": summary,
         "epochs": [],
+        "partial": None,
         "steps": [
             {
                 "number": step.number,
@@ -131,7 +179,8 @@ def _empty(folder: Path, config: Config) -> dict[str, Any]:
         "kinds": KINDS,
         "unit_ns": UNIT_NS,
         "origin": "time zero is the first worker's go",
-        **_packed([], [], None),
+        **_packed([], [], [], None),
+        "shown": None,
         "stats": None,
         "oracle": [],
         "predictions": None,
@@ -145,21 +194,27 @@ def _columns(found: Recording, shown: Window) -> dict[str, Any]:
     """
     spans: list[tuple[int, Array]] = []
     waits: list[tuple[int, Array]] = []
+    gaps: list[tuple[int, Array]] = []
     for stage in found.stages:
         array = shown.within(stage.array)
         own = array[array["kind"] == trace.WAITED]
         spans.append((stage.number, array[np.isin(array["kind"], [ord(letter) for letter in ACTIONS])]))
         waits.append((stage.number, own[breakdown.ways(own, stage.number) != breakdown.NOBODY]))
-    return _packed(spans, waits, (found, shown))
+        gaps.append((stage.number, shown.clipped(array[array["kind"] == trace.GAP])))
+    return _packed(spans, waits, gaps, (found, shown)) | {"length_ms": (found.end_ns - found.origin_ns) / 1e6}
 
 
 def _packed(
-    spans: list[tuple[int, Array]], waits: list[tuple[int, Array]], of: tuple[Recording, Window] | None
+    spans: list[tuple[int, Array]],
+    waits: list[tuple[int, Array]],
+    gaps: list[tuple[int, Array]],
+    of: tuple[Recording, Window] | None,
 ) -> dict[str, Any]:
-    """Return each stage's spans and waits, and the messages of a window, as columns."""
+    """Return each stage's spans, waits and gaps of the record, and the messages of a window, as columns."""
     origin = of[0].origin_ns if of else 0
     span_stage, span, span_times = _placed(spans, origin)
     wait_stage, wait, wait_times = _placed(waits, origin)
+    gap_stage, _, gap_times = _placed(gaps, origin)
     is_blocked = [breakdown.ways(wait[wait_stage == k], k) == breakdown.BLOCKED for k in np.unique(wait_stage).tolist()]
     changed = np.where(span["kind"] == ord("T"), 1, span["b"] - span["a"])
     return {
@@ -185,6 +240,7 @@ def _packed(
                 **wait_times,
             }
         ),
+        "gaps": pack.columns({"stage": ("u2", gap_stage), **gap_times}),
         "messages": _messages(*of) if of else _no_messages(),
     }
 

@@ -22,7 +22,7 @@ from pipeline import steps
 from pipeline.actions import ACTIONS, KINDS, Action
 from pipeline.arrays import Array
 from pipeline.errors import ConfigError
-from pipeline.trace import PARTS
+from pipeline.trace import GAP, PARTS
 
 from . import breakdown, palette
 from .palette import ARROWS, BLOCKED, BLOCKED_LINE, COPY, INK, MUTED, PART_COLOURS, STARVED
@@ -38,6 +38,8 @@ WIDTH, LANE, LEFT, RIGHT, ABOVE, BELOW = 9.0, 0.8, 0.62, 0.12, 0.42, 0.95
 HALF, STRIP = 0.27, 0.17
 #: Points: the size of text in spans, a letter's width in sizes, and a circle's diameter.
 SIZE, LETTER, CIRCLE = 6.5, 0.64, 9.0
+#: What is said, and drawn, where nothing is on record.
+UNRECORDED, UNRECORDED_LINE = "not on record", "#a9b1ba"
 #: Points: the least width of a span.
 THINNEST = 0.6
 LANE_POINTS = LANE * 72
@@ -81,7 +83,7 @@ def draw(found: Recording, window: Window, kind: str) -> Picture:
         arrows = painter.messages()
         painter.steps()
         figure.legend(
-            handles=palette.legend(painter.shown),
+            handles=[*palette.legend(painter.shown), *unrecorded(painter.shown)],
             loc="lower center",
             ncols=7,
             frameon=False,
@@ -94,6 +96,14 @@ def draw(found: Recording, window: Window, kind: str) -> Picture:
         dates: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
         figure.savefig(stream, format=kind, dpi=200, metadata=dates)
     return Picture(stream.getvalue(), sum(counts), arrows, max(counts))
+
+
+def unrecorded(shown: set[str]) -> list[Any]:
+    """Return the legend's entry for time of which nothing is on record, where a picture shows such time."""
+    from matplotlib.patches import Patch
+
+    style: dict[str, Any] = {"facecolor": "white", "edgecolor": UNRECORDED_LINE, "hatch": "xxxx", "lw": 0}
+    return [Patch(label=UNRECORDED, **style)] if UNRECORDED in shown else []
 
 
 class Painter:
@@ -118,6 +128,8 @@ class Painter:
         plan = found.plan
         which = f"batch {batches[0]}" if len(batches) == 1 else f"batches {batches[0]} to {batches[-1]}"
         boxes = "1 box" if plan.boxes == 1 else f"{plan.boxes} {'tied' if plan.tied else 'untied'} boxes"
+        if self.window.lacks:
+            which += f" ({self.window.lacks} not on record)"
         axes.set_title(f"{found.folder.name}: {plan.schedule}, {boxes}, {which}", fontsize=9, loc="left", pad=8)
         axes.set_yticks(range(1, plan.head + 1), found.names, fontsize=8.5)
         axes.tick_params(axis="y", length=0)
@@ -166,6 +178,18 @@ class Painter:
                 self.shown.add(name)
                 fill = PART_COLOURS[name][0]
                 self.bars(self.ms(rows["start"]), self.ms(rows["end"]), number, -HALF, HALF, fill, 2)
+        gaps = records[records["kind"] == GAP]
+        if len(gaps):
+            self.shown.add(UNRECORDED)
+            begins, ends = np.clip(self.ms(gaps["start"]), 0, self.most), np.clip(self.ms(gaps["end"]), 0, self.most)
+            style = {"hatch": "xxxx", "edgecolors": UNRECORDED_LINE}
+            self.bars(begins, ends, number, -HALF, HALF, "white", 1, **style)
+            wide = (ends - begins) * self.points > LETTER * SIZE * len(UNRECORDED) + 6
+            for middle in ((begins + ends) / 2)[wide].tolist():
+                box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+                self.axes.text(
+                    middle, number, UNRECORDED, color=MUTED, fontsize=SIZE, ha="center", va="center", bbox=box, zorder=5
+                )
         copies = records[np.isin(records["kind"], [ord("s"), ord("t")])]
         if len(copies):
             self.shown.add("copy")
@@ -234,8 +258,12 @@ class Painter:
 
     def steps(self) -> None:
         """Put the numbers of the original's steps of the middle batch in circles over their spans."""
-        batches = self.window.batches
-        batch = batches[len(batches) // 2]
+        known = [self.window.within(stage.parts) for stage in self.found.stages]
+        batches = np.unique(np.concatenate([parts["batch"][parts["kind"] == ord("F")] for parts in known]))
+        batches = batches[(batches >= self.window.batches[0]) & (batches <= self.window.batches[-1])]
+        if not len(batches):
+            return
+        batch = int(batches[len(batches) // 2])
         wanted = {(step.stage, step.action, step.part): step.number for step in steps.steps(self.found.plan)}
         for stage in self.found.stages:
             rows = self.window.within(stage.parts)
@@ -246,10 +274,11 @@ class Painter:
                 if number:
                     found.append((sum(self.visible(row)) / 2, number))
             found.sort()
+            if found:
+                self.shown.add(f"{palette.STEP} {batch}")
             places = apart([x * self.points for x, _ in found], CIRCLE + 1.5)
             for (x, number), place in zip(found, places, strict=True):
                 self.circle(place / self.points, x, stage.number, number)
-        self.shown.add(f"{palette.STEP} {batch}")
 
     def circle(self, x: float, over: float, lane: int, number: int) -> None:
         """Draw a number in a circle, with a line to the span it belongs to."""

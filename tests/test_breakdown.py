@@ -290,6 +290,28 @@ def test_the_command_prints_tables_and_one_document(run: Path, capsys: pytest.Ca
     assert {"run", "stages", "critical_path", "messages", "tracing", "warnings"} <= set(document)
 
 
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("done", "s from go to done\n"),
+        ("running", "s from go to the last record so far\n"),
+        ("failed", "s from go to the last record\n"),
+        ("died", "s from go to the last record\n"),
+        ("interrupted", "s from go to the last record\n"),
+        ("simulated", "s from go to done, in virtual time\n"),
+    ],
+)
+def test_the_time_goes_to_done_only_where_the_run_was(run: Path, status: str, words: str) -> None:
+    document = stats.document(recording.load(run)) | {"status": status}
+    assert words in stats_text.render(document)
+
+
+def test_the_last_column_of_messages_is_a_hop_in_microseconds(run: Path) -> None:
+    """It was called `awaited` and read like a count."""
+    text = stats_text.render(stats.document(recording.load(run)))
+    assert "hop µs  99 % µs  awaited hop µs\n" in text
+
+
 @pytest.mark.parametrize("damage", ["missing", "torn", "header", "empty"])
 def test_one_damaged_trace_is_named_and_the_rest_is_shown(
     run: Path, capsys: pytest.CaptureFixture[str], damage: str

@@ -114,6 +114,17 @@ def statistics_of(stages: list[str]) -> dict[str, Any]:
                 "other_s": 0.1,
                 "missing_s": 0.01,
                 "cpu_s": 0.7,
+                "waits": [
+                    {
+                        "way": "starved",
+                        "for": "gradient",
+                        "from": "head",
+                        "why": "message",
+                        "count": 50,
+                        "seconds": 0.1,
+                    },
+                    {"way": "schedule", "for": "", "from": "", "why": "", "count": 5, "seconds": 0.01},
+                ],
                 "bubble": shares,
                 "staleness": {"target": stale, "increment": stale} if name != "head" else {},
             }
@@ -264,7 +275,7 @@ def test_a_run_is_shown_whole(visit: Any, small: str) -> None:
     page = visit(small)
     assert page.title() == "Timebox: 20261125-101112-article"
     assert page.locator("h2").all_text_contents() == [
-        "Timeline", "Cost and accuracy", "Where the time went", "Critical path", "Messages", "Staleness", "Oracles",
+        "Timeline", "Cost and test images right", "Where the time went", "Critical path", "Messages", "Staleness", "Oracles",
         "Predictions", "Configuration and environment",
     ]  # fmt: skip
     text = page.locator("body").inner_text()
@@ -273,7 +284,10 @@ def test_a_run_is_shown_whole(visit: Any, small: str) -> None:
         "3 processes on 2 cores",
         "Recording this run took at least 0.4 % of the busiest worker's time; 12,034 records of 0.6 µs.",
         "398 of 400 test images right",
-        "A low cosine does not mean low accuracy",
+        "A low cosine does not mean few test images right",
+        "by the schedule",
+        "Waits by reason",
+        "the true gradient vanishes",
         "training cost from 0.3",
         "idle ÷ busy",
     ):
@@ -289,7 +303,114 @@ def test_a_run_is_shown_whole(visit: Any, small: str) -> None:
 def test_the_timeline_alone_has_one_section(visit: Any) -> None:
     page = visit(report(a_run(stats=None, epochs=[], oracle=[], predictions=None), sections=["timeline"]))
     assert page.locator("h2").all_text_contents() == ["Timeline"]
+    assert page.title() == "Timebox timeline: 20261125-101112-article"
+    assert "report" not in page.locator("#top").inner_text()
     assert page.evaluate("timebox.timeline.stats().spans") > 0
+
+
+def test_a_part_of_a_run_says_which_part_and_how_long_the_run_is(visit: Any) -> None:
+    """It once said that it was the whole run, with the time at which the part ended."""
+    run = a_run(shown={"batches": [5, 9]}, length_ms=5000.0) | {"batches": 30}
+    page = visit(report(run, sections=["timeline"]))
+    assert "Timebox timeline: batches 5 to 9" in page.locator("#top").inner_text()
+    page.get_by_role("button", name="all of this part").click()
+    page.get_by_text("Shown: batches 5 to 9,").wait_for()
+    assert "of the run's 5 s" in page.locator("#timeline-now").inner_text()
+    page.get_by_label("batch, 5 to 9").fill("3000")
+    page.get_by_role("button", name="Go to batch").click()
+    assert "There is no batch 3000" in page.locator("#timeline-batch").inner_text()
+
+
+def sampled(every: int = 8, batches: int = 40) -> dict[str, Any]:
+    """Return a run of one stage of which every other burst of batches is on record."""
+    rows = [
+        (1, 70, part, 0, batch, 1000 * batch + 400 * part, 300, batch, part)
+        for batch in range(batches)
+        if batch // every % 2 == 0
+        for part in (0, 1)
+    ]
+    gaps = [(1, 1000 * first, 1000 * every) for first in range(every, batches, 2 * every)]
+    names = "stage action part sibling batch start took read changed"
+    return a_run(
+        0, 0, spans=columns(names, "u2 u1 u1 u2 u4 u4 u4 u4 u1", [rows]), stats=None,
+        gaps=columns("stage start took", "u2 u4 u4", [gaps]),
+    )  # fmt: skip
+
+
+def test_a_sampled_run_opens_on_a_recorded_batch_and_steps_from_one_to_the_next(visit: Any) -> None:
+    """It once opened with `There is no batch 223`, which merely was not on record."""
+    page = visit(report({**sampled(), "batches": 48}))
+    field, about = page.get_by_label("batch, 0 to 39"), page.locator("#timeline-batch")
+
+    def go(batch: int) -> str:
+        field.fill(str(batch))
+        page.keyboard.press("Enter")
+        return str(about.inner_text())
+
+    opened = page.evaluate("timebox.timeline.focus().batch")
+    assert opened // 8 % 2 == 0
+    assert field.input_value() == str(opened)
+    assert "Batch 10 is not on record; the nearest that are: 7 and 16" in go(10)
+    assert field.input_value() == str(opened), "the field has the batch that is shown"
+    assert "Batch 45 is not on record" in go(45)
+    assert "There is no batch 48; this run has batches 0 to 47" in go(48)
+    go(7)
+    page.get_by_role("button", name="next batch").click()
+    assert (page.evaluate("timebox.timeline.focus().batch"), field.input_value()) == (16, "16")
+    assert "Batches 8 to 15 are not on record" in about.inner_text()
+    page.get_by_role("button", name="previous batch").click()
+    assert page.evaluate("timebox.timeline.focus().batch") == 7
+    go(39)
+    page.get_by_role("button", name="next batch").click()
+    assert "This is the last batch on record here" in about.inner_text()
+    assert "not on record" in page.locator("#timeline .legend").inner_text()
+
+
+@pytest.mark.parametrize("is_reference", [True, False])
+def test_a_run_that_was_to_have_no_trace_has_no_empty_sections(visit: Any, is_reference: bool) -> None:
+    none = {"stats": None, "oracle": [], "warnings": [], **pipeline(3, 0)}
+    page = visit(report(a_run(untraced="it has none", reference=is_reference, **none)))
+    assert page.locator("h2").all_text_contents() == [
+        "Cost and test images right", "Predictions", "Configuration and environment",
+    ]  # fmt: skip
+    assert page.locator("#nav a").count() == 3
+    assert page.locator(".note").count() == 0
+    assert ("article (reference)" in page.locator("#top").inner_text()) == is_reference
+    assert "It has none." in page.locator("#top").inner_text()
+
+
+def test_a_table_that_is_wider_than_the_window_says_so(visit: Any, small: str) -> None:
+    page = visit(small, viewport={"width": 375, "height": 800})
+    hint = page.locator("#messages .hint")
+    assert hint.is_visible()
+    assert "scroll sideways" in hint.inner_text()
+    page.locator("#messages .scroll").evaluate("(one) => { one.scrollLeft = 9999; }")
+    hint.wait_for(state="hidden")
+    assert visit(small).locator("#messages .hint").is_hidden()
+
+
+def test_a_cosine_of_minus_one_is_on_the_axis(visit: Any) -> None:
+    rows = [{"batch": b, "box": 1, "cosine": (-1.0) ** b, "norm_ratio": 1.0} for b in range(9)]
+    page = visit(report(a_run(oracle=rows)))
+    chart = page.locator("#oracles svg[role=img]").first
+    assert "−1" in chart.locator("text").all_text_contents()
+    lowest = max(float(dot.get_attribute("cy")) for dot in chart.locator("circle").all())
+    bottom = max(float(line.get_attribute("y1")) for line in chart.locator("line.grid").all())
+    assert lowest == pytest.approx(bottom), "and so are its points"
+    assert lowest < 220 - 42
+
+
+def test_a_part_of_an_epoch_is_a_hollow_point(visit: Any) -> None:
+    page = visit(report(a_run(status="interrupted", partial="12 of its 50 batches")))
+    assert page.locator("#curves circle.hollow").count() > 0
+    text = page.locator("#curves").inner_text()
+    assert "29 whole epochs" in text
+    assert "Of epoch 30, drawn as a hollow point, there is only 12 of its 50 batches." in text
+
+
+def test_a_status_that_could_not_be_read_is_told(visit: Any) -> None:
+    for status, words in (("simulated", "simulated"), ("summary.json cannot be read", "summary.json cannot be read")):
+        assert words in visit(report(a_run(status=status))).locator(".facts").first.inner_text()
 
 
 def test_a_hundred_thousand_spans_are_drawn_soon_and_zoomed_smoothly(visit: Any) -> None:

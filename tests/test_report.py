@@ -16,6 +16,7 @@ from test_breakdown import small_run
 
 from launch import report, resolve, run
 from launch.cli import main
+from pipeline.config import load as load_config
 from pipeline.lacks import FORWARDED
 from pipeline.plan import Plan
 
@@ -138,9 +139,66 @@ def test_a_run_without_a_trace_still_has_its_curves(tmp_path: Path, capsys: pyte
     (tmp_path / "run" / "metrics").mkdir()
     (tmp_path / "run" / "metrics" / "metrics.jsonl").write_text('{"epoch": 1, "cost": 0.25}\n')
     assert main(["report", str(tmp_path / "run")]) == 0
-    assert "it ran with trace.level off" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert "run: it ran with trace.level off" in out
+    assert err == "", "what was asked for is no warning"
     (run,) = data_of(tmp_path / "run" / "report.html")["runs"]
     assert (run["stats"], run["spans"]["count"], run["epochs"]) == (None, 0, [{"epoch": 1, "cost": 0.25}])
+    assert (run["warnings"], run["reference"]) == ([], False)
+    assert "trace.level off" in run["untraced"]
+
+
+def test_a_reference_is_called_one_and_is_not_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_folder(tmp_path / "run")
+    (tmp_path / "run" / "launcher.json").write_text('{"pid": 1, "reference": true, "stages": []}')
+    (tmp_path / "run" / "metrics").mkdir()
+    (tmp_path / "run" / "metrics" / "metrics.jsonl").write_text('{"epoch": 1, "cost": 0.25}\n')
+    assert main(["report", str(tmp_path / "run")]) == 0
+    assert capsys.readouterr().err == ""
+    (run,) = data_of(tmp_path / "run" / "report.html")["runs"]
+    assert (run["warnings"], run["reference"]) == ([], True)
+    assert "the reference is one process" in run["untraced"]
+
+
+def test_a_run_that_lost_its_trace_is_still_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_folder(tmp_path / "run")
+    (tmp_path / "run" / "metrics").mkdir()
+    (tmp_path / "run" / "metrics" / "metrics.jsonl").write_text('{"epoch": 1, "cost": 0.25}\n')
+    assert main(["report", str(tmp_path / "run")]) == 0
+    assert "has no trace" in capsys.readouterr().err
+
+
+def test_a_run_that_is_named_twice_is_shown_once_and_that_is_told(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(folder), str(folder)]) == 0
+    assert "run: was named more than once and is shown once" in capsys.readouterr().out
+    assert [run["run"] for run in data_of(folder / "report.html")["runs"]] == ["run"]
+
+
+def test_another_kind_of_file_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """HTML was once written into a file that was called .pdf."""
+    assert main(["report", str(folder), "--out", str(folder / "x.pdf")]) == 2
+    assert "'x.pdf' is no kind of report; its name ends with .html" in capsys.readouterr().err
+    assert not (folder / "x.pdf").exists()
+
+
+def test_a_folder_that_is_not_there_is_not_made(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(folder), "--out", str(folder / "deeper" / "x.html")]) == 2
+    err = capsys.readouterr().err
+    assert f"there is no folder {folder / 'deeper'}; choose another file with --out" in err
+    assert not (folder / "deeper").exists()
+
+
+def test_a_last_epoch_that_did_not_end_is_told_as_a_part(folder: Path) -> None:
+    """It was once plotted like the others."""
+    (folder / "metrics").mkdir()
+    (folder / "metrics" / "metrics.jsonl").write_text('{"epoch": 1, "cost": 0.25}\n')
+    size = Plan.of(load_config(folder / "config.toml")).epoch_batches
+    (folder / "summary.json").write_text('{"status": "interrupted"}')
+    assert report.collect(folder)["partial"] == f"1 of its {size} batches"
+    (folder / "summary.json").write_text('{"status": "done"}')
+    assert report.collect(folder)["partial"] is None
 
 
 def test_where_nothing_is_left_that_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

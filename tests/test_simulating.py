@@ -164,7 +164,7 @@ def test_both_timelines_stand_one_above_the_other_in_one_trace(
     assert made["out"] == str(out)
     events = json.loads(gzip.decompress(out.read_bytes()))["traceEvents"]
     names = {each["args"]["name"]: each["pid"] for each in events if each["name"] == "process_name"}
-    wanted = [f"{way} {name}" for way in ("measured", "simulated") for name in ("box-01", "box-02", "head")]
+    wanted = [f"{way} {name}" for way in ("measured", "simulated") for name in ("box-1", "box-2", "head")]
     assert list(names) == wanted
     order = {each["pid"]: each["args"]["sort_index"] for each in events if each["name"] == "process_sort_index"}
     assert sorted(wanted, key=lambda name: order[names[name]]) == wanted

@@ -151,8 +151,8 @@ def test_processes_are_the_stages_in_their_order_with_their_own_pids(tmp_path: P
     _, trace = made_trace(tmp_path)
     meta = [event for event in trace["traceEvents"] if event["ph"] == "M"]
     assert [(e["pid"], e["args"]["name"]) for e in meta if e["name"] == "process_name"] == [
-        (101, "box-01"),
-        (102, "box-02"),
+        (101, "box-1"),
+        (102, "box-2"),
         (103, "head"),
     ]
     assert [e["args"]["sort_index"] for e in meta if e["name"] == "process_sort_index"] == [1, 2, 3]
@@ -212,7 +212,7 @@ def test_a_send_within_a_part_keeps_its_own_arrow(tmp_path: Path) -> None:
     check_flows(trace, messages=1)
     assert len(slices(trace)) == 2, "one pid for two stages: they are kept apart"
     pids = {e["args"]["name"]: e["pid"] for e in trace["traceEvents"] if e["name"] == "process_name"}
-    assert pids == {"box-01": 7, "head": 8}
+    assert pids == {"box-1": 7, "head": 8}
 
 
 def test_batches_in_flight_rise_at_a_forward_and_fall_at_what_settles_it(tmp_path: Path) -> None:
@@ -356,6 +356,33 @@ def test_wrong_batches_are_refused_with_the_right_ones(tmp_path: Path, batches: 
     assert not list(tmp_path.glob("*x.*"))
 
 
+def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    two_batches(tmp_path)
+    for name in ("x.svg", "x.html", "x.json.gz"):
+        with pytest.raises(
+            ConfigError, match=r"^--out: cannot write .*: there is no folder .*deeper; choose another file"
+        ):
+            timeline.write(tmp_path, tmp_path / "deeper" / name, None)
+    assert not (tmp_path / "deeper").exists()
+
+
+def test_batches_of_which_some_are_not_on_record_are_told_and_their_time_is_marked(tmp_path: Path) -> None:
+    """The picture once said that it showed them all, numbered steps of one that was not there, and looked idle."""
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    config = make_folder(tmp_path, {"data.train": 50})
+    for each in hands(tmp_path, config):
+        each.part("F3", "forward", 10).part("F3", "update", 10)
+        each.recorder.tape.gap(9, each.now, each.now + 500_000)
+        each.idle(500).part("F8", "forward", 10).part("F8", "update", 10).done()
+    made = timeline.write(tmp_path, tmp_path / "x.svg", "3:10")
+    found = texts(tmp_path / "x.svg")
+    assert any(text.endswith("batches 3 to 8 (4 to 7 and 9 to 10 are not on record)") for text in found)
+    assert "step of batch 8" in found
+    assert found.count("not on record") == 4, "in three lanes and the legend"
+    assert any("4 to 7 and 9 to 10 are not on record and not shown" in text for text in made["warnings"])
+    assert made["batches"] == [3, 8]
+
+
 def test_batches_that_are_not_on_record_are_refused_with_those_that_are(tmp_path: Path) -> None:
     config = make_folder(tmp_path, {"data.train": 50})
     for each in hands(tmp_path, config):
@@ -456,7 +483,9 @@ def test_a_picture_shows_the_middle_of_a_long_run_unless_told(tmp_path: Path) ->
     first, last = made["batches"]
     assert 100 < first <= 116 <= last < 150
     assert 8 <= last - first + 1 <= 10, "six records a batch in the busiest lane, sixty in all"
-    assert f"batches {first} to {last}" in timeline.render(made)
+    assert f"batches {first} to {last} were chosen from the run's middle; other batches: --batches FROM:TO" in (
+        timeline.render(made)
+    )
     assert made["warnings"] == []
     (warning,) = timeline.write(tmp_path, tmp_path / "x.svg", "0:199")["warnings"]
     assert "600 spans in one lane" in warning
@@ -550,7 +579,7 @@ def test_the_perfetto_ui_finds_every_slice_and_arrow_and_no_error(tmp_path: Path
     arrows = Counter(f"{event['name']} {event['pid']}" for event in trace["traceEvents"] if event["ph"] in "sf")
     with perfetto(tmp_path / "trace.json.gz") as ask:
         processes = ask("select name as text from process where name is not null order by pid")
-        assert processes == ["box-01", "box-02", "head"]
+        assert processes == ["box-1", "box-2", "head"]
         theirs = ask(
             "select p.pid || ' ' || s.ts || ' ' || s.dur || ' ' || s.name as text from slice s "
             "join thread_track k on s.track_id = k.id join thread using (utid) join process p using (upid)"

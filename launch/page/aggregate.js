@@ -1,13 +1,13 @@
 // Knows how to show more spans than there are pixels: each column of pixels tells in what proportion its time was spent.
 //
 //     ▇ forward      a column's height is all of the time that it stands for; parts lie on top, in the order of
-//     ▅ update       `parts`, then starved, then blocked; the rest of it is time that nothing is known of
+//     ▅ update       `parts`, then starved, blocked, gaps of the record; the rest is time that nothing is known of
 //     ░ starved
 
-/** Sums, per column of a lane, the ms of each part and of both kinds of waits; `sums` has columns × (parts + 2) places. */
+/** Sums, per column of a lane, the ms of each part, both kinds of waits, gaps; `sums` has columns × (parts + 3) places. */
 function sumColumns(trace, lane, view, columns, sums) {
   const parts = trace.run.parts.length;
-  const size = parts + 2;
+  const size = parts + 3;
   sums.fill(0, 0, columns * size);
   const scale = columns / view.length;
   const add = (things, kinds, first, range) => {
@@ -15,7 +15,7 @@ function sumColumns(trace, lane, view, columns, sums) {
       const start = Math.max(0, (things.begin[at] - view.start) * scale);
       const end = Math.min(columns, (things.finish[at] - view.start) * scale);
       if (end <= start) continue;
-      const kind = first + kinds[at];
+      const kind = first + (kinds?.[at] ?? 0);
       const last = Math.min(columns - 1, end | 0);
       let column = start | 0;
       if (column === last) { sums[column * size + kind] += end - start; continue; }
@@ -26,9 +26,10 @@ function sumColumns(trace, lane, view, columns, sums) {
   };
   add(trace.spans, trace.spans.part, 0, visible(trace.spans, lane, view.start, view.end));
   add(trace.waits, trace.waits.blocked, parts, visible(trace.waits, lane, view.start, view.end));
+  add(trace.gaps, null, parts + 2, visible(trace.gaps, lane, view.start, view.end));
 }
 
-/** Fills an image, `columns` wide, from the sums; `colours` are 32-bit pixels: each part, starved, blocked, ground. */
+/** Fills an image, `columns` wide, from the sums; `colours` are 32-bit pixels: each part, starved, blocked, gap, ground. */
 function fillImage(pixels, columns, height, sums, colours) {
   const size = colours.length - 1;
   const ground = colours[size];
@@ -55,7 +56,7 @@ class Aggregate {
 
   draw(trace, lane, view, box, colours) {
     const { columns, height } = box;
-    const size = columns * (trace.run.parts.length + 2);
+    const size = columns * (trace.run.parts.length + 3);
     if (!this.image || this.image.width !== columns || this.image.height !== height) {
       this.image = new ImageData(columns, height);
       this.pixels = new Uint32Array(this.image.data.buffer);

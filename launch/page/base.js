@@ -77,6 +77,8 @@ const stageName = (run, number) => run.stages[number - 1] ?? `stage ${number}`;
 /** What a run is called: its name where it has one, else its id. */
 const runTitle = (run) => run.name || run.run;
 
+const scheduleOf = (run) => `${run.schedule}${run.reference ? " (reference)" : ""}`;
+
 /** A table that scrolls within itself. Cells are texts, elements or {text, class}; `align` has "n" for columns of numbers. */
 function table(heads, rows, { align = "", caption = "", rowHeads = true } = {}) {
   const cell = (value, column, tag) => {
@@ -89,9 +91,14 @@ function table(heads, rows, { align = "", caption = "", rowHeads = true } = {}) 
   const head = element("tr", {}, heads.map((text, column) => cell({ text, scope: "col" }, column, "th")));
   const body = rows.map((row) =>
     element("tr", {}, row.map((value, column) => cell(value, column, column === 0 && rowHeads ? "th" : "td"))));
-  return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption || heads.join(", ") },
+  const inner = element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption || heads.join(", ") },
     element("table", {}, caption ? element("caption", { text: caption }) : null,
       element("thead", {}, head), element("tbody", {}, body)));
+  const hint = element("p", { class: "hint", hidden: true, "aria-hidden": "true", text: "more columns: scroll sideways →" });
+  const tell = () => { hint.hidden = inner.scrollLeft + inner.clientWidth >= inner.scrollWidth - 2; };
+  inner.addEventListener("scroll", tell);
+  new ResizeObserver(tell).observe(inner);
+  return element("div", { class: "wide" }, hint, inner);
 }
 
 /** A row of buttons of which one is pressed; `choose` is called with its value. */

@@ -1,9 +1,12 @@
 // Knows how to draw lines over an axis in SVG: scales, ticks, gaps where a value is missing, a readout under the pointer.
 
-const CHART = { left: 58, right: 12, top: 10, bottom: 34 };
+const CHART = { left: 58, right: 12, top: 26, bottom: 42 };
+
+const MOST_DOTS = 60; // of a series: with more of them, dots are a worse line
 
 /**
- * A line chart: `series` are {name, points: [[x, y | null], …], className, dash}, `log` for a logarithmic y.
+ * A line chart: `series` are {name, points: [[x, y | null], …], className, dash, hollow}, `log` for a logarithmic y.
+ * `hollow` is the x of a point that stands for a part only: a circle that is not filled.
  * With a low and high in `range`, y spans at least these. Values at or below 0 have no place on a logarithmic axis: a gap.
  */
 function lineChart(series, { xLabel, yLabel, log = false, range = [], label, height = 220, format = figure }) {
@@ -28,24 +31,25 @@ function drawLines(series, { xLabel, yLabel, log, range, label, height, format, 
   const [x0, x1] = extent(xs);
   let [y0, y1] = extent(ys).map((y) => (log ? Math.log10(y) : y));
   if (y0 === y1) [y0, y1] = [y0 - (log ? 0.5 : Math.abs(y0) * 0.1 || 0.5), y1 + (log ? 0.5 : Math.abs(y1) * 0.1 || 0.5)];
-  else if (log) [y0, y1] = [y0 - (y1 - y0) * 0.03, y1 + (y1 - y0) * 0.03];
+  else [y0, y1] = [y0 - (y1 - y0) * 0.03, y1 + (y1 - y0) * 0.03]; // so that the outermost points are seen whole
   const placeX = (x) => CHART.left + (x1 === x0 ? 0.5 : (x - x0) / (x1 - x0)) * (right - CHART.left);
   const placeY = (y) => bottom - (((log ? Math.log10(y) : y) - y0) / (y1 - y0)) * (bottom - CHART.top);
   for (const y of log ? logTicks(y0, y1) : ticks(y0, y1, 5)) {
     picture.append(shape("line", { x1: CHART.left, x2: right, y1: placeY(y), y2: placeY(y), class: "grid" }),
-      shape("text", { x: CHART.left - 7, y: placeY(y), class: "tick end", text: format(y) }));
+      shape("text", { x: CHART.left - 7, y: placeY(y), class: "tick end", text: format(y).replace(/^-/, "−") }));
   }
   for (const x of ticks(x0, x1, Math.max(2, Math.floor(width / 90))).filter((x) => Number.isInteger(x))) {
     picture.append(shape("text", { x: placeX(x), y: bottom + 15, class: "tick middle", text: count(x) }));
   }
   picture.append(shape("text", { x: right, y: height - 4, class: "tick end base", text: xLabel }),
-    shape("text", { x: -CHART.top, y: 11, transform: "rotate(-90)", class: "tick end base", text: yLabel }));
-  for (const { points, className, dash } of series) {
+    shape("text", { x: 2, y: 12, class: "tick base", text: yLabel }));
+  for (const { points, className, dash, hollow } of series) {
     picture.append(shape("path", { d: path(points, drawable, placeX, placeY), class: `series ${className}`,
       "stroke-dasharray": dash }));
-    if (points.length > 24) continue;
-    for (const [x, y] of points.filter(([, y]) => drawable(y))) {
-      picture.append(shape("circle", { cx: placeX(x), cy: placeY(y), r: 2.2, class: `dot ${className}` }));
+    for (const [x, y] of points.filter(([x, y]) => drawable(y) && (points.length <= MOST_DOTS || x === hollow))) {
+      const at = { cx: placeX(x), cy: placeY(y) };
+      if (x === hollow) { picture.append(shape("circle", { ...at, r: 4, class: `hollow ${className}` })); continue; }
+      picture.append(shape("circle", { ...at, r: 2.2, class: `dot ${className}` }));
     }
   }
   follow(picture, series, { placeX, width, height: bottom, xLabel, format, readout });
@@ -103,7 +107,8 @@ function follow(picture, series, { placeX, width, height, xLabel, format, readou
     rule.setAttribute("visibility", "visible");
     const told = series.map(({ name }, place) => [name, lookup[place]]).filter(([, points]) => points.has(x))
       .map(([name, points]) => `${name} ${format(points.get(x))}`);
-    readout.textContent = `${xLabel} ${count(x)}: ${told.join(", ")}`;
+    const part = series.some(({ hollow }) => hollow === x) ? " (partial)" : "";
+    readout.textContent = `${xLabel} ${count(x)}${part}: ${told.join(", ")}`;
   });
   picture.addEventListener("pointerleave", () => {
     rule.setAttribute("visibility", "hidden");

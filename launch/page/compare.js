@@ -3,9 +3,10 @@
 /** Key figures of a run: [name, text]. */
 function keyFigures(run) {
   const { summary: all = {}, stats } = run;
-  return [["status", run.status], ["warnings", run.warnings?.length ?? 0], ["schedule", run.schedule],
-    ["stages", run.stages.length], ["accuracy", percent(all?.accuracy)],
-    ["batches a second", figure(all?.batches_per_s)], ["time", seconds(all?.seconds)], ["epochs", run.epochs?.length ?? 0],
+  return [["status", STATUS[run.status] ?? run.status], ["warnings", run.warnings?.length ?? 0], ["schedule", scheduleOf(run)],
+    ["stages", run.reference ? "one process" : run.stages.length], ["test images right", percent(all?.accuracy)],
+    ["batches a second", figure(all?.batches_per_s)], ["time", seconds(all?.seconds)],
+    ["epochs", run.partial ? `${run.epochs.length - 1} and a part` : run.epochs?.length ?? 0],
     ["makespan", seconds(stats?.makespan_s)], ["cost at the end", figure(run.epochs?.at(-1)?.cost)],
     ["digest, first digits", (all?.digest ?? "–").slice(0, 12)]];
 }
@@ -20,7 +21,7 @@ function comparisonOf(runs) {
   return [
     table(["", ...runs.map(runTitle)], rows, { align: ` ${"n".repeat(runs.length)}`, caption: "Key figures" }),
     differences(runs),
-    element("h3", { text: "Cost and accuracy" }), ...curvesOf(runs),
+    element("h3", { text: "Cost and test images right" }), ...curvesOf(runs),
     element("h3", { text: "Where the time went, on one scale" }),
     ...(measured.length ? [waitLegend(), ...measured.flatMap((run) =>
       [element("p", { class: "over" }, element("strong", { text: runTitle(run) }), ` ${seconds(run.stats.makespan_s)}`),

@@ -1,4 +1,4 @@
-// Knows how cost and accuracy went by epoch, for one run or several over each other.
+// Knows how the cost and the test images right went by epoch, for one run or several over each other.
 
 const coloured = (place) => `colour-${place % 6}`;
 const values = (run, key) => run.epochs.filter((row) => key in row).map((row) => [row.epoch, row[key]]);
@@ -12,8 +12,10 @@ function curvesOf(runs) {
   const costs = shown.flatMap((run) => {
     const place = runs.indexOf(run);
     const tested = values(run, "test_cost");
-    return [{ name: title(run, "training cost"), points: values(run, "cost"), className: coloured(several ? place : 0) },
-      ...(tested.length ? [{ name: title(run, "test cost"), points: tested, className: coloured(several ? place : 1),
+    const hollow = run.partial ? run.epochs.at(-1).epoch : undefined;
+    return [{ name: title(run, "training cost"), points: values(run, "cost"), hollow,
+      className: coloured(several ? place : 0) },
+      ...(tested.length ? [{ name: title(run, "test cost"), points: tested, hollow, className: coloured(several ? place : 1),
         dash: "6 4" }] : [])];
   });
   const rights = shown.map((run) => ({ name: title(run, "test images right"), points: values(run, "accuracy"),
@@ -26,7 +28,7 @@ function curvesOf(runs) {
     element("div", { class: "row" }, choice("scale of the cost", [[false, "linear"], [true, "logarithmic"]], false, draw)),
     holder,
     rights.length ? lineChart(rights, { xLabel: "epoch", yLabel: "test images right", range: [0, 1], height: 170,
-      label: `Accuracy by epoch. ${shown.map(summary).join(" ")}`, format: shortPercent })
+      label: `Test images right by epoch. ${shown.map(summary).join(" ")}`, format: shortPercent })
       : muted("No test images were evaluated in this run."),
     ...shown.map((run) => element("p", { text: several ? `${runTitle(run)}: ${summary(run)}` : summary(run) })),
   ];
@@ -41,8 +43,10 @@ function summary(run) {
   const broken = rows.filter((row) => !isNumber(row.cost)).map((row) => row.epoch);
   const best = rows.filter((row) => isNumber(row.accuracy))
     .reduce((top, row) => (!top || row.accuracy > top.accuracy ? row : top), null);
-  return `${plural(rows.length, "epoch")}: training cost from ${figure(first.cost)} to ${figure(last.cost)}` +
+  const whole = plural(rows.length - (run.partial ? 1 : 0), run.partial ? "whole epoch" : "epoch");
+  const partial = run.partial ? ` Of epoch ${last.epoch}, drawn as a hollow point, there is only ${run.partial}.` : "";
+  return `${whole}: training cost from ${figure(first.cost)} to ${figure(last.cost)}` +
     `${isNumber(last.test_cost) ? `, test cost at the end ${figure(last.test_cost)}` : ""}` +
-    `${best ? `; most test images right ${percent(best.accuracy)}, first at epoch ${best.epoch}` : ""}.` +
+    `${best ? `; most test images right ${percent(best.accuracy)}, first at epoch ${best.epoch}` : ""}.${partial}` +
     (broken.length ? ` Epochs whose cost is not finite: ${broken.slice(0, 5).join(", ")}${broken.length > 5 ? ", …" : ""}.` : "");
 }

@@ -2,14 +2,21 @@
 
 const report = JSON.parse(document.getElementById("data").textContent);
 const timelineOnly = report.sections?.length === 1 && report.sections[0] === "timeline";
-const SECTIONS = [["timeline", "Timeline"], ["curves", "Cost and accuracy", (run) => curvesOf([run])],
+const SECTIONS = [["timeline", "Timeline"], ["curves", "Cost and test images right", (run) => curvesOf([run])],
   ["waits", "Where the time went", waitsOf], ["path", "Critical path", pathOf], ["messages", "Messages", messagesOf],
   ["staleness", "Staleness", stalenessOf], ["oracles", "Oracles", oracleOf],
   ["predictions", "Predictions", predictionsOf], ["settings", "Configuration and environment", settingsOf]]
   .filter(([id]) => !report.sections || report.sections.includes(id));
+
+// What only a trace can fill; a run that was not to have one goes without these sections, where they would be empty.
+const HAS_TRACE = { timeline: (run) => run.spans?.count, waits: (run) => run.stats, path: (run) => run.stats,
+  messages: (run) => run.stats, staleness: (run) => run.stats, oracles: (run) => run.oracle?.length };
+const sectionsOf = (run) => SECTIONS.filter(([id]) => !run.untraced || !(id in HAS_TRACE) || HAS_TRACE[id](run));
 const several = report.runs.length > 1;
 const state = { run: -1, timeline: null };
-const STATUS = { done: "done", failed: "failed", interrupted: "interrupted", running: "still running", died: "died" };
+const STATUS = { done: "done", failed: "failed", interrupted: "interrupted", running: "still running", died: "died",
+  simulated: "simulated", "summary.json cannot be read": "not known: summary.json cannot be read",
+  "config.toml cannot be read": "not known: config.toml cannot be read" };
 
 window.timebox = { firstDrawMs: null, get timeline() { return state.timeline?.api ?? null; } };
 
@@ -78,7 +85,7 @@ async function show(place) {
   state.timeline?.close();
   state.timeline = null;
   document.getElementById("nav").replaceChildren(element("ul", {},
-    [...(several && !timelineOnly ? [["comparison", "Side by side"]] : []), ...SECTIONS]
+    [...(several && !timelineOnly ? [["comparison", "Side by side"]] : []), ...sectionsOf(run)]
     .map(([id, title]) => element("li", {}, element("a", { href: address(place, id), text: title })))));
   report.runs.forEach((_, at) => {
     const tab = document.getElementById(`tab-${at}`);
@@ -89,12 +96,13 @@ async function show(place) {
   if (several) furnish(panel, { role: "tabpanel", "aria-labelledby": `tab-${place}` }, []);
   const own = several ? element("div", { class: "top" }, facts(run)) : null;
   if (!several) document.getElementById("top").replaceChildren(title(report.runs), ...facts(run));
-  const sections = SECTIONS.map(([id, title]) => section(id, title, []));
+  const chosen = sectionsOf(run);
+  const sections = chosen.map(([id, title]) => section(id, title, []));
   panel.replaceChildren(...(own ? [own] : []), ...sections);
   if (document.getElementById("timeline")) await showTimeline(run, place);
   window.timebox.firstDrawMs ??= performance.now();
   if (state.run !== place) return;
-  SECTIONS.forEach(([, , content], at) => { if (content) sections[at].append(...content(run).filter(Boolean)); });
+  chosen.forEach(([, , content], at) => { if (content) sections[at].append(...content(run).filter(Boolean)); });
 }
 
 async function showTimeline(run, place) {
@@ -117,7 +125,10 @@ async function showTimeline(run, place) {
 function title(runs) {
   const [run] = runs;
   const id = several || !run.name ? null : element("small", { class: "muted", text: ` ${run.run}` });
-  const kind = several ? `Timebox report of ${runs.length} runs` : "Timebox report";
+  const [from, to] = run.shown?.batches ?? [];
+  const part = !run.shown ? "" : from === to ? `: batch ${from}` : `: batches ${from} to ${to}`;
+  const kind = timelineOnly ? `Timebox timeline${part}`
+    : several ? `Timebox report of ${runs.length} runs` : "Timebox report";
   return element("div", {}, element("p", { class: "muted", text: kind }),
     element("h1", {}, runs.map(runTitle).join(", "), id));
 }
@@ -126,21 +137,22 @@ function title(runs) {
 function facts(run) {
   const { summary: all } = run;
   const tracing = run.stats?.tracing;
-  const figures = [["status", STATUS[run.status] ?? run.status], ["schedule", run.schedule],
-    ["stages", run.stages.length > 4 ? `${run.stages.length}, ${run.stages[0]} to ${run.stages.at(-1)}`
-      : run.stages.join(", ")],
+  const figures = [["status", STATUS[run.status] ?? run.status], ["schedule", scheduleOf(run)],
+    ["stages", run.reference ? "one process"
+      : run.stages.length > 4 ? `${run.stages.length}, ${run.stages[0]} to ${run.stages.at(-1)}` : run.stages.join(", ")],
     ["test images right", percent(all?.accuracy)], ["batches a second", figure(all?.batches_per_s)],
     ["time", seconds(all?.seconds)]];
-  const cost = tracing ? `Recording this run took at least ${percent(tracing.share)} of the busiest worker's time; ` +
-    `${plural(tracing.records, "record")} of ${duration(tracing.record_ns / 1e6)}.` : null;
+  const cost = !isNumber(tracing?.share) ? null : `Recording this run took at least ${percent(tracing.share)} of the busiest ` +
+    `worker's time; ${plural(tracing.records, "record")} of ${duration(tracing.record_ns / 1e6)}.`;
   return [
     element("dl", { class: "facts" }, figures.map(([name, value]) =>
       element("div", {}, element("dt", { text: name }),
-        element("dd", { class: name === "status" ? `status ${run.status}` : null, text: value })))),
+        element("dd", { class: name === "status" ? `status ${run.status.split(" ")[0]}` : null, text: value })))),
     run.error ? element("p", { class: "note error", role: "note" }, element("strong", { text: "Error. " }), run.error) : null,
     run.warnings?.length ? element("div", { class: "note", role: "note" },
       element("strong", { text: run.warnings.length > 1 ? "Warnings" : "Warning" }),
       element("ul", {}, run.warnings.map((text) => element("li", { text })))) : null,
+    run.untraced ? muted(sentence(run.untraced)) : null,
     cost ? muted(cost) : null,
   ].filter(Boolean);
 }

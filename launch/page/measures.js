@@ -60,12 +60,14 @@ function oracleOf(run) {
   const gaps = without ? ` Gaps: ${without} of ${plural(rows.length, "sample")} had no gradient to compare with.` : "";
   return [
     element("p", { text: "The oracles' synthetic gradients against the true gradients of the same batches. " +
-      "A low cosine does not mean low accuracy: a box needs a direction that lowers the loss, not the steepest one, " +
+      "A low cosine does not mean few test images right: a box needs a direction that lowers the loss, not the steepest one, " +
       "and the head learns on the true loss in any case." }),
-    lineChart(series("cosine"), { xLabel: "batch", yLabel: "cosine", range: [0, 1],
+    lineChart(series("cosine"), { xLabel: "batch", yLabel: "cosine", range: [rows.some((row) => row.cosine < 0) ? -1 : 0, 1],
       label: `Cosine by batch; mean of the last quarter: ${late.join(", ")}` }),
     lineChart(series("norm_ratio"), { xLabel: "batch", yLabel: "norm, synthetic ÷ true", log: true, range: [1], height: 180,
       format: (ratio) => figure(ratio, 3, 1e4), label: "Ratio of the norms by batch, on a logarithmic scale" }),
+    element("p", { text: "Where training has converged the true gradient vanishes, so this ratio grows beyond all bounds: " +
+      "a large one late in a run tells of a small true gradient, not of a bad oracle." }),
     element("p", { text: `Mean cosine over the last quarter of the samples: ${late.join(", ")}.${gaps}` }),
   ];
 }

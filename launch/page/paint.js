@@ -7,10 +7,11 @@ function readTheme(parts) {
   const style = getComputedStyle(document.documentElement);
   const read = (name) => style.getPropertyValue(`--${name}`).trim();
   const colours = Object.fromEntries(
-    ["ink", "muted", "line", "ground", "lane", "starved", "blocked", "blocked-line", "focus", "message"]
+    ["ink", "muted", "line", "ground", "lane", "starved", "blocked", "blocked-line", "gap", "focus", "message"]
       .map((name) => [name, read(name)]));
   const partColours = parts.map((part) => read(`part-${part}`) || read("part-other"));
-  const pixels = Uint32Array.from([...partColours, colours.starved, colours["blocked-line"], colours.lane], pixelOf);
+  const pixels = Uint32Array.from(
+    [...partColours, colours.starved, colours["blocked-line"], colours.gap, colours.lane], pixelOf);
   return { ...colours, parts: partColours, partInks: parts.map((p) => read(`ink-${p}`) || "#ffffff"), pixels,
     font: "12px system-ui, sans-serif", small: "11px system-ui, sans-serif" };
 }
@@ -100,6 +101,14 @@ function paintLane(context, aggregate, scene, lane, drawn) {
   context.font = theme.small;
   context.textAlign = "left";
   context.textBaseline = "middle";
+  const gaps = visible(trace.gaps, lane, view.start, view.end);
+  for (let at = gaps.from; at < gaps.to; at++) {
+    const [x, width] = piece(trace.gaps, at);
+    context.fillStyle = theme.gap;
+    context.fillRect(x, top, width, lay.height);
+    context.fillStyle = theme.ink;
+    if (context.measureText("not on record").width < width - 8) context.fillText("not on record", x + 4, top + lay.height / 2);
+  }
   for (let at = shown.from; at < shown.to; at++) {
     const [x, width] = piece(spans, at);
     const part = spans.part[at];

@@ -1,7 +1,7 @@
 // Knows the timeline section: its canvas, its fields, the batch in focus. Joins view, paint, gestures, overview and tooltip.
 
 const FEW_SPANS = 150; // up to so many, the opening view shows the whole run
-const KEYS = [["← →", "earlier, later"], ["+ −", "zoom"], ["Home", "the whole run"], ["n p", "next, previous batch"],
+const KEYS = [["← →", "earlier, later"], ["+ −", "zoom"], ["Home", "all that is here"], ["n p", "next, previous batch"],
   ["Esc", "no batch in focus"], ["?", "these keys"]];
 
 class Timeline {
@@ -57,14 +57,14 @@ class Timeline {
       checked: this.options[name], onchange: (event) => { this.options[name] = event.target.checked; this.changed(); } }),
         ` ${text}`);
     const credits = trace.kinds.some((kind) => isCredit(trace.run.kinds[kind]));
-    return element("form", { class: "controls", onsubmit: go },
+    return element("form", { class: "controls", onsubmit: go, novalidate: true },
       element("span", {}, element("label", { for: "batch", text: "batch " }), this.field, " ",
         element("button", { text: "Go to batch" })),
-      element("span", { class: "choice" }, button("‹", "previous batch (p)", () => this.step(-1)),
-        button("›", "next batch (n)", () => this.step(1))),
+      element("span", { class: "choice" }, button("‹", "previous batch on record (p)", () => this.step(-1)),
+        button("›", "next batch on record (n)", () => this.step(1))),
       element("span", { class: "choice" }, button("−", "show more time (−)", () => this.view.zoom(1.6)),
         button("+", "show less time (+)", () => this.view.zoom(1 / 1.6)),
-        button("All", "the whole run (Home)", () => this.view.all())),
+        button("All", `${trace.run.shown ? "all of this part" : "the whole run"} (Home)`, () => this.view.all())),
       trace.messages.count ? toggle("messages", "messages") : null, credits ? toggle("credits", "credits") : null,
       button("?", "keys (?)", () => this.help()));
   }
@@ -77,47 +77,74 @@ class Timeline {
     return element("ul", { class: "legend" },
       trace.parts.map((part) => mark(`part-${trace.run.parts[part]}`, trace.run.parts[part])),
       trace.waits.count ? [mark("starved", "starved: waits for a stage before it"),
-        mark("blocked", "blocked: waits for a stage after it, or for credit")] : [], arrows);
+        mark("blocked", "blocked: waits for a stage after it, or for credit")] : [],
+      trace.gaps.count ? [mark("gap", "not on record: busy or idle, nobody knows")] : [], arrows);
   }
 
-  /** The opening view: all of a short run, else the middle batch. */
+  /** The opening view: all of a short run, else a batch in the middle of what is on record. */
   open() {
     const { trace } = this;
     if (trace.lastBatch < 0) return;
-    const middle = Math.floor((trace.firstBatch + trace.lastBatch) / 2);
-    this.goTo(middle, trace.spans.count <= FEW_SPANS);
+    this.goTo(middleBatch(trace), trace.spans.count <= FEW_SPANS);
   }
 
   /** Brings a batch into focus, and into view unless it is to `stay`; false for a batch that has no span. */
-  goTo(batch, stay = false) {
+  goTo(batch, stay = false, note = "") {
     const found = batchOf(this.trace, batch);
     if (!found) {
-      const { firstBatch, lastBatch } = this.trace;
-      this.about.replaceChildren(muted(`There is no batch ${batch}; this run has ${firstBatch} to ${lastBatch}.`));
+      const words = this.lack(batch);
+      if (this.focus) {
+        this.field.value = this.focus.batch;
+        this.tell(`${words} Shown is batch ${this.focus.batch}.`);
+      } else this.about.replaceChildren(element("p", { role: "status", text: words }));
       return false;
     }
     this.focus = found;
     this.field.value = batch;
     const margin = (found.end - found.start) * 0.12 + SHORTEST;
     if (!stay) this.view.set(found.start - margin, found.end + margin);
-    this.tell();
+    this.tell(note);
     this.changed();
     return true;
   }
 
+  /** Why a batch cannot be shown, in words. */
+  lack(batch) {
+    const { run, firstBatch, lastBatch, batches } = this.trace;
+    const all = run.batches ?? lastBatch + 1;
+    if (!(batch >= 0 && batch < all && Number.isInteger(batch))) {
+      return `There is no batch ${batch}; this run has batches 0 to ${all - 1}.`;
+    }
+    const out = batch < firstBatch || batch > lastBatch;
+    if (out && run.shown) return `Batch ${batch} is not in this page, which shows batches ${firstBatch} to ${lastBatch}.`;
+    if (out) return `Batch ${batch} is not on record; on record are batches from ${firstBatch} to ${lastBatch}.`;
+    const place = firstAtLeast(batches, 0, batches.length, batch);
+    return `Batch ${batch} is not on record; the nearest that are: ${batches[place - 1]} and ${batches[place]}.`;
+  }
+
+  /** Goes to the next batch on record, and says which ones it passed over. */
   step(direction) {
-    const { firstBatch, lastBatch } = this.trace;
+    const { batches, lastBatch } = this.trace;
     if (lastBatch < 0) return;
     const from = this.focus ? this.focus.batch + direction : Number(this.field.value);
-    for (let batch = from; batch >= firstBatch && batch <= lastBatch; batch += direction) if (this.goTo(batch)) return;
+    const place = firstAtLeast(batches, 0, batches.length, direction > 0 ? from : from + 1) - (direction > 0 ? 0 : 1);
+    const batch = batches[place];
+    if (batch === undefined) {
+      if (this.focus) this.tell(`This is the ${direction > 0 ? "last" : "first"} batch on record here.`);
+      return;
+    }
+    const [low, high] = direction > 0 ? [from, batch - 1] : [batch + 1, from];
+    const passed = low === high ? `Batch ${low} is` : `Batches ${low} to ${high} are`;
+    const words = `${passed} not on record, or not whole. This is the ${direction > 0 ? "next" : "previous"} one that is.`;
+    this.goTo(batch, false, low > high ? "" : words);
   }
 
   clear() { this.focus = null; this.about.replaceChildren(); this.changed(); }
 
   help() { this.keys.hidden = !this.keys.hidden; }
 
-  /** The text of what is in focus: the numbered steps with their times. */
-  tell() {
+  /** The text of what is in focus: the numbered steps with their times; a note stands above it. */
+  tell(note = "") {
     const { trace, focus } = this;
     const { spans, run } = trace;
     const own = focus.spans.filter(({ step }) => step).sort((a, b) => spans.begin[a.at] - spans.begin[b.at]);
@@ -128,7 +155,8 @@ class Timeline {
     const words = `Batch ${focus.batch}: ${plural(own.length, "numbered step")} in ` +
       `${duration(focus.end - focus.start)}, from ${moment(focus.start)}` +
       `${more ? `; ${plural(more, "more span")} of it` : ""}. In the order in which they began:`;
-    this.about.replaceChildren(element("p", { text: words }),
+    this.about.replaceChildren(...(note ? [element("p", {}, element("strong", { text: note }))] : []),
+      element("p", { text: words }),
       table(["step", "stage", "action", "what it is", "begins", "took"], rows, { align: "n   nn", caption: "" }));
   }
 
@@ -172,8 +200,12 @@ class Timeline {
     const { view, drawn, trace, options } = this;
     const hidden = options.messages && drawn.messages > drawn.arrows;
     const whole = view.start <= trace.first && view.end >= trace.end;
-    const window = whole ? "the whole run" : `${moment(view.start)} to ${moment(view.end)}`;
-    const length = whole ? duration(trace.end) : `${duration(view.length)} of ${duration(trace.end)}`;
+    const { shown, length_ms: all = trace.end } = trace.run;
+    const [here, there] = shown?.batches ?? [];
+    const part = shown && (here === there ? `batch ${here}` : `batches ${here} to ${there}`);
+    const window = !whole ? `${moment(view.start)} to ${moment(view.end)}` : part ?? "the whole run";
+    const length = whole && !part ? duration(all)
+      : `${duration(whole ? trace.end - trace.first : view.length)} of the run's ${duration(all)}`;
     this.now.textContent = `Shown: ${window}, ${length}: ${plural(drawn.spans, "span")}, ${plural(drawn.waits, "wait")}, ` +
       `${plural(drawn.messages, "message")}${hidden ? " (zoom in to see them)" : ""}. ` +
       `${drawn.aggregated ? "Where spans are smaller than pixels, heights are shares of time. " : ""}` +

@@ -4,30 +4,49 @@
 // `reach[i]` is the latest end among a lane's first ones up to i, so that a window's first one is found by halving, even where
 // some overlap. An evaluation (E) has a number of its own: it belongs to no batch.
 
-const EVALUATION = "E".charCodeAt(0);
+const EVALUATION = "E".charCodeAt(0), FORWARD = "F".charCodeAt(0);
 
 /** Inflates a run's columns; resolves to its trace. */
 async function readTrace(run) {
   const unit = (run.unit_ns ?? 100) / 1e6;
-  const [spans, waits, messages] = await Promise.all([run.spans, run.waits, run.messages].map(readColumns));
+  const [spans, waits, messages, gaps] =
+    await Promise.all([run.spans, run.waits, run.messages, run.gaps].map(readColumns));
   const lanes = run.stages.length;
   placeInTime(spans, spans.start, spans.took, unit, lanes);
   placeInTime(waits, waits.start, waits.took, unit, lanes);
   placeInTime(messages, messages.sent, messages.hop, unit, 0);
+  placeInTime(gaps, gaps.start, gaps.took, unit, lanes);
   let end = 0;
-  for (const things of [spans, waits, messages]) for (const range of things.ranges) {
+  for (const things of [spans, waits, messages, gaps]) for (const range of things.ranges) {
     if (range.to > range.from) end = Math.max(end, things.reach[range.to - 1]);
   }
-  const seen = { first: Infinity, last: -1 };
-  for (let at = 0; at < spans.count; at++) {
-    if (spans.action[at] === EVALUATION) continue;
-    if (spans.batch[at] < seen.first) seen.first = spans.batch[at];
-    if (spans.batch[at] > seen.last) seen.last = spans.batch[at];
-  }
+  const batches = batchesOf(spans, run.shown?.batches ?? [0, Infinity]);
   const begins = spans.ranges.filter(({ from, to }) => to > from).map(({ from }) => spans.begin[from]);
   const first = begins.length ? Math.min(...begins) : 0;
-  return { run, lanes, spans, waits, messages, first, end, firstBatch: seen.last < 0 ? 0 : seen.first, lastBatch: seen.last,
-    parts: presentValues(spans.part, spans.count), kinds: presentValues(messages.kind, messages.count) };
+  return { run, lanes, spans, waits, messages, gaps, first, end, batches, firstBatch: batches[0] ?? 0,
+    lastBatch: batches.at(-1) ?? -1, parts: presentValues(spans.part, spans.count),
+    kinds: presentValues(messages.kind, messages.count) };
+}
+
+/** The batches on record within [least, most], ascending: those with a forward, or with anything where none has one. */
+function batchesOf(spans, [least, most]) {
+  const begun = new Set(), found = new Set();
+  for (let at = 0; at < spans.count; at++) {
+    const batch = spans.batch[at];
+    if (spans.action[at] === EVALUATION || batch < least || batch > most) continue;
+    found.add(batch);
+    if (spans.action[at] === FORWARD) begun.add(batch);
+  }
+  return Float64Array.from(begun.size ? begun : found).sort();
+}
+
+/** The middle batch of the middle stretch on record: at a stretch's edges something may be missing. */
+function middleBatch({ batches }) {
+  let from = batches.length >> 1, to = from;
+  if (batches[0] + batches.length - 1 === batches.at(-1)) return batches[(batches.length - 1) >> 1];
+  while (batches[from - 1] === batches[from] - 1) from--;
+  while (batches[to + 1] === batches[to] + 1) to++;
+  return batches[(from + to) >> 1];
 }
 
 /** Adds begin, finish and reach (Float64Array, ms) and the range of each lane; `gaps` are distances from the one before. */

@@ -6,7 +6,7 @@ function piecesOf(stage) {
     ({ name: `${words} ${who}`, words: who, seconds, className }));
   return [
     { name: "compute", words: "compute", seconds: stage.compute_s, className: "compute" },
-    { name: "serialise and copy", words: "copy", seconds: stage.copy_s, className: "copy" },
+    { name: "messages", words: "messages", seconds: stage.copy_s, className: "copy" },
     ...named(stage.starved_s, "starved by", "starved"),
     ...named(stage.blocked_s, "blocked by", "blocked"),
     { name: "everything else", words: "else", seconds: stage.other_s, className: "other" },
@@ -30,7 +30,7 @@ function bars(stages, scale) {
 }
 
 const waitLegend = () => element("ul", { class: "legend" },
-  [["compute", "compute"], ["copy", "serialise and copy"], ["starved", "starved by the stage named"],
+  [["compute", "compute"], ["copy", "messages: encode, send, receive, decode"], ["starved", "starved by the stage named"],
     ["blocked", "blocked by the stage named"],
     ["other", "everything else"], ["missing", "missing: not accounted for"]].map(([name, text]) =>
     element("li", {}, element("i", { class: `mark ${name}`, "aria-hidden": "true" }), text)));
@@ -48,17 +48,37 @@ function waitsOf(run) {
     return [stage.name, seconds(stage.total_s), share(stage.compute_s), share(stage.copy_s), share(sum(stage.starved_s)),
       list(stage.starved_s, stage.total_s), share(sum(stage.blocked_s)), list(stage.blocked_s, stage.total_s),
       share(stage.other_s),
-      share(stage.missing_s), seconds(stage.cpu_s)];
+      share(stage.missing_s), isNumber(stage.cpu_s) ? stage.cpu_s.toFixed(2) : "–"];
   });
   const bubbles = stages.filter((stage) => stage.bubble).map(({ name, bubble }) => [name, percent(bubble.of_makespan),
-    percent(bubble.theory_of_makespan), percent(bubble.of_busy), percent(bubble.theory_of_busy)]);
+    percent(bubble.theory_of_makespan), ratio(bubble.of_busy), ratio(bubble.theory_of_busy)]);
   return [
     waitLegend(), bars(stages, scale),
-    table(["stage", "time", "compute", "copy", "starved", "by", "blocked", "by", "else", "missing", "processor"], rows,
+    table(["stage", "time", "compute", "messages", "starved", "by", "blocked", "by", "else", "missing", "cpu s"], rows,
       { align: " nnnn n nnn", caption: "Shares of each stage's time" }),
-    bubbles.length ? table(["stage", "idle ÷ makespan", "in theory", "idle ÷ busy", "in theory"], bubbles,
+    bubbles.length ? table(["stage", "idle ÷ makespan", "by the schedule", "idle ÷ busy", "by the schedule"], bubbles,
       { align: " nnnn", caption: "Bubble, in both definitions" }) : muted("No bubble was computed."),
+    bubbles.length ? muted("By the schedule: the same actions at their mean times, messages free, a processor for each stage.")
+      : null,
+    reasonsOf(stages),
   ];
+}
+
+const ratio = (value) => (isNumber(value) ? value.toFixed(2) : "–");
+const WHY = { window: "window full", credit: "no credit", drain: "drain" };
+const MOST_WAITS = 12;
+
+/** The longest waits by who was waited for, for what and why; null where there is none. */
+function reasonsOf(stages) {
+  const all = stages.flatMap((stage) => (stage.waits ?? []).map((wait) => ({ stage, ...wait })))
+    .filter((wait) => wait.seconds > 0).sort((a, b) => b.seconds - a.seconds);
+  if (!all.length) return null;
+  const rows = all.slice(0, MOST_WAITS).map(({ stage, ...wait }) => [stage.name,
+    wait.from ? `${wait.way} by ${wait.from}` : "its schedule", wait.for || "–", WHY[wait.why] ?? "–", count(wait.count),
+    wait.seconds.toFixed(3), percent(wait.seconds / stage.total_s)]);
+  const more = all.length > MOST_WAITS ? `, the longest ${MOST_WAITS} of ${all.length}` : "";
+  return table(["stage", "waits", "for", "why", "times", "seconds", "of its time"], rows,
+    { align: "    nnn", caption: `Waits by reason${more}` });
 }
 
 /** Labelled bars of shares: rows are [name, share, text]. */
