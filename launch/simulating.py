@@ -278,6 +278,9 @@ def document(request: Request, *, seed: int = 0, arithmetic: bool = False, out: 
         for observer in observers.values():
             observer.close(found.makespan_ns)
         _checkpoint(out, "final", plan, works)
+        if works:
+            head: Any = works[plan.head]
+            results.save_metrics(out, plan, head.costs, head.judged)
         save_json(out / "environment.json", collect())
         save_json(out / "summary.json", _summary(made, out, observers))
         made["out"] = str(out)

@@ -143,6 +143,9 @@ def test_a_simulated_run_replays_to_the_bit_and_every_command_reads_it(
     assert main(["replay", str(out), "--json"]) == 0
     replayed = json.loads(capsys.readouterr().out)
     assert (replayed["same"], replayed["digest"]) == (True, made["digest"])
+    for name in ("epochs.csv", "predictions.csv"):
+        lines = [(folder / "metrics" / name).read_text().splitlines() for folder in (run, out)]
+        assert len(lines[0]) == len(lines[1]) > 2, name
     assert main(["stats", str(out), "--json"]) == 0
     stats = json.loads(capsys.readouterr().out)
     assert stats["makespan_s"] == pytest.approx(made["makespan_s"])
