@@ -1,7 +1,8 @@
 """How good predictions are: runs, and what another run of the same configuration says of them. `timebox bench predict`
 
 Each configuration runs some times. Every run is predicted from the trace of the one before it (the first from the last),
-so no run predicts itself. Beside the errors stands the spread from run to run, which no prediction can beat.
+so no run predicts itself. Beside the errors stands *copied*: how far a run's own time is from that of the one before it. No
+prediction from another run can be better than that.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ def _case(flags: dict[str, Any], repeats: int, folder: Path) -> dict[str, Any]:
         "width": config.model.width,
         "emulated": bool(config.emulate.slow),
         "seconds": middle,
+        "copied": statistics.median(abs(seconds[place - 1] / real - 1) for place, real in enumerate(seconds)),
         "spread": statistics.median(abs(each / middle - 1) for each in seconds),
         "error": statistics.median(map(abs, errors)),
         "errors": sorted(errors),
@@ -96,12 +98,24 @@ def lines(document: dict[str, Any]) -> list[str]:
         rows.append(
             (
                 *(row["schedule"], row["boxes"], width, f"{row['seconds']:.2f}"),
-                *(f"{100 * row[name]:.1f} %" for name in ("spread", "error")),
+                *(f"{100 * row[name]:.1f} %" for name in ("spread", "copied", "error")),
                 *(f"{100 * low:+.1f} – {100 * high:+.1f}", f"{100 * row['own_error']:+.1f} %"),
                 *(f"{100 * allowed:.0f} %", is_met),
             )
         )
-    header = ("schedule", "boxes", "width", "seconds", "spread", "error", "from – to", "of itself", "aim", "met")
+    header = (
+        "schedule",
+        "boxes",
+        "width",
+        "seconds",
+        "spread",
+        "copied",
+        "error",
+        "from – to",
+        "of itself",
+        "aim",
+        "met",
+    )
     errors = [row["error"] for row in document["rows"] if row["boxes"] <= 2]
     return [
         table(header, rows, left=(0, 2)),

@@ -60,14 +60,14 @@ def _pauses(stage: StageRecords) -> Samples:
     array = stage.array
     is_wait = array["kind"] == WAITED
     is_wait[:1] = False
-    waits = np.flatnonzero(is_wait & (array["peer"] > 0))
+    waits = np.flatnonzero(is_wait & (array["peer"] > 0))[1:]  # the first one holds the start
     if not len(waits):
         return ()
-    return _by_batch(array["batch"][waits], np.maximum(array["start"][waits] - array["end"][waits - 1], 0))
+    return (round(float(np.maximum(array["start"][waits] - array["end"][waits - 1], 0).mean())),)
 
 
 def _by_batch(batches: Array, took: Array, kind: str = "") -> Samples:
-    """Return the mean of each batch, from the first one on; a batch that is not on record is as the one before it.
+    """Return the mean of each batch, from the first one on; a batch that is not on record is as the usual one.
 
     A credit's batch is how many it gives back: it costs the mean each time.
     """
@@ -77,8 +77,8 @@ def _by_batch(batches: Array, took: Array, kind: str = "") -> Samples:
     places = batches.astype(np.int64) - first
     counts = np.bincount(places, minlength=last - first + 1)
     sums = np.bincount(places, weights=took, minlength=last - first + 1)
-    filled = np.maximum.accumulate(np.where(counts > 0, np.arange(len(counts)), 0))
-    means = (sums / np.maximum(counts, 1))[filled].round().astype(np.int64)
+    means = (sums / np.maximum(counts, 1)).round().astype(np.int64)
+    means[counts == 0] = round(float(np.median(means[counts > 0])))
     return tuple(means[:: max(1, -(-len(means) // MOST))].tolist())
 
 

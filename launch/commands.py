@@ -188,14 +188,21 @@ def _replay(options: argparse.Namespace) -> int:
         if options.until is None:
             found = replaying.document(folder, progress)
         else:
-            moment, _ = replaying.moment(folder, options.until, progress)
+            moment, difference = replaying.moment(folder, options.until, progress)
     if options.until is not None:
         path = None if options.out is None else replaying.save_moment(moment, options.out)
         if options.json:
             shapes = {name: list(array.shape) for name, array in replaying.named(moment).items()}
-            print_json({"run": folder.name, "until": options.until, "out": path and str(path), "arrays": shapes})
+            made = {"run": folder.name, "until": options.until, "out": path and str(path), "arrays": shapes}
+            print_json(made | {"same": difference is None, "first_difference": difference})
         else:
             print(replaying.render_moment(moment, path))
+        if difference is not None:
+            where = f"{difference['stage']}, {difference['action']}: {difference['array']}"
+            warn(
+                [f"these are not the run's bits: the first difference is at {where}; see timebox replay {folder.name}"]
+            )
+            return 3 if replaying.environment_differs(folder) else 1
         return 0
     warn(found["warnings"])
     if options.json:
@@ -235,6 +242,7 @@ def _simulate(options: argparse.Namespace) -> int:
         else:
             request = simulating.of_config(config, calibration, options.what_if)
     made = simulating.document(request, seed=options.seed, arithmetic=options.arithmetic, out=options.out)
+    warn(made["warnings"])
     if options.json:
         print_json(made)
     else:
@@ -246,6 +254,12 @@ def _map(options: argparse.Namespace, parent: Path) -> int:
     from . import paying, recording, runs, simulating
     from .progress import Share
 
+    given = [f"--{key}" for key in flags.given(options) if key != "run.dir"]
+    given += [
+        f"--{name}" for name in ("calibration", "costs", "preset", "config") if getattr(options, name) is not None
+    ]
+    if given:
+        raise ConfigError(f"{given[0]}: --map takes units, or with a RUN its costs; nothing else")
     if options.arithmetic or any(not each.startswith("cores=") for each in options.what_if):
         raise ConfigError(
             "--map: varies boxes and latency itself; it takes a RUN for its costs, --what-if cores=N, --over"

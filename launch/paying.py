@@ -122,7 +122,7 @@ def _alone(plan: Plan, costs: Costs | None, source: Recording | None) -> int:
 
 def crossover(cells: Sequence[dict[str, Any]]) -> float | None:
     """Return the hop at which the speed-up passes one, up or down; None where it does not."""
-    for before, after in itertools.pairwise(cells):
+    for before, after in reversed([*itertools.pairwise(cells)]):  # the last one: chance may cross it more than once
         if (before["speedup"] < 1) != (after["speedup"] < 1):
             share = (1 - before["speedup"]) / (after["speedup"] - before["speedup"])
             if before["hop"] <= 0:
@@ -135,21 +135,26 @@ def crossover(cells: Sequence[dict[str, Any]]) -> float | None:
 def render(made: dict[str, Any]) -> str:
     """Return the map as a table."""
     rows = [[row["boxes"], *(f"{cell['speedup']:.2f}" for cell in row["cells"]), _cross(row)] for row in made["rows"]]
+    hop = "hop" if made["costs"].startswith("one unit") else "what is added to a hop"
     header = ["boxes", *(f"{cell['hop']:g}" for cell in made["rows"][0]["cells"]), "pays"]
     return "\n".join(
         [
-            f"speed-up of {made['map']}, by hop ÷ compute ({made['unit_s'] * 1e3:.4g} ms)",
-            f"costs: {made['costs']}; {made['cores'] or 'a processor for each stage'}{' processors' * bool(made['cores'])}",
+            f"speed-up of {made['map']}, by {hop} ÷ compute ({made['unit_s'] * 1e3:.4g} ms)",
+            f"costs: {made['costs']}; {_processors(made['cores'])}",
             "",
             text.table(header, rows),
         ]
     )
 
 
+def _processors(cores: int) -> str:
+    return f"{cores} processor{'s' * (cores > 1)}" if cores else "a processor for each stage"
+
+
 def _cross(row: dict[str, Any]) -> str:
     pays_first, at = row["cells"][0]["speedup"] >= 1, row["crossover"]
     if at is None:
-        return "always" if pays_first else "never"
+        return f"to {row['cells'][-1]['hop']:g} and on" if pays_first else "never"
     return f"{'up to' if pays_first else 'from'} {at:.2g}"
 
 

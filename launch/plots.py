@@ -53,7 +53,7 @@ def draw_costs(folder: Path, epochs: list[dict[str, Any]], title: str) -> Path:
 
 
 def draw_map(made: dict[str, Any], path: Path) -> None:
-    """Draw where decoupling pays: speed-up by boxes and hop, blue above one and orange below, with the crossover line."""
+    """Draw where decoupling pays: speed-up by boxes and hop, purple above one and orange below, with the crossover line."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -81,7 +81,8 @@ def draw_map(made: dict[str, Any], path: Path) -> None:
     axes.set_yticks(range(len(rows)), [row["boxes"] for row in rows])
     axes.set_xlabel("hop ÷ compute of an action")
     axes.set_ylabel("boxes")
-    axes.set_title(f"speed-up of {made['map']}; the line is where it passes 1", fontsize=10, loc="left")
+    line = "; the line is where it passes 1" if points else ""
+    axes.set_title(f"speed-up of {made['map']}{line}", fontsize=10, loc="left")
     axes.spines[:].set_visible(False)
     figure.savefig(path, dpi=150)
     pyplot.close(figure)

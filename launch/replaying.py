@@ -99,7 +99,7 @@ def document(folder: Path, progress: Progress = lambda *_: None) -> dict[str, An
         "first_difference": difference,
         "environment": others,
         "digest": found,
-        "status": record.summary.get("status", "died"),
+        "status": runs.describe(folder)["status"],
         "actions": replay.actions,
         "recorded_actions": record.actions,
         "arrays": replay.compared,
@@ -114,8 +114,11 @@ def exit_code(found: dict[str, Any]) -> int:
     return SAME if found["same"] else DIFFERENT if found["comparable"] else NOT_COMPARABLE
 
 
-def moment(folder: Path, until: str, progress: Progress = lambda *_: None) -> tuple[Moment, Replay]:
-    """Replay as far as `box-1:T17` and return what is there then; raises ConfigError for what never happened."""
+def moment(folder: Path, until: str, progress: Progress = lambda *_: None) -> tuple[Moment, dict[str, Any] | None]:
+    """Replay as far as `box-1:T17`; return what is there then, and the first difference from the run's record, if any.
+
+    Raises ConfigError for what never happened.
+    """
     record, replay = _prepare(folder)
     name, _, text = until.partition(":")
     try:
@@ -125,10 +128,13 @@ def moment(folder: Path, until: str, progress: Progress = lambda *_: None) -> tu
     if action not in record.journals[number]:
         raise ConfigError(f"--until: {name} never did {action}; its journal has {_span(record.journals[number])}")
     progress(0, record.actions)
+    first = _weights_differ(folder, replay, "initial", [record.plan.name(k) for k in record.journals])
     try:
-        return replay.until(number, action), replay
+        with np.errstate(all="ignore"):
+            found = replay.until(number, action)
     except ScheduleError as error:
         raise ConfigError(f"{folder.name}: {error}") from None
+    return found, first or (None if replay.difference is None else replay.difference._asdict())
 
 
 def named(found: Moment) -> dict[str, Array]:
@@ -138,7 +144,11 @@ def named(found: Moment) -> dict[str, Array]:
 
 
 def save_moment(found: Moment, path: Path) -> Path:
-    """Write a moment's arrays as npz and return the path."""
+    """Write a moment's arrays as npz and return the path; raises ConfigError for a path that is none."""
+    if path.suffix != ".npz" or path.is_dir():
+        raise ConfigError(f"--out: {path}: a file whose name ends in .npz is wanted")
+    if not path.absolute().parent.is_dir():
+        raise ConfigError(f"--out: there is no folder {path.parent}")
     results.save_weights(path, named(found))
     return path
 
@@ -305,7 +315,8 @@ def render(found: dict[str, Any]) -> str:
         f"{found['seconds']:.1f} s"
     )
     if found["same"]:
-        ended = f"digest {found['digest']}" if found["digest"] else f"the run ended as {found['status']}"
+        running = "the run has not ended" if found["status"] == "running" else f"the run ended as {found['status']}"
+        ended = f"digest {found['digest']}" if found["digest"] else running
         return f"the same bits: {did}\n{ended}"
     difference = found["first_difference"]
     lines = [f"not the same bits: {did}"]

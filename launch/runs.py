@@ -115,7 +115,7 @@ def all_runs(parent: Path) -> list[Path]:
 
 
 def _name(folder: Path) -> str:
-    with contextlib.suppress(OSError, tomllib.TOMLDecodeError):
+    with contextlib.suppress(OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, AttributeError):
         return str(tomllib.loads((folder / "config.toml").read_text()).get("run", {}).get("name", ""))
     return ""
 

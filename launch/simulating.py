@@ -39,7 +39,7 @@ from pipeline.schema import Config
 from pipeline.simulate import Simulated, simulate
 from pipeline.trace import DONE, GO
 
-from . import calibrate, chrome, recording, text, window
+from . import calibrate, chrome, recording, runs, text, window
 from .environment import collect
 from .recording import Recording
 
@@ -57,6 +57,8 @@ COMPUTE = ("model", "data", "oracle")
 #: What `--out` calls a file, and not a folder.
 TRACES = (".json", ".json.gz")
 Weigh = Callable[[Message], int]
+#: So many seeds tell how much a prediction depends on what is drawn.
+SEEDS = 5
 #: Virtual time begins here: a record's time is never zero.
 ZERO = 1_000_000_000
 
@@ -69,6 +71,7 @@ class Request(NamedTuple):
     origin: str
     measured: Recording | None
     label: str
+    notes: Sequence[str] = ()
 
 
 def of_run(folder: Path, calibration: Path | None, changes: Sequence[str]) -> Request:
@@ -153,19 +156,41 @@ def _request(
     keys, world = _parse(changes)
     config = _changed(base, keys)
     plan = Plan.of(config)
+    notes = []
     if source is None:
         costs = Costs(calibrate.from_arithmetic(config))
         origin = f"each action's arithmetic, measured here over {calibrate.TRIED} batches; messages are free"
     else:
-        costs, origin = calibrate.from_trace(source), f"the trace of {source.folder.name}"
+        costs, origin = _without_slow(calibrate.from_trace(source), source), f"the trace of {source.folder.name}"
+        notes = _doubts(source, plan)
         if source.config != config:
             ratios = _ratios(source.config, config)
             costs = calibrate.fitted(costs, source.plan, plan, ratios)
             origin += ", arithmetic scaled by what it takes here" if ratios else ", fitted to the changed stages"
     slow = {plan.number(name): round(ms * 1e6) for name, ms in config.emulate.slow.items()}
-    if source is not None and source.config.emulate.slow == config.emulate.slow:
-        slow = {}  # the trace has it in it
-    return Request(config, replace(costs, slow=slow, **world), origin, measured, label)
+    return Request(config, replace(costs, slow=slow, **world), origin, measured, label, notes)
+
+
+def _without_slow(costs: Costs, source: Recording) -> Costs:
+    """Return a run's costs without what was emulated in it: that is added for the stages of the configuration."""
+    actions = dict(costs.actions)
+    for name, ms in source.config.emulate.slow.items():
+        place = source.plan.number(name), "F"
+        actions[place] = tuple(max(each - round(ms * 1e6), 0) for each in actions.get(place, (0,)))
+    return replace(costs, actions=actions)
+
+
+def _doubts(source: Recording, plan: Plan) -> list[str]:
+    """Return what to think of when a crowded run's costs are taken for another plan."""
+    cores = (runs.read_json(source.folder / "environment.json") or {}).get("cores")
+    if not isinstance(cores, int) or source.plan.head <= cores:
+        return []
+    if (source.plan.schedule, source.plan.head) == (plan.schedule, plan.head):
+        return []
+    return [
+        f"{source.folder.name} had {source.plan.head} stages on {cores} processors: its hops hold waits for a processor, "
+        f"which {plan.schedule} with {plan.head} stages need not have; calibrate with a run like the one that is asked for"
+    ]
 
 
 def _parse(changes: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -230,7 +255,7 @@ def _flat(config: Config) -> dict[str, Any]:
 def _ratios(old: Config, new: Config) -> dict[tuple[int, str], float]:
     """Return how many times as long each action's arithmetic takes, measured here; empty where that cannot have changed."""
     before, after = msgspec.to_builtins(old), msgspec.to_builtins(new)
-    if all(before[group] == after[group] for group in COMPUTE) and old.schedule.kind == new.schedule.kind:
+    if all(before[group] == after[group] for group in COMPUTE):
         return {}
     one, other = calibrate.from_arithmetic(old), calibrate.from_arithmetic(new)
     plan, old_plan = Plan.of(new), Plan.of(old)
@@ -263,6 +288,8 @@ def document(request: Request, *, seed: int = 0, arithmetic: bool = False, out: 
         "batches": plan.batches,
         "costs": request.origin,
         "seed": seed,
+        "cores": request.costs.cores,
+        "warnings": list(request.notes),
         "makespan_s": found.makespan_ns / 1e9,
         "batches_per_s": plan.batches / found.makespan_ns * 1e9 if found.makespan_ns else None,
         "actions": found.actions,
@@ -272,7 +299,13 @@ def document(request: Request, *, seed: int = 0, arithmetic: bool = False, out: 
     }
     if works:
         made |= _learned(plan, works)
-    if request.measured is not None:
+    if not arithmetic and out is None and not request.costs.is_constant:
+        others = [
+            simulate(plan, request.costs, seed=seed + place, weigh=_weigher(config, plan)) for place in range(1, SEEDS)
+        ]
+        spans = sorted(each.makespan_ns / 1e9 for each in (found, *others))
+        made["range_s"] = [spans[0], spans[-1]]
+    if request.measured is not None and _is_whole(request.measured):
         made |= _errors(request, found)
     if out is not None:
         for observer in observers.values():
@@ -298,6 +331,12 @@ def _with_timelines(request: Request, seed: int, out: Path) -> dict[str, Any]:
         made = document(request, seed=seed, out=folder)
         made["spans"] = write_timelines(request.measured, recording.load(folder), out)
     return made | {"out": str(out)}
+
+
+def _is_whole(found: Recording) -> bool:
+    """Whether a run came to its end and all its stages tell of it: a part is not to be held against the whole."""
+    is_told = len(found.stages) == found.plan.head and all(stage.is_whole for stage in found.stages)
+    return is_told and runs.describe(found.folder)["status"] in ("done", "simulated")
 
 
 def _stage(plan: Plan, found: Simulated, k: int) -> dict[str, Any]:
@@ -327,14 +366,14 @@ def _errors(request: Request, found: Simulated) -> dict[str, Any]:
     real = calibrate.from_trace(measured)
     seconds = (measured.end_ns - measured.origin_ns) / 1e9
     kinds: dict[str, list[float]] = {}
-    stages = {}
+    stages: dict[str, float | None] = {}
     for (k, kind), samples in real.actions.items():
         guess = request.costs.actions.get((k, kind), (0,))
         mean = float(np.mean(samples))
         kinds.setdefault(kind, []).append(float(np.mean(guess)) / mean - 1 if mean else 0.0)
     for stage in measured.stages:
-        busy = calibrate.busy_ns(stage)
-        stages[stage.name] = found.busy_ns[stage.number] / busy - 1 if busy > 0 else 0.0
+        busy = 0 if len(stage.of("g")) else calibrate.busy_ns(stage)
+        stages[stage.name] = found.busy_ns[stage.number] / busy - 1 if busy > 0 else None
     return {
         "measured_s": seconds,
         "errors": {
@@ -459,16 +498,19 @@ def render(made: Mapping[str, Any]) -> str:
     header = ["stage", "busy s", "bubble", *(["work against measured"] if errors else [])]
     lines = [
         f"{made['schedule']}, {made['boxes']} boxes, {made['batches']:,} batches in virtual time: "
-        f"{made['makespan_s']:.4g} s, {text.number(made['batches_per_s'], 1)} batches a second",
-        f"costs: {made['costs']}; seed {made['seed']}; {made['actions']:,} actions, {made['actions_per_s']:,.0f} a second",
+        f"{made['makespan_s']:.4g} s{_range(made)}, {text.number(made['batches_per_s'], 1)} batches a second",
+        f"costs: {made['costs']}; {_processors(made['cores'])}",
+        f"seed {made['seed']}; {made['actions']:,} actions, {made['actions_per_s']:,.0f} a second",
         "",
         text.table(header, rows, left=(0,)),
     ]
     if errors:
         kinds = ", ".join(f"{kind} {_signed(error)}" for kind, error in errors["per_action"].items())
+        is_other = any(abs(error) > 1e-9 for error in errors["per_action"].values())  # else they are its own
         lines += [
             "",
-            f"measured: {made['measured_s']:.4g} s; predicted {_signed(errors['makespan'])}; actions: {kinds}",
+            f"measured: {made['measured_s']:.4g} s; predicted {_signed(errors['makespan'])}"
+            + (f"; actions: {kinds}" if is_other else ""),
         ]
     if "digest" in made:
         lines += ["", f"accuracy {text.number(made['accuracy'])}, digest {made['digest']}"]
@@ -477,6 +519,15 @@ def render(made: Mapping[str, Any]) -> str:
     elif "out" in made:
         lines += ["", f"look into it: timebox stats {made['out']}, timebox report {made['out']}"]
     return "\n".join(lines)
+
+
+def _range(made: Mapping[str, Any]) -> str:
+    low, high = made.get("range_s", (0.0, 0.0))
+    return f" ({low:.4g} to {high:.4g} over {SEEDS} seeds)" if high > low else ""
+
+
+def _processors(cores: int) -> str:
+    return f"{cores} processor{'s' * (cores > 1)}" if cores else "a processor for each stage"
 
 
 def _signed(value: float | None) -> str:

@@ -8,9 +8,9 @@
 
 All in nanoseconds, each a tuple of samples, one is a constant; what is not named costs nothing. Samples of a run stand by
 its batches, and what was slow at one batch was so everywhere. So it is batches that are drawn, in blocks that keep their
-order (the moving block bootstrap, Künsch 1989), and everything that is done for a batch costs what it did for the drawn
-one. Drawn one by one, samples would be as many independent chances, and who waits for the latest of several would wait
-too long.
+order (the circular block bootstrap, Politis and Romano 1992), and everything that is done for a batch costs what it did
+for the drawn one. Drawn one by one, samples would be as many independent chances, and who waits for the latest of several
+would wait too long.
 
 A link of some bandwidth carries one message after the other; jitter adds up to so much to a hop, evenly; messages of an
 edge never overtake each other. A straggler is an action that takes `factor` times as long, by chance.
@@ -66,8 +66,9 @@ class Dice:
         tables = (costs.actions, costs.sends, costs.takes, costs.hops, costs.hops_of, costs.pauses)
         self._recorded = max((len(samples) for table in tables for samples in table.values()), default=1)
         length = max(1, self._recorded // BLOCKS)
-        starts = self._rng(0).integers(0, self._recorded - length + 1, -(-batches // length))
-        self._batches: list[int] = (starts[:, None] + np.arange(length)).ravel().tolist()  # batch: the one drawn for it
+        starts = self._rng(0).integers(0, self._recorded, -(-batches // length))
+        # Blocks go round the end, so that every batch is as likely as any other. Batch: the one that is drawn for it.
+        self._batches: list[int] = ((starts[:, None] + np.arange(length)) % self._recorded).ravel().tolist()
 
     def action(self, stage: int, kind: str) -> Draw:
         """Return what draws the time of an action."""

@@ -61,6 +61,8 @@ class _Recurrence:
         if (
             costs.sends
             or costs.takes
+            or costs.hops_of
+            or costs.pauses
             or costs.bandwidth
             or costs.jitter_ns
             or costs.straggle

@@ -67,6 +67,8 @@ def test_thousands_of_stages_take_moments() -> None:
         ({"straggle": 0.5}, "constant hops"),
         ({"actions": {(1, "F"): (1, 2)}}, "F has a distribution"),
         ({"hops": {(1, 2): (1, 2)}}, "a hop has a distribution"),
+        ({"hops_of": {(1, 2, "activation"): (3,)}}, "constant hops"),
+        ({"pauses": {1: (3,)}}, "free messages"),
         ({"sends": {(1, "activation"): (1,)}}, "free messages"),
     ],
 )

@@ -637,6 +637,20 @@ def test_a_byte_that_changed_in_a_journal_is_told_before_anything_is_computed(
 
 
 @pytest.mark.live
+def test_the_arrays_of_another_run_are_not_passed_off_as_this_ones(
+    folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    config = folder / "config.toml"
+    config.write_text(re.sub(r"(?m)^rate_head = .*$", "rate_head = 0.5", config.read_text()))
+    out = tmp_path / "moment.npz"
+    assert main(["replay", str(folder), "--until", "head:F3", "--out", str(out)]) == 1
+    assert "these are not the run's bits: the first difference is at head, F1: " in capsys.readouterr().err
+    for bad, error in (("moment", "ends in .npz"), ("no/moment.npz", "there is no folder"), (".", "ends in .npz")):
+        assert main(["replay", str(folder), "--until", "head:F3", "--out", str(tmp_path / bad)]) == 2
+        assert error in capsys.readouterr().err
+
+
+@pytest.mark.live
 def test_a_byte_that_changed_in_the_sums_names_the_array(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     summary = folder / "summary.json"
     sealed = summary.read_bytes()
@@ -822,6 +836,7 @@ def test_a_run_without_a_summary_is_replayed_from_what_there_is(
     finished: Result, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "summary.json").unlink()
+    (folder / "launcher.json").unlink()  # it names a process that lives: this one
     document = as_json(capsys, folder, 0)
     assert (document["status"], document["digest"]) == ("died", finished.digest)
     assert document["actions"] == document["recorded_actions"]
