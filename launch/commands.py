@@ -33,6 +33,16 @@ def warn(texts: Iterable[str]) -> None:
         print(f"timebox: warning: {text}", file=sys.stderr)
 
 
+def tell(options: argparse.Namespace, document: Any, render: Callable[[Any], str]) -> int:
+    """Print a document as JSON or as text, after its warnings, and return the exit code of a command that went well."""
+    warn(document.get("warnings", ()))
+    if options.json:
+        print_json(document)
+    else:
+        print(render(document))
+    return 0
+
+
 def _run(options: argparse.Namespace) -> int:
     from pipeline.config import resolve
     from pipeline.plan import Plan
@@ -117,13 +127,7 @@ def _why(folder: Path, wanted: logs.Filter, options: argparse.Namespace) -> int:
 
     if options.follow or wanted != logs.Filter():
         raise ConfigError("--why: looks at all workers and batches at this moment; it goes with --json alone")
-    document = why.collect(folder)
-    warn(document["warnings"])
-    if options.json:
-        print_json(document)
-    else:
-        print(why.render(document))
-    return 0
+    return tell(options, why.collect(folder), why.render)
 
 
 def _order(options: argparse.Namespace) -> int:
@@ -141,44 +145,28 @@ def _stats(options: argparse.Namespace) -> int:
     from . import recording, runs, stats, stats_text
 
     document = stats.document(recording.load(runs.find(options.run, options.run_dir)))
-    warn(document["warnings"])
-    if options.json:
-        print_json(document)
-    else:
-        print(stats_text.render(document))
-    return 0
+    return tell(options, document, stats_text.render)
 
 
 def _timeline(options: argparse.Namespace) -> int:
     from . import runs, timeline
 
     made = timeline.write(runs.find(options.run, options.run_dir), options.out, options.batches)
-    warn(made["warnings"])
-    if options.json:
-        print_json(made)
-    else:
-        print(timeline.render(made))
-    return 0
+    return tell(options, made, timeline.render)
 
 
 def _report(options: argparse.Namespace) -> int:
     from . import report, runs
 
     folders = [runs.find(run, options.run_dir) for run in options.runs or ["latest"]]
-    made = report.write(folders, options.out)
-    warn(made["warnings"])
-    if options.json:
-        print_json(made)
-    else:
-        print(report.render(made))
-    return 0
+    return tell(options, report.write(folders, options.out), report.render)
 
 
 def _replay(options: argparse.Namespace) -> int:
     from .environment import BLAS_THREADS
 
     os.environ.update(BLAS_THREADS)  # before numpy is imported: as the workers had it
-    from . import replaying, runs
+    from . import replay_text, replaying, runs
     from .progress import Share
 
     if options.out is not None and options.until is None:
@@ -196,19 +184,15 @@ def _replay(options: argparse.Namespace) -> int:
             made = {"run": folder.name, "until": options.until, "out": path and str(path), "arrays": shapes}
             print_json(made | {"same": difference is None, "first_difference": difference})
         else:
-            print(replaying.render_moment(moment, path))
+            print(replay_text.render_moment(moment, path))
         if difference is not None:
             where = f"{difference['stage']}, {difference['action']}: {difference['array']}"
             warn(
                 [f"these are not the run's bits: the first difference is at {where}; see timebox replay {folder.name}"]
             )
-            return 3 if replaying.environment_differs(folder) else 1
+            return replaying.exit_code({"same": False, "comparable": replaying.is_comparable(folder)})
         return 0
-    warn(found["warnings"])
-    if options.json:
-        print_json(found)
-    else:
-        print(replaying.render(found))
+    tell(options, found, replay_text.render)
     return replaying.exit_code(found)
 
 
@@ -218,7 +202,7 @@ def _simulate(options: argparse.Namespace) -> int:
     os.environ.update(BLAS_THREADS)  # before numpy is imported: as the workers have it
     from pipeline.config import resolve
 
-    from . import runs, simulating
+    from . import runs, simulating, what_if
 
     given = flags.given(options)
     parent = Path(str(given.get("run.dir", "runs")))
@@ -234,24 +218,19 @@ def _simulate(options: argparse.Namespace) -> int:
         settings += [f"--{key}" for key in given if key != "run.dir"]
         if settings:
             raise ConfigError(f"{settings[0]}: the configuration is the run's; change it with --what-if KEY=VALUE")
-        request = simulating.of_run(runs.find(options.run, parent), calibration, options.what_if)
+        request = what_if.of_run(runs.find(options.run, parent), calibration, options.what_if)
     else:
         config = resolve(options.preset, options.config, given)
         if options.costs is not None:
-            request = simulating.of_costs(config, options.costs, options.what_if)
+            request = what_if.of_costs(config, options.costs, options.what_if)
         else:
-            request = simulating.of_config(config, calibration, options.what_if)
+            request = what_if.of_config(config, calibration, options.what_if)
     made = simulating.document(request, seed=options.seed, arithmetic=options.arithmetic, out=options.out)
-    warn(made["warnings"])
-    if options.json:
-        print_json(made)
-    else:
-        print(simulating.render(made))
-    return 0
+    return tell(options, made, simulating.render)
 
 
 def _map(options: argparse.Namespace, parent: Path) -> int:
-    from . import paying, recording, runs, simulating
+    from . import paying, recording, runs, what_if
     from .progress import Share
 
     given = [f"--{key}" for key in flags.given(options) if key != "run.dir"]
@@ -264,20 +243,15 @@ def _map(options: argparse.Namespace, parent: Path) -> int:
         raise ConfigError(
             "--map: varies boxes and latency itself; it takes a RUN for its costs, --what-if cores=N, --over"
         )
-    cores = int(simulating.parse_world(options.what_if).get("cores", 0))
+    cores = int(what_if.parse_world(options.what_if).get("cores", 0))
     other = paying.PROCESS if options.over == "process" else options.over
     source = None if options.run is None else recording.load(runs.find(options.run, parent))
     with Share("map", quiet=options.json) as progress:
         made = paying.document(source, other=other, cores=cores, seed=options.seed, progress=progress)
     if options.out is not None:
         paying.write(made, options.out)
-    if options.json:
-        print_json(made)
-    else:
-        print(paying.render(made))
-        if options.out is not None:
-            print(f"\nwritten: {options.out}")
-    return 0
+        made["out"] = str(options.out)
+    return tell(options, made, paying.render)
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -298,12 +272,7 @@ def _bench(options: argparse.Namespace) -> int:
     repeats = usual if options.repeats is None else options.repeats
     if repeats < 1:
         raise ConfigError(f"--repeats: {repeats} repeats measure nothing; at least 1")
-    document = measure(repeats)
-    if options.json:
-        print_json(document)
-    else:
-        print(bench.render(document))
-    return 0
+    return tell(options, measure(repeats), bench.render)
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {

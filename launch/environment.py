@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import platform
 from importlib import metadata
@@ -14,6 +15,10 @@ BLAS_THREADS = dict.fromkeys(
     ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
 PACKAGES = ("timebox", "numpy", "pyzmq", "msgpack", "msgspec")
+
+
+#: What bits depend on besides configuration and data, by its place in environment.json.
+BITS = ("processor", "byte_order", "blas", "blas_settings", "simd")
 
 
 def cores() -> int:
@@ -56,3 +61,33 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return platform.processor() or platform.machine()
+
+
+def differences(there: dict[str, Any] | None) -> list[str]:
+    """Return what is another here than where the run was, of what bits depend on; empty where nothing is."""
+    if there is None:
+        return ["the run's environment.json cannot be read"]
+    here = collect()
+    found = [
+        f"{key}: {_text(_bare(there.get(key)))} there, {_text(_bare(here.get(key)))} here"
+        for key in BITS
+        if _bare(there.get(key)) != _bare(here.get(key))
+    ]
+    packages = there.get("packages")
+    packages = packages if isinstance(packages, dict) else {}
+    if packages.get("numpy") != here["packages"]["numpy"]:
+        found.insert(0, f"numpy: {packages.get('numpy')} there, {here['packages']['numpy']} here")
+    if any(os.environ.get(name) != value for name, value in BLAS_THREADS.items()):
+        found.append("BLAS threads: 1 there, not limited here")
+    return found
+
+
+def _bare(value: Any) -> Any:
+    """Return a setting without the number of threads: workers have one each, whatever the launcher was told."""
+    if isinstance(value, dict):
+        return {key: each for key, each in value.items() if not key.endswith("NUM_THREADS")}
+    return value
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

@@ -54,3 +54,17 @@ def legend(shown: set[str]) -> list[Any]:
         if text.startswith(STEP)
     }
     return [handle for name, handle in [*patches.items(), *lines.items(), *steps.items()] if name in shown]
+
+
+#: What is said, and drawn, where nothing is on record.
+UNRECORDED, UNRECORDED_LINE = "not on record", "#a9b1ba"
+#: matplotlib's: text stays text, and the same picture gives the same bytes.
+SETTINGS: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "timebox",
+    "font.family": "DejaVu Sans",
+    "font.size": 8.0,
+    "hatch.linewidth": 0.6,
+    "axes.linewidth": 0.6,
+    "figure.dpi": 100,
+}

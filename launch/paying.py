@@ -140,15 +140,12 @@ def render(made: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"speed-up of {made['map']}, by {hop} ÷ compute ({made['unit_s'] * 1e3:.4g} ms)",
-            f"costs: {made['costs']}; {_processors(made['cores'])}",
+            f"costs: {made['costs']}; {text.processors(made['cores'])}",
             "",
             text.table(header, rows),
+            *(["", f"written: {made['out']}"] if "out" in made else []),
         ]
     )
-
-
-def _processors(cores: int) -> str:
-    return f"{cores} processor{'s' * (cores > 1)}" if cores else "a processor for each stage"
 
 
 def _cross(row: dict[str, Any]) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -35,10 +34,7 @@ from pipeline.plan import Plan
 from pipeline.replay import Moment, Replay
 
 from . import runs
-from .environment import BLAS_THREADS, collect
-
-#: What bits depend on besides configuration and data, by its place in environment.json.
-BITS = ("processor", "byte_order", "blas", "blas_settings", "simd")
+from .environment import differences
 
 SAME, DIFFERENT, NOT_COMPARABLE = 0, 1, 3
 
@@ -71,6 +67,9 @@ def document(folder: Path, progress: Progress = lambda *_: None) -> dict[str, An
         for _ in replay.run():
             if not replay.actions % 1000:
                 progress(replay.actions, record.actions)
+    longer = next((plan.name(k) for k in record.journals if replay.sums_left(k)), None)
+    if longer and replay.is_whole and replay.difference is None:
+        raise ConfigError(f"{folder / 'journal' / longer}.sums: has more sums than the run has arrays")
     is_complete = record.summary.get("status") in ("done", "simulated")
     if is_complete and not replay.is_whole and replay.difference is None:
         why = next((text for k in record.journals if (text := replay.rest(k))), "the journals end before the run does")
@@ -91,7 +90,7 @@ def document(folder: Path, progress: Progress = lambda *_: None) -> dict[str, An
         difference = {"stage": "all", "action": "end", "array": "the digest of all final weights"}
     if difference is not None:
         difference["far_off"] = (final["far_off"] if final else 0.0) if replay.is_whole else None
-    others = environment_differs(folder) if difference is not None else []
+    others = differences(runs.read_json(folder / "environment.json")) if difference is not None else []
     return {
         "run": folder.name,
         "same": difference is None,
@@ -112,6 +111,11 @@ def document(folder: Path, progress: Progress = lambda *_: None) -> dict[str, An
 def exit_code(found: dict[str, Any]) -> int:
     """Return 0 for the same bits, 1 for a difference, 3 where the environment is another."""
     return SAME if found["same"] else DIFFERENT if found["comparable"] else NOT_COMPARABLE
+
+
+def is_comparable(folder: Path) -> bool:
+    """Whether bits that differ say something: the environment is that of the run."""
+    return not differences(runs.read_json(folder / "environment.json"))
 
 
 def moment(folder: Path, until: str, progress: Progress = lambda *_: None) -> tuple[Moment, dict[str, Any] | None]:
@@ -248,37 +252,6 @@ def _left(record: _Record, replay: Replay) -> list[str]:
     return [f"{left:,} of {record.actions:,} recorded actions wait {lost}: {why}"]
 
 
-def environment_differs(folder: Path) -> list[str]:
-    """Return what is another here than where the run was, of what bits depend on; empty where nothing is."""
-    there = runs.read_json(folder / "environment.json")
-    if there is None:
-        return ["the run's environment.json cannot be read"]
-    here = collect()
-    found = [
-        f"{key}: {_text(_bare(there.get(key)))} there, {_text(_bare(here.get(key)))} here"
-        for key in BITS
-        if _bare(there.get(key)) != _bare(here.get(key))
-    ]
-    packages = there.get("packages")
-    packages = packages if isinstance(packages, dict) else {}
-    if packages.get("numpy") != here["packages"]["numpy"]:
-        found.insert(0, f"numpy: {packages.get('numpy')} there, {here['packages']['numpy']} here")
-    if any(os.environ.get(name) != value for name, value in BLAS_THREADS.items()):
-        found.append("BLAS threads: 1 there, not limited here")
-    return found
-
-
-def _bare(value: Any) -> Any:
-    """Return a setting without the number of threads: workers have one each, whatever the launcher was told."""
-    if isinstance(value, dict):
-        return {key: each for key, each in value.items() if not key.endswith("NUM_THREADS")}
-    return value
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-
-
 # From Python, where numpy may have been imported with other settings: in a process of its own
 
 
@@ -303,50 +276,3 @@ def _command(folder: Path, *more: str) -> str:
     if done.returncode not in (SAME, DIFFERENT, NOT_COMPARABLE) or not done.stdout:
         raise ConfigError(done.stderr.strip().removeprefix("timebox: ") or f"replay ended with {done.returncode}")
     return done.stdout
-
-
-# For people
-
-
-def render(found: dict[str, Any]) -> str:
-    """Return what came of a replay as text."""
-    did = (
-        f"{found['actions']:,} actions of {found['stages']} stages, {found['arrays']:,} arrays compared, "
-        f"{found['seconds']:.1f} s"
-    )
-    if found["same"]:
-        running = "the run has not ended" if found["status"] == "running" else f"the run ended as {found['status']}"
-        ended = f"digest {found['digest']}" if found["digest"] else running
-        return f"the same bits: {did}\n{ended}"
-    difference = found["first_difference"]
-    lines = [f"not the same bits: {did}"]
-    if not found["comparable"]:
-        lines = [
-            f"not comparable: the bits differ, and so does the environment: {did}",
-            *map("  {}".format, found["environment"]),
-        ]
-    lines.append(f"first difference: {difference['stage']}, {difference['action']}: {difference['array']}")
-    if "recorded" in difference:
-        lines.append(f"  sum on record {difference['recorded']:08x}, replayed {difference['replayed']:08x}")
-        lines.append(f"  before it: {difference['story']}")
-        lines += [f"  {name}: {story}" for name, story in difference["before"].items()]
-    if difference["far_off"] is not None:
-        lines.append(f"how far off: final weights by {difference['far_off']:.3g} at most")
-    return "\n".join(lines)
-
-
-def render_moment(found: Moment, path: Path | None) -> str:
-    """Return what is there at a moment as text: names, shapes and sizes."""
-    lines = [f"{found.stage} at the end of {found.action}"]
-    width = max(map(len, [*found.weights, *found.arrays]))
-    for name, array in found.weights.items():
-        changed = "" if np.array_equal(array, found.weights_before[name]) else "  changed by this action"
-        lines.append(f"  {name:<{width}}  {_shape(array)}{changed}")
-    lines += [f"  {name:<{width}}  {_shape(array)}" for name, array in found.arrays.items()]
-    if path is not None:
-        lines.append(f"all of it: {path}")
-    return "\n".join(lines)
-
-
-def _shape(array: Array) -> str:
-    return f"{array.dtype} {array.shape}, norm {float(np.linalg.norm(array.astype(float))):.6g}"

@@ -109,7 +109,7 @@ def collect(folder: Path) -> dict[str, Any]:
         except TimeboxError as error:
             warnings.append(str(error))
     run["epochs"] = runs.read_metrics(folder)
-    run["partial"] = _partial(folder, run, Plan.of(config))
+    run["partial"] = runs.partial_epoch(folder, run["status"], run["epochs"], Plan.of(config)) or None
     try:
         run["oracle"] = quality.read(folder, Plan.of(config))
     except TimeboxError as error:
@@ -118,20 +118,6 @@ def collect(folder: Path) -> dict[str, Any]:
     if run["stats"] is None and not run["epochs"]:
         raise RunError(f"{folder.name}: nothing to report: {'; '.join([*warnings, *filter(None, [run['untraced']])])}")
     return run | {"warnings": warnings}
-
-
-def _partial(folder: Path, run: dict[str, Any], plan: Plan) -> str | None:
-    """Return what there is of the last epoch of a run that did not come to its end; None where that is all of it."""
-    if run["status"] in ("done", "simulated") or not run["epochs"]:
-        return None
-    last, size = run["epochs"][-1], plan.epoch_batches
-    try:
-        forwards = sum(action.kind == "F" for action in trace.read_journal(folder, plan.name(plan.head)))
-    except RunError:  # a reference, which evaluates at once where an evaluation is due
-        end = min(last["epoch"] * size, plan.batches)
-        return "a part" if plan.due(end) > plan.due(end - size) and "accuracy" not in last else None
-    done = forwards - (last["epoch"] - 1) * size
-    return f"{done} of its {size} batches" if 0 < done < size else None
 
 
 def _untraced(config: Config, *, is_reference: bool) -> str | None:

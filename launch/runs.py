@@ -10,15 +10,17 @@ import contextlib
 import json
 import os
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pipeline.config import dump, load
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, RunError
 from pipeline.files import save_text
+from pipeline.plan import Plan
 from pipeline.schema import Config
+from pipeline.trace import read_journal
 
 LATEST = "latest"
 #: What is said of a run whose end was written down and cannot be read.
@@ -132,6 +134,20 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """Return a run's epochs, as many as there are."""
     path = folder / "metrics" / "metrics.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def partial_epoch(folder: Path, status: str, epochs: Sequence[dict[str, Any]], plan: Plan) -> str:
+    """Return what there is of the last epoch of a run that did not come to its end; nothing where that is all of it."""
+    if status in ("done", "simulated") or not epochs:
+        return ""
+    last, size = epochs[-1], plan.epoch_batches
+    try:
+        forwards = sum(action.kind == "F" for action in read_journal(folder, plan.name(plan.head)))
+    except RunError:  # a reference, which evaluates at once where an evaluation is due
+        end = min(last["epoch"] * size, plan.batches)
+        return "a part" if plan.due(end) > plan.due(end - size) and "accuracy" not in last else ""
+    done = forwards - (last["epoch"] - 1) * size
+    return f"{done} of its {size} batches" if 0 < done < size else ""
 
 
 def describe(folder: Path) -> dict[str, Any]:

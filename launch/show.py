@@ -8,12 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import RunError
 from pipeline.plan import Plan, box_steps
 from pipeline.schema import Config
-from pipeline.trace import read_journal
 
-from . import logs, plots
+from . import logs, plots, runs
 from .doctor import Check
 from .environment import cores
 from .live import Result
@@ -59,7 +57,7 @@ def result(outcome: Result, plan: Plan, picture: Path | None) -> None:
     epochs = outcome.metrics
     if epochs:
         print()
-        print(_epoch_table(epochs, _partial(outcome, plan)))
+        print(_epoch_table(epochs, runs.partial_epoch(outcome.folder, outcome.status, outcome.metrics, plan)))
         print()
     predictions = outcome.folder / "metrics" / "predictions.csv"
     if predictions.is_file():
@@ -105,21 +103,6 @@ def _late(folder: Path) -> str:
 
     texts = [f"{name} did not answer for {seconds:.0f} s" for name, seconds in sent_away(folder).unanswered_s.items()]
     return ", ".join(texts)
-
-
-def _partial(outcome: Result, plan: Plan) -> str:
-    """Return what there is of the last epoch of a run that did not come to its end; nothing where that is all of it."""
-    if outcome.status == "done":
-        return ""
-    last, size = outcome.metrics[-1], plan.epoch_batches
-    try:
-        forwards = sum(action.kind == "F" for action in read_journal(outcome.folder, "head"))
-    except RunError:  # a reference, which evaluates at once where an evaluation is due
-        end = min(last["epoch"] * size, plan.batches)
-        is_due = plan.due(end) > plan.due(end - size)
-        return "a part" if is_due and "accuracy" not in last else ""
-    done = forwards - (last["epoch"] - 1) * size
-    return f"{done} of its {size} batches" if 0 < done < size else ""
 
 
 def _epoch_table(epochs: Sequence[dict[str, Any]], partial: str) -> str:

@@ -38,20 +38,9 @@ WIDTH, LANE, LEFT, RIGHT, ABOVE, BELOW = 9.0, 0.8, 0.62, 0.12, 0.42, 0.95
 HALF, STRIP = 0.27, 0.17
 #: Points: the size of text in spans, a letter's width in sizes, and a circle's diameter.
 SIZE, LETTER, CIRCLE = 6.5, 0.64, 9.0
-#: What is said, and drawn, where nothing is on record.
-UNRECORDED, UNRECORDED_LINE = "not on record", "#a9b1ba"
 #: Points: the least width of a span.
 THINNEST = 0.6
 LANE_POINTS = LANE * 72
-SETTINGS: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "timebox",
-    "font.family": "DejaVu Sans",
-    "font.size": 8.0,
-    "hatch.linewidth": 0.6,
-    "axes.linewidth": 0.6,
-    "figure.dpi": 100,
-}
 
 
 class Picture(NamedTuple):
@@ -72,7 +61,7 @@ def draw(found: Recording, window: Window, kind: str) -> Picture:
         raise ConfigError(f"--out: .{kind} needs matplotlib; pip install 'timebox[plot]', or write .html") from None
     lanes = found.plan.head
     height = ABOVE + lanes * LANE + BELOW
-    with matplotlib.rc_context(SETTINGS):
+    with matplotlib.rc_context(palette.SETTINGS):
         figure = Figure(figsize=(WIDTH, height))
         axes = figure.add_axes((LEFT / WIDTH, BELOW / height, (WIDTH - LEFT - RIGHT) / WIDTH, lanes * LANE / height))
         axes.set_xlim(0, (window.last_ns - window.first_ns) / 1e6)
@@ -102,8 +91,8 @@ def unrecorded(shown: set[str]) -> list[Any]:
     """Return the legend's entry for time of which nothing is on record, where a picture shows such time."""
     from matplotlib.patches import Patch
 
-    style: dict[str, Any] = {"facecolor": "white", "edgecolor": UNRECORDED_LINE, "hatch": "xxxx", "lw": 0}
-    return [Patch(label=UNRECORDED, **style)] if UNRECORDED in shown else []
+    style: dict[str, Any] = {"facecolor": "white", "edgecolor": palette.UNRECORDED_LINE, "hatch": "xxxx", "lw": 0}
+    return [Patch(label=palette.UNRECORDED, **style)] if palette.UNRECORDED in shown else []
 
 
 class Painter:
@@ -180,15 +169,23 @@ class Painter:
                 self.bars(self.ms(rows["start"]), self.ms(rows["end"]), number, -HALF, HALF, fill, 2)
         gaps = records[records["kind"] == GAP]
         if len(gaps):
-            self.shown.add(UNRECORDED)
+            self.shown.add(palette.UNRECORDED)
             begins, ends = np.clip(self.ms(gaps["start"]), 0, self.most), np.clip(self.ms(gaps["end"]), 0, self.most)
-            style = {"hatch": "xxxx", "edgecolors": UNRECORDED_LINE}
+            style = {"hatch": "xxxx", "edgecolors": palette.UNRECORDED_LINE}
             self.bars(begins, ends, number, -HALF, HALF, "white", 1, **style)
-            wide = (ends - begins) * self.points > LETTER * SIZE * len(UNRECORDED) + 6
+            wide = (ends - begins) * self.points > LETTER * SIZE * len(palette.UNRECORDED) + 6
             for middle in ((begins + ends) / 2)[wide].tolist():
                 box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
                 self.axes.text(
-                    middle, number, UNRECORDED, color=MUTED, fontsize=SIZE, ha="center", va="center", bbox=box, zorder=5
+                    middle,
+                    number,
+                    palette.UNRECORDED,
+                    color=MUTED,
+                    fontsize=SIZE,
+                    ha="center",
+                    va="center",
+                    bbox=box,
+                    zorder=5,
                 )
         copies = records[np.isin(records["kind"], [ord("s"), ord("t")])]
         if len(copies):

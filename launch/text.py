@@ -28,3 +28,8 @@ def number(value: float | None, digits: int = 4) -> str:
 def share(value: float | None) -> str:
     """Return a share as per cent, or a dash."""
     return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def processors(cores: int) -> str:
+    """Return on how many processors something was simulated; 0: one for each stage."""
+    return f"{cores} processor{'s' * (cores > 1)}" if cores else "a processor for each stage"

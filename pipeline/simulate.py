@@ -14,7 +14,6 @@ simulated order, so that the weights under latencies that no machine here has ar
 from __future__ import annotations
 
 import heapq
-import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
@@ -298,8 +297,3 @@ def _run(world: _World, cores: list[int]) -> int:
                 push(heap, (now, k))
                 break
     return actions
-
-
-def bubble(boxes: int, batches: int) -> float:
-    """Return the idle share of a pipeline of `boxes` stages of equal cost with a flush: (n − 1) / (m + n − 1)."""
-    return (boxes - 1) / (batches + boxes - 1) if batches + boxes > 1 else math.nan

@@ -9,24 +9,23 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
 import os
 import resource
 import sys
 import time
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 
 from . import control, probe, results, transport
 from .arrays import Weights
+from .backup import ROUND_NS, Backup, settle_memory
 from .box import BoxWork, Work, digest
 from .config import load
 from .data import Batches
 from .data import load as load_data
 from .drive import advance
 from .emulate import Slowed
-from .errors import ConfigError, RunError, TimeboxError
+from .errors import ConfigError, TimeboxError
 from .head import HeadWork
 from .lifeline import Lifeline
 from .live import LivePort, LiveWatcher, cost_of_a_record
@@ -40,39 +39,9 @@ from .trace import DONE, GO
 from .wire import Decoder, Encoder
 from .worklog import Anchor, WorkLog
 
-#: How often a worker looks at the control link, tells its progress, and flushes its records, in nanoseconds.
-ROUND_NS = 200_000_000
-
-#: The collector looks for cycles when so many objects were made and kept. The loop makes none; its notes are many.
-LITTER = 50_000
-
 
 class Stopped(Exception):
     """The launcher, or a signal, told this worker to stop before it was done."""
-
-
-class Backup(Thread):
-    """Writes what a stage has noted when the stage does not come round to it: stuck in an action, it tells where."""
-
-    def __init__(self, recorder: Recorder) -> None:
-        super().__init__(daemon=True, name="backup")
-        self.is_late = False  # the loop clears it at every round
-        self._recorder = recorder
-        self._stopped = Event()
-        self.start()
-
-    def run(self) -> None:
-        """Look now and then whether there was a round since the last look."""
-        while not self._stopped.wait(ROUND_NS / 1e9):
-            if self.is_late:
-                with contextlib.suppress(RunError):  # what was not written goes first the next time, or the loop tells
-                    self._recorder.flush()
-            self.is_late = True
-
-    def stop(self) -> None:
-        """End the thread."""
-        self._stopped.set()
-        self.join()
 
 
 class Worker:
@@ -256,13 +225,6 @@ class Worker:
         self.control.close(linger_ms)
         self._context.term()
         self.log.close()
-
-
-def settle_memory() -> None:
-    """Keep the garbage collector from looking at all that was made at the start again and again while the loop goes on."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(LITTER, 20, 100)
 
 
 def main(arguments: list[str] | None = None) -> int:

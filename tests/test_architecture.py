@@ -14,7 +14,7 @@ LAYERS = [
     "errors schema config actions plan costs mnist data arrays cells oracles heads files frames",
     "lacks standing stage schedules reckon steps box head payloads probe wire trace sums control results worklog",
     "transport tape recorder",
-    "maxplus drive simulate replay lifeline emulate live worker reference",
+    "maxplus drive simulate replay lifeline backup emulate live worker reference",
 ]
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names.split()}
 

@@ -18,11 +18,11 @@ import pytest
 from test_chaos import until
 
 from pipeline.actions import ACTIVATION, CREDIT_ACTIVATION, Action, Message, Part
+from pipeline.backup import Backup
 from pipeline.errors import RunError
 from pipeline.lacks import CREDIT, FORWARDED, MESSAGE, Lack
 from pipeline.recorder import BURST, Recorder
 from pipeline.trace import DONE, GO, read_journal, read_records, read_sums
-from pipeline.worker import Backup
 
 FORWARD = Part("forward", 0, 0)
 
@@ -200,7 +200,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_what_a_stuck_stage_noted_is_written_by_its_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.worker.ROUND_NS", 10**7)
+    monkeypatch.setattr("pipeline.backup.ROUND_NS", 10**7)
     recorder = Recorder(tmp_path, "box-1", {})
     backup = Backup(recorder)
     forward(recorder, 0)

@@ -24,9 +24,9 @@ from test_chaos import ENDLESS, launched, no_worker_left, until
 from test_live import small
 
 import launch
-from launch import Result, bench_replay, replaying
+from launch import Result, bench_replay, runs
 from launch.cli import main
-from launch.environment import BLAS_THREADS
+from launch.environment import BLAS_THREADS, differences
 from pipeline.actions import (
     ACTIVATION,
     EVALUATION,
@@ -815,12 +815,12 @@ def test_other_bits_in_another_environment_are_not_comparable(
 
 @pytest.mark.live
 def test_the_environment_of_the_run_is_that_of_its_replay(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert replaying.environment_differs(folder) == []
+    assert differences(runs.read_json(folder / "environment.json")) == []
     in_json("environment.json", lambda new: new.update(load=[9], cores=99, python="2", platform="A"))(folder)
     in_json("environment.json", lambda new: new["blas_settings"].update(OPENBLAS_NUM_THREADS="8"))(folder)
-    assert replaying.environment_differs(folder) == [], "bits do not depend on these"
+    assert differences(runs.read_json(folder / "environment.json")) == [], "bits do not depend on these"
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
-    assert replaying.environment_differs(folder) == ["BLAS threads: 1 there, not limited here"]
+    assert differences(runs.read_json(folder / "environment.json")) == ["BLAS threads: 1 there, not limited here"]
 
 
 def test_a_run_that_left_no_seal_is_of_an_older_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

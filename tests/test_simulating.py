@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from launch import calibrate, paying, recording, simulating
+from launch import calibrate, paying, recording, what_if
 from launch.cli import main
 from launch.live import launch
 from pipeline.config import resolve
@@ -383,4 +383,4 @@ def test_a_map_takes_a_runs_own_costs(runs_of: Callable[[str], Path], monkeypatc
 
 def test_a_request_says_where_its_costs_are_from() -> None:
     config = resolve("article", flags=FLAGS)
-    assert "measured here" in simulating.of_config(config, None, []).origin
+    assert "measured here" in what_if.of_config(config, None, []).origin

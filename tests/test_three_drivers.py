@@ -89,8 +89,8 @@ def test_without_a_part_of_the_promise_none_comes_to_its_end(
 @pytest.mark.live
 def test_the_three_agree_on_journals_and_bits(tmp_path: Path) -> None:
     """Processes, replay of their journals, and virtual time of the same program: one digest."""
-    from launch import replaying, simulating
+    from launch import replaying, simulating, what_if
 
     result = launch(resolve("article", flags=FLAGS | {"run.dir": str(tmp_path)}))
-    virtual = simulating.document(simulating.of_run(result.folder, None, []), arithmetic=True)
+    virtual = simulating.document(what_if.of_run(result.folder, None, []), arithmetic=True)
     assert result.digest == replaying.document(result.folder)["digest"] == virtual["digest"]

@@ -1,0 +1,187 @@
+"""What is to be simulated: a run or a configuration, with changes, and the costs that go with it. Reads traces.
+
+costs     from a run's trace, actions and messages as distributions; from a file; else the arithmetic, measured here
+what if   changes the configuration (model.boxes=8) or the world (latency_ms=5, cores=2), one or several
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from pipeline.config import parse_value, resolve
+from pipeline.costs import Costs
+from pipeline.errors import ConfigError
+from pipeline.plan import Plan
+from pipeline.schema import Config
+
+from . import calibrate, costs_file, recording, runs
+from .recording import Recording
+
+#: What can be changed of the world, and its unit in the model's.
+WORLD: dict[str, float] = {
+    "latency_ms": 1e6,
+    "jitter_ms": 1e6,
+    "bandwidth_mb_s": 1e6,
+    "cores": 1,
+    "straggle": 1,
+    "factor": 1,
+}
+#: What changes how long arithmetic takes.
+COMPUTE = ("model", "data", "oracle")
+
+
+class Request(NamedTuple):
+    """What is to be simulated: the plan's configuration, its costs, and where they are from."""
+
+    config: Config
+    costs: Costs
+    origin: str
+    measured: Recording | None
+    label: str
+    notes: Sequence[str] = ()
+
+
+def of_run(folder: Path, calibration: Path | None, changes: Sequence[str]) -> Request:
+    """Return the request to predict a recorded run, by its own trace or another run's, with changes; raises ConfigError."""
+    found = recording.load(folder)
+    source = found if calibration is None else recording.load(calibration)
+    return _request(found.config, source, changes, found if not changes else None, folder.name)
+
+
+def of_costs(config: Config, file: Path, changes: Sequence[str]) -> Request:
+    """Return the request to simulate a configuration at the costs that a file gives; raises ConfigError."""
+    keys, world = _parse(changes)
+    config = _changed(config, keys)
+    plan = Plan.of(config)
+    slow = {plan.number(name): round(ms * 1e6) for name, ms in config.emulate.slow.items()}
+    return Request(config, replace(costs_file.read(plan, file), slow=slow, **world), str(file), None, "simulated")
+
+
+def of_config(config: Config, calibration: Path | None, changes: Sequence[str]) -> Request:
+    """Return the request to simulate a configuration, by a run's trace or by measured arithmetic; raises ConfigError."""
+    source = None if calibration is None else recording.load(calibration)
+    return _request(config, source, changes, None, "simulated")
+
+
+def _request(
+    base: Config, source: Recording | None, changes: Sequence[str], measured: Recording | None, label: str
+) -> Request:
+    keys, world = _parse(changes)
+    config = _changed(base, keys)
+    plan = Plan.of(config)
+    notes = []
+    if source is None:
+        costs = Costs(calibrate.from_arithmetic(config))
+        origin = f"each action's arithmetic, measured here over {calibrate.TRIED} batches; messages are free"
+    else:
+        costs, origin = _without_slow(calibrate.from_trace(source), source), f"the trace of {source.folder.name}"
+        notes = _doubts(source, plan)
+        if source.config != config:
+            ratios = _ratios(source.config, config)
+            costs = calibrate.fitted(costs, source.plan, plan, ratios)
+            origin += ", arithmetic scaled by what it takes here" if ratios else ", fitted to the changed stages"
+    slow = {plan.number(name): round(ms * 1e6) for name, ms in config.emulate.slow.items()}
+    return Request(config, replace(costs, slow=slow, **world), origin, measured, label, notes)
+
+
+def _without_slow(costs: Costs, source: Recording) -> Costs:
+    """Return a run's costs without what was emulated in it: that is added for the stages of the configuration."""
+    actions = dict(costs.actions)
+    for name, ms in source.config.emulate.slow.items():
+        place = source.plan.number(name), "F"
+        actions[place] = tuple(max(each - round(ms * 1e6), 0) for each in actions.get(place, (0,)))
+    return replace(costs, actions=actions)
+
+
+def _doubts(source: Recording, plan: Plan) -> list[str]:
+    """Return what to think of when a crowded run's costs are taken for another plan."""
+    cores = (runs.read_json(source.folder / "environment.json") or {}).get("cores")
+    if not isinstance(cores, int) or source.plan.head <= cores:
+        return []
+    if (source.plan.schedule, source.plan.head) == (plan.schedule, plan.head):
+        return []
+    return [
+        f"{source.folder.name} had {source.plan.head} stages on {cores} processors: its hops hold waits for a processor, "
+        f"which {plan.schedule} with {plan.head} stages need not have; calibrate with a run like the one that is asked for"
+    ]
+
+
+def _parse(changes: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the changes of the configuration, and those of the world, in the model's units; raises ConfigError."""
+    keys: dict[str, Any] = {}
+    world: dict[str, Any] = {}
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise ConfigError(f"--what-if: {change!r}: say KEY=VALUE, as model.boxes=8 or latency_ms=5")
+        if "." in key:
+            keys[key] = parse_value(key, value, "flag")
+        elif key in WORLD:
+            world[key.rpartition("_ms")[0] + "_ns" if key.endswith("_ms") else key] = _number(key, value)
+        else:
+            raise ConfigError(
+                f"--what-if: there is no {key!r}; it takes keys of the configuration and {', '.join(WORLD)}"
+            )
+    if "bandwidth_mb_s" in world:
+        world["bandwidth"] = float(world.pop("bandwidth_mb_s"))
+    return keys, world
+
+
+def parse_world(changes: Sequence[str]) -> dict[str, Any]:
+    """Return the changes of the world, in the cost model's units; raises ConfigError."""
+    return _parse(changes)[1]
+
+
+def _number(key: str, value: str) -> float | int:
+    try:
+        number = float(value)
+    except ValueError:
+        raise ConfigError(f"--what-if: {key}={value}: {value!r} is no number") from None
+    least = 1 if key == "cores" else 0
+    if not number >= least or number > 1e9 or (key == "straggle" and number > 1):
+        most = " and at most 1" if key == "straggle" else ""
+        raise ConfigError(f"--what-if: {key}={value}: at least {least}{most} is wanted")
+    if key == "cores" and number != int(number):
+        raise ConfigError(f"--what-if: cores={value}: a whole number is wanted")
+    return number * WORLD[key] if key in ("straggle", "factor") else round(number * WORLD[key])
+
+
+def _changed(base: Config, keys: Mapping[str, Any]) -> Config:
+    if not keys:
+        return base
+    flags = _flat(base)
+    if any(key.startswith(("model.boxes", "schedule.kind")) for key in keys) and "schedule.window" not in keys:
+        flags.pop("schedule.window", None)  # its default follows from them
+    return resolve(flags=flags | dict(keys))
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    document = msgspec.to_builtins(config)
+    return {
+        f"{group}.{key}": value
+        for group, values in document.items()
+        for key, value in values.items()
+        if value is not None
+    }
+
+
+def _ratios(old: Config, new: Config) -> dict[tuple[int, str], float]:
+    """Return how many times as long each action's arithmetic takes, measured here; empty where that cannot have changed."""
+    before, after = msgspec.to_builtins(old), msgspec.to_builtins(new)
+    if all(before[group] == after[group] for group in COMPUTE):
+        return {}
+    one, other = calibrate.from_arithmetic(old), calibrate.from_arithmetic(new)
+    plan, old_plan = Plan.of(new), Plan.of(old)
+    found = {}
+    for (k, kind), samples in other.items():
+        like = calibrate.role(plan, k, old_plan)
+        known = next((one[like, each] for each in (kind, *"TBF") if (like, each) in one), None)
+        if known:
+            found[k, kind] = float(np.median(samples) / max(np.median(known), 1))
+    return found
