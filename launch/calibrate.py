@@ -17,16 +17,16 @@ import numpy as np
 
 from pipeline.actions import ACTIONS, KINDS, Action, Part
 from pipeline.arrays import Array
-from pipeline.box import Around, BoxWork, Work
+from pipeline.box import Around, Work
 from pipeline.costs import Costs, Samples
 from pipeline.data import Batches
 from pipeline.data import load as load_data
 from pipeline.errors import ConfigError
-from pipeline.head import HeadWork
 from pipeline.plan import Plan
 from pipeline.schema import Config
 from pipeline.simulate import simulate
 from pipeline.trace import GAP, PART_CODE, SENT, TAKEN, WAITED
+from pipeline.works import make_work
 
 from .recording import Recording, StageRecords
 
@@ -164,11 +164,6 @@ def replace_train(config: Config, batches: int) -> Config:
     train = min(config.data.train, batches * config.data.batch)
     data = msgspec.structs.replace(config.data, train=train)
     return msgspec.structs.replace(config, data=data, train=msgspec.structs.replace(config.train, epochs=1))
-
-
-def make_work(config: Config, plan: Plan, number: int, data: Batches) -> BoxWork | HeadWork:
-    """Return a stage's arithmetic."""
-    return HeadWork(config, plan, data) if number == plan.head else BoxWork(config, plan, number, data)
 
 
 def role(plan: Plan, number: int, other: Plan) -> int:

@@ -174,7 +174,7 @@ def _in_flight(found: Recording, stage: StageRecords, pid: int, origin: int, win
     none = np.zeros(len(times), np.int64)
     counts = np.stack([none, none])
     counts[0, : len(forwards)] = forwards["batch"].astype(np.int64) + 1
-    counts[1, len(forwards) :] = settled["batch"].astype(np.int64) + 1
+    counts[1, len(forwards) :] = (settled["batch"].astype(np.int64) + 1) * (plan.micro if settles == "U" else 1)
     order = np.argsort(times, kind="stable")
     times, counts = times[order], np.maximum.accumulate(counts[:, order], axis=1)
     inside = (times > window.first_ns) & (times < window.last_ns)

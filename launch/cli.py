@@ -44,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     except TimeboxError as error:
         print(f"timebox: {error}", file=sys.stderr)
+        if error.drawing:
+            print(f"\n{error.drawing}\n", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
     except OSError as error:
         if not isinstance(error, BrokenPipeError):

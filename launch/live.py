@@ -280,12 +280,18 @@ def process_start_ns(began_ns: int) -> int:
 
 def check(config: Config, *, reference: bool) -> None:
     """Check what can be wrong with a complete configuration on this machine; raises ConfigError, and has done nothing."""
-    if reference and config.schedule.kind == "decoupled":
-        raise ConfigError(
-            "schedule.kind: decoupled has no order that a reference could follow; --reference goes with article or locked"
-        )
-    if reference and config.emulate.slow:
-        raise ConfigError("emulate.slow: a reference is one process without stages to slow; leave out one of the two")
+    if reference:
+        from pipeline.reference import refuse
+
+        refuse(config)
+        if config.emulate != type(config.emulate)():
+            raise ConfigError(
+                "emulate: a reference is one process without stages or edges to slow; leave out one of the two"
+            )
+    if config.schedule.kind == "own":
+        from pipeline.grid import rehearse
+
+        rehearse(Plan.of(config), config.schedule.file or "schedule.program")
     mnist.locate(config.data)
     if not reference:
         check_ports(config)

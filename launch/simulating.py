@@ -26,6 +26,7 @@ from pipeline.files import run_digest
 from pipeline.head import HeadWork
 from pipeline.plan import Plan
 from pipeline.simulate import Simulated, simulate
+from pipeline.works import make_work
 
 from . import calibrate, recording, runs, text, virtual_run
 from .recording import Recording
@@ -45,7 +46,7 @@ def document(request: Request, *, seed: int = 0, arithmetic: bool = False, out: 
     works: dict[int, Work] = {}
     if arithmetic:
         data = Batches(config, load_data(config.data))
-        works = {k: calibrate.make_work(config, plan, k, data) for k in range(1, plan.head + 1)}
+        works = {k: make_work(config, plan, k, data) for k in range(1, plan.head + 1)}
     observers = {} if out is None else virtual_run.begin(out, config, plan, works)
     weigh = virtual_run.weigher(config, plan)
     began = time.perf_counter()
@@ -125,8 +126,11 @@ def _errors(request: Request, found: Simulated) -> dict[str, Any]:
     stages: dict[str, float | None] = {}
     for (k, kind), samples in real.actions.items():
         mean = float(np.mean(samples))
-        guess = float(np.mean(request.costs.actions.get((k, kind), (0,))))
-        guess += request.costs.slow.get(k, 0) if kind == "F" else 0
+        samples, emulation = request.costs.actions.get((k, kind), (0,)), request.costs.emulation
+        if emulation is not None:
+            pad, slow = emulation.pad_ns(k, kind), emulation.slow_ns(k, kind)
+            samples = tuple(max(each, pad) + slow for each in samples)
+        guess = float(np.mean(samples))
         kinds.setdefault(kind, []).append(guess / mean - 1 if mean else 0.0)
     for stage in measured.stages:
         busy = 0 if len(stage.of("g")) else calibrate.busy_ns(stage)

@@ -75,9 +75,12 @@ def _walk(box: _Box, journal: Sequence[Action]) -> None:
             box.count("target", box.updates - box.read[batch] - 1, batch)
         elif kind == "U" and sibling:
             box.update(sibling)
-        elif kind == ("U" if plan.sums_gradients else "B") and batch < len(box.read):
-            box.count("update", box.updates - box.read[batch], batch)
-            box.update(box.number)
+        elif kind == ("U" if plan.sums_gradients else "B"):
+            # A step on micro-batches is as stale as the first of them.
+            first = batch * plan.micro if kind == "U" else batch
+            if first < len(box.read):
+                box.count("update", box.updates - box.read[first], first)
+                box.update(box.number)
 
 
 def _increments(box: _Box, journal: Sequence[Action], boxes: Mapping[int, _Box]) -> None:

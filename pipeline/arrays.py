@@ -17,13 +17,56 @@ Array = NDArray[Any]
 Weights = dict[str, Array]
 
 
-def product(a: Array, delta: Array) -> Array:
-    """Return aᵀ δ, (inputs, outputs), for a (rows, inputs) and δ (rows, outputs)."""
+class Scratch:
+    """Memory that arithmetic writes to and is done with before it returns, kept from one call to the next.
+
+    A gradient of a weight's size lies where the last one lay; new memory may be new pages, to be cleared and to miss the
+    cache. Nothing that outlives a call may lie here: no message, no trail. Each stage has its own, and a function that is
+    given none takes new memory.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, tuple[int, ...], np.dtype[Any]], Array] = {}
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Return the array of this name, shape and dtype, with whatever was in it; other names are other memory."""
+        key = (name, shape, dtype)
+        found = self._kept.get(key)
+        if found is None:
+            found = self._kept[key] = np.empty(shape, dtype)
+        return found
+
+
+def product(a: Array, delta: Array, out: Array | None = None) -> Array:
+    """Return aᵀ δ, (inputs, outputs), for a (rows, inputs) and δ (rows, outputs); in `out`, if it is given."""
     if len(a) == 1:
         # One row: every entry is one product. BLAS is several times slower here.
-        return np.multiply(a.T, delta)
-    g: Array = a.T @ delta
+        return np.multiply(a.T, delta, out=out)
+    g: Array = np.matmul(a.T, delta, out=out)
     return g
+
+
+#: Multiplications from which on OpenBLAS is slower with a transposed weight on the right than on the left.
+TURNED = 1_000_000
+
+
+def through(delta: Array, W: Array, scratch: Scratch | None = None, out: Array | None = None) -> Array:
+    """Return δ Wᵀ, (rows, inputs), for δ (rows, outputs): a gradient on its way back through a weight; in `out`, if given.
+
+    Large products are taken as (W δᵀ)ᵀ, up to twice as fast.
+    """
+    rows, outputs = delta.shape
+    if outputs == 1:
+        return np.multiply(delta, W.T, out=out)
+    if rows == 1 or rows * W.size <= TURNED:
+        g: Array = np.matmul(delta, W.T, out=out)
+        return g
+    turned = (scratch or Scratch()).array("turned", (len(W), rows), W.dtype)
+    np.matmul(W, delta.T, out=turned)
+    if out is None:
+        out = np.empty((rows, len(W)), W.dtype)
+    np.copyto(out, turned.T)
+    return out
 
 
 def total(gradients: Iterable[Weights]) -> Weights:
@@ -39,6 +82,11 @@ def total(gradients: Iterable[Weights]) -> Weights:
     return summed
 
 
+def accumulate(so_far: Weights, dense: Weights) -> Weights:
+    """Return a sum of dense gradients and one more; both are used up."""
+    return total((so_far, dense)) if so_far else dense
+
+
 def descend(weights: Weights, dense: Weights, rates: Mapping[str, float]) -> None:
     """Take one step of gradient descent, G *= η; W −= G, with a rate for each weight. `dense` is used up."""
     for name, G in dense.items():
@@ -46,31 +94,36 @@ def descend(weights: Weights, dense: Weights, rates: Mapping[str, float]) -> Non
         weights[name] -= G
 
 
-#: Rows of a weight that one row's step changes at a time: the part of G stays in the cache.
-BLOCK = 64
+#: Values of a weight that one row's step changes at a time: this part of W and of G stays in the cache.
+BLOCK = 65_536
 
 
-def step(W: Array, a: Array, delta: Array, rate: float) -> None:
+def step(W: Array, a: Array, delta: Array, rate: float, scratch: Scratch | None = None) -> None:
     """Take one step of gradient descent on one weight from its factors: W −= η aᵀδ.
 
     W is (inputs, outputs), a (rows, inputs), δ (rows, outputs). With one row the step is bound by memory: inputs that
     are zero, most pixels of a digit, change nothing and are passed over; else W is gone through block by block.
     """
+    scratch = scratch or Scratch()
+    inputs, outputs = W.shape
     if len(a) > 1:
-        G = product(a, delta)
+        G = product(a, delta, scratch.array("G", W.shape, W.dtype))
         G *= rate
         W -= G
         return
-    column = a.T
-    changed = np.flatnonzero(a)
-    if 2 * len(changed) < len(column):
-        G = np.multiply(column[changed], delta)
+    column, changed = a.T, a[0].nonzero()[0]
+    if 2 * len(changed) < inputs:
+        kept, count = scratch.array("G of some", (2, inputs // 2, outputs), W.dtype), len(changed)
+        G = np.multiply(column[changed], delta, out=kept[0, :count])
         G *= rate
-        W[changed] -= G
+        part = W.take(changed, axis=0, out=kept[1, :count], mode="clip")  # other modes go through memory of their own
+        part -= G
+        W[changed] = part
         return
-    scratch = np.empty((BLOCK, W.shape[1]), W.dtype)
-    for first in range(0, len(column), BLOCK):
-        part = W[first : first + BLOCK]
-        G = np.multiply(column[first : first + BLOCK], delta, out=scratch[: len(part)])
+    rows = max(BLOCK // outputs, 1)
+    kept = scratch.array("G of a block", (min(rows, inputs), outputs), W.dtype)
+    for first in range(0, inputs, rows):
+        part = W[first : first + rows]
+        G = np.multiply(column[first : first + rows], delta, out=kept[: len(part)])
         G *= rate
         part -= G

@@ -5,9 +5,9 @@ the arrays of the messages that the stage's `finish` names, by kind. A part says
 which it wrote. Arrays that are sent are never written to again: a transport may alias them.
 
     F   forward · update      box: activation; with an oracle the update on ĝ, target and increment · head: loss, gradient
-    B   backward              untied: the update too · tied: the increment
+    B   backward              untied: the update too · tied: the increment · micro-batch: added to the batch's gradient
     T   train                 the oracle's update; with true targets the gradient to the box before
-    U   apply                 a sibling's increment, or one step on the sum
+    U   apply                 a sibling's increment, or one step on the sum of boxes' or micro-batches' gradients
     E   evaluate              forward only
 """
 
@@ -15,18 +15,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from . import cells, oracles
 from .actions import ACTIVATION, EVALUATION, GRADIENT, INCREMENT, TARGET, Action, Message, Part
-from .arrays import Array, Weights, descend, total
+from .arrays import Array, Weights, accumulate, descend, total
 from .cells import Factors, Trail
 from .data import Batches
 from .payloads import sends_factors
-from .plan import Plan, inputs
+from .plan import Plan, box_steps, inputs
 from .schema import LABELS, Config
+from .stash import Stash
 
 Arrays = tuple[Array, ...]
 
@@ -101,6 +102,14 @@ def digest(weights: Weights) -> str:
     return found.hexdigest()
 
 
+class Flight(NamedTuple):
+    """A batch that is forwarded and not settled."""
+
+    trail: Trail
+    read: int  # the version of the weights that its forward read
+    weights: Weights  # what its gradient passes through
+
+
 class BoxWork:
     """A box's weights, its oracle, and the batches in flight."""
 
@@ -120,8 +129,12 @@ class BoxWork:
         self._factors = sends_factors(config)
         self._passes_on = number > 1
         self._inbox: dict[tuple[str, int, int], Arrays] = {}
-        self._flights: dict[int, tuple[Trail, int]] = {}  # batch: trail and the version its forward read
-        self._own: dict[int, Factors | Weights] = {}  # batch: own gradient, until the step on the sum
+        self._flights: dict[int, Flight] = {}
+        self._own: dict[int, Factors | Weights] = {}  # step: own gradient, until the step on the sum
+        self._gradient: Weights = {}  # the sum of a batch's micro-batches so far
+        # A single first step passes nothing back: there is nothing to keep for it.
+        is_passed = number > 1 or box_steps(config)[number - 1] > 1
+        self._stash = Stash(self.cell) if plan.weights == "stash" and plan.rule != "frozen" and is_passed else None
 
     def weights(self) -> Weights:
         """Return all arrays that this stage learns, by the names that checkpoints use."""
@@ -138,7 +151,7 @@ class BoxWork:
 
     def trail(self, batch: int) -> Trail:
         """Return what the forward of a batch in flight has left behind."""
-        return self._flights[batch][0]
+        return self._flights[batch].trail
 
     def _take(self, kind: str, batch: int, source: int) -> Arrays:
         return self._inbox.pop((kind, batch, source))
@@ -164,7 +177,7 @@ class BoxWork:
         read = self.version
         self.outputs[ACTIVATION] = (trail.h,)
         if self.plan.rule != "frozen":
-            self._flights[batch] = (trail, read)
+            self._flights[batch] = Flight(trail, read, self._stash.keep() if self._stash else self.cell)
         yield Part("forward", read, read)
         if self.plan.rule == "synthetic":
             g = oracles.predict(self.oracle, trail.h, self.label(batch))
@@ -182,6 +195,8 @@ class BoxWork:
 
     def _update(self, increment: Factors | Weights) -> None:
         """Take one step on an increment, own or a sibling's, in the form in which it travels."""
+        if self._stash:
+            self._stash.part()
         if isinstance(increment, Factors):
             self._note(increment)
             cells.descend(self.cell, increment, self._rates)
@@ -193,31 +208,38 @@ class BoxWork:
         # A dense increment is large, travels as it is, and is summed where it was made: it is not noted again.
         self.changes |= {"delta": factors.delta, "entering": factors.entering}
 
-    def _shared(self, factors: Factors) -> Factors | Weights:
+    def _shared(self, made: Factors | Weights) -> Factors | Weights:
         """Put the increment out for the siblings, if there are any, and return it in the form in which it travels."""
         if not self.plan.shares_increments:
-            return factors
-        if self._factors:
-            self.outputs[INCREMENT] = (factors.delta, *([factors.entering] if len(factors.entering) else []))
-            return factors
-        dense = cells.gradient(factors, self.cell)
+            return made
+        if self._factors and isinstance(made, Factors):
+            self.outputs[INCREMENT] = (made.delta, *([made.entering] if len(made.entering) else []))
+            return made
+        dense = cells.gradient(made, self.cell) if isinstance(made, Factors) else made
         self.outputs[INCREMENT] = tuple(G.copy() for G in dense.values())  # the step uses the original up
         return dense
 
     def _train(self, batch: int) -> Iterator[Part]:
         kind = self._settling_kind()
         (target,) = self._take(kind, batch, self.number + 1)
-        trail, _ = self._flights.pop(batch)
-        read = self.oracle_version
+        flight = self._land(batch)
+        trail, read = flight.trail, self.oracle_version
         self.changes["oracle's error"] = oracles.train(
             self.oracle, trail.h, self.label(batch), target, self._oracle_rate
         )
         self.oracle_version += 1
         if self.plan.target == "true" and self._passes_on:
-            _, g = cells.backward(self.cell, trail, target, passes_on=True)
+            _, g = cells.backward(flight.weights, trail, target, passes_on=True)
             assert g is not None
             self.outputs[GRADIENT] = (g,)
         yield Part("train", read, self.oracle_version)
+
+    def _land(self, batch: int) -> Flight:
+        """Return a batch that is in flight no longer."""
+        flight = self._flights.pop(batch)
+        if self._stash:
+            self._stash.give_back(flight.weights)
+        return flight
 
     def _settling_kind(self) -> str:
         kind = self.plan.backward_kind(self.number)
@@ -226,11 +248,17 @@ class BoxWork:
 
     def _backward(self, batch: int) -> Iterator[Part]:
         (g,) = self._take(GRADIENT, batch, self.number + 1)
-        trail, read = self._flights.pop(batch)
-        factors, before = cells.backward(self.cell, trail, g, passes_on=self._passes_on)
+        trail, read, weights = self._land(batch)
+        factors, before = cells.backward(weights, trail, g, passes_on=self._passes_on)
         if before is not None:
             self.outputs[GRADIENT] = (before,)
-        if self.plan.sums_gradients:
+        if self.plan.micro > 1:
+            self._note(factors)
+            self._gradient = accumulate(self._gradient, cells.gradient(factors, self.cell))
+            if (batch + 1) % self.plan.micro == 0:
+                self._own[batch // self.plan.micro] = self._shared(self._gradient)
+                self._gradient = {}
+        elif self.plan.sums_gradients:
             self._note(factors)
             self._own[batch] = self._shared(factors)
         else:
@@ -256,8 +284,11 @@ class BoxWork:
     def _step(self, batch: int) -> Iterator[Part]:
         read = self.version
         own = self._own.pop(batch)
-        parts = (own if k == self.number else self._increment(batch, k) for k in range(self.plan.boxes, 0, -1))
+        boxes = range(self.plan.boxes, 0, -1) if self.plan.shares_increments else (self.number,)
+        parts = (own if k == self.number else self._increment(batch, k) for k in boxes)
         gradients = (cells.gradient(part, self.cell) if isinstance(part, Factors) else part for part in parts)
+        if self._stash:
+            self._stash.part()
         descend(self.cell, total(gradients), self._rates)
         self.version += 1
         yield Part("apply", read, self.version)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .arrays import Array, Weights, product, step
+from .arrays import Array, Scratch, Weights, product, step, through
 
 
 class Trail(NamedTuple):
@@ -57,64 +57,75 @@ def initial_weights(inputs: int, width: int, bias: bool, scale: float, rng: np.r
     return weights
 
 
-def forward(weights: Weights, x: Array, h: Array | None) -> Trail:
+def forward(weights: Weights, x: Array, h: Array | None, scratch: Scratch | None = None) -> Trail:
     """Return the trail of a box's steps over x (steps, rows, inputs) from state h (rows, width); None is h_0 = 0."""
+    Wx, Wrec, b = weights["Wx"], weights["Wrec"], weights.get("b")
     steps, rows, _ = x.shape
-    states = np.empty((steps + 1, rows, weights["Wrec"].shape[0]), x.dtype)
+    states = np.empty((steps + 1, rows, len(Wrec)), x.dtype)
+    recurrent = (scratch or Scratch()).array("recurrent", states.shape[1:], x.dtype)
     first = h is None
     if h is not None:
         states[0] = h
     for s in range(steps):
-        z = np.matmul(x[s], weights["Wx"], out=states[s + 1])
+        z = states[s + 1]
+        np.matmul(x[s], Wx, out=z)
         if s > 0 or not first:
-            z += states[s] @ weights["Wrec"]
-        if "b" in weights:
-            z += weights["b"]
+            np.matmul(states[s], Wrec, out=recurrent)
+            z += recurrent
+        if b is not None:
+            z += b
         np.tanh(z, out=z)
     return Trail(x, states[1 if first else 0 : -1], states[1:])
 
 
-def backward(weights: Weights, trail: Trail, g: Array, *, passes_on: bool) -> tuple[Factors, Array | None]:
+def backward(
+    weights: Weights, trail: Trail, g: Array, *, passes_on: bool, scratch: Scratch | None = None
+) -> tuple[Factors, Array | None]:
     """Return the factors of the weights' gradient and, if the box `passes_on`, the gradient at its entrance.
 
     g is the gradient of the loss at the box's activation, (rows, width); so is what comes back. Full backpropagation
     through the steps of the box (Rumelhart, Hinton and Williams 1986), nothing beyond its edges.
     """
-    steps, rows, width = trail.leaving.shape
-    delta = np.empty((steps, rows, width), g.dtype)
+    scratch = scratch or Scratch()
+    x, entering, leaving = trail
+    steps, rows, width = leaving.shape
+    deltas = np.empty(leaving.shape, g.dtype)
     for s in range(steps - 1, -1, -1):
-        h = trail.leaving[s]
-        np.multiply(h, h, out=delta[s])
-        np.subtract(1, delta[s], out=delta[s])
-        delta[s] *= g
-        if s > 0 or passes_on:
-            g = delta[s] @ weights["Wrec"].T
-    factors = Factors(
-        trail.x.reshape(steps * rows, -1), trail.entering.reshape(-1, width), delta.reshape(steps * rows, width)
-    )
+        h, delta = leaving[s], deltas[s]
+        np.multiply(h, h, out=delta)
+        np.subtract(1, delta, out=delta)
+        delta *= g
+        if s > 0:
+            g = through(delta, weights["Wrec"], scratch, scratch.array("g", g.shape, g.dtype))
+        elif passes_on:
+            g = through(delta, weights["Wrec"], scratch)
+    factors = Factors(x.reshape(steps * rows, -1), entering.reshape(-1, width), deltas.reshape(-1, width))
     return factors, (g if passes_on else None)
 
 
-def gradient(factors: Factors, weights: Weights) -> Weights:
+def gradient(factors: Factors, weights: Weights, scratch: Scratch | None = None, place: str = "") -> Weights:
     """Return the dense gradient of each of `weights` that factors stand for: G = aᵀ δ.
 
-    A weight that the steps did not touch (Wrec where h_0 = 0 is the only state) is left out.
+    A weight that the steps did not touch (Wrec where h_0 = 0 is the only state) is left out. With a scratch, the
+    gradients lie there until the next of the same `place`.
     """
     x, entering, delta = factors
-    dense = {"Wx": product(x, delta)}
+    into = {} if scratch is None else {name: scratch.array(place + name, W.shape, W.dtype) for name, W in weights.items()}
+    dense = {"Wx": product(x, delta, into.get("Wx"))}
     if len(entering):
-        dense["Wrec"] = product(entering, delta[len(delta) - len(entering) :])
+        dense["Wrec"] = product(entering, delta[len(delta) - len(entering) :], into.get("Wrec"))
     if "b" in weights:
         dense["b"] = delta.sum(axis=0)
     return dense
 
 
-def descend(weights: Weights, factors: Factors, rates: Mapping[str, float]) -> None:
+def descend(weights: Weights, factors: Factors, rates: Mapping[str, float], scratch: Scratch | None = None) -> None:
     """Take one step of gradient descent with the gradient that factors stand for."""
+    scratch = scratch or Scratch()
     x, entering, delta = factors
-    step(weights["Wx"], x, delta, rates["Wx"])
+    step(weights["Wx"], x, delta, rates["Wx"], scratch)
     if len(entering):
-        step(weights["Wrec"], entering, delta[len(delta) - len(entering) :], rates["Wrec"])
+        step(weights["Wrec"], entering, delta[len(delta) - len(entering) :], rates["Wrec"], scratch)
     if "b" in weights:
         G = delta.sum(axis=0)
         G *= rates["b"]

@@ -18,8 +18,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from .actions import stage_number
-from .errors import ConfigError, WireError
+from . import filled
+from .errors import ConfigError
 from .schema import IMAGES, PRESETS, ROWS, Config
 
 
@@ -59,8 +59,11 @@ def parse_value(key: str, text: str, source: str) -> Any:
         close = difflib.get_close_matches(key, [field.key for field in fields()], 1)
         raise ConfigError(f"{source}: there is no key {key}{f'; did you mean {close[0]}?' if close else ''}")
     value: Any = text
-    if typing.get_origin(_bare(hint)) is dict:
+    kind = _bare(hint)
+    if typing.get_origin(kind) is dict or (_is_for_each(hint) and "=" in text):
         pairs = [part.partition("=") for part in text.split(",") if part]
+        if _is_for_each(hint):  # a value without a name is everybody's
+            pairs = [pair if pair[1] else ("all", "=", pair[0]) for pair in pairs]
         value = {name.strip(): amount for name, _, amount in pairs}
         if not all(sign for _, sign, _ in pairs):
             raise ConfigError(f"{source}: {key}: name=value is wanted, or several with commas, not {text!r}")
@@ -90,20 +93,38 @@ def resolve(preset: str | None = None, file: Path | None = None, flags: Mapping[
         layer = _read(file)
         _checked(layer, str(file))
         _merge(tree, layer)
+        _include(tree, file.parent, str(file))
     for key, value in (flags or {}).items():
         group, _, item = key.partition(".")
         _merge(tree, {group: {item: value}})
+    if "schedule.file" in (flags or {}):
+        tree["schedule"].pop("program", None)  # another file than the one that a run had
+        tree["schedule"].setdefault("kind", "own")
+    _include(tree, Path(), "flag")
     return complete(_checked(tree, "configuration"))
+
+
+def _include(tree: dict[str, dict[str, Any]], folder: Path, source: str) -> None:
+    """Read a user's schedule into the configuration, which then is whole wherever it goes; raises ConfigError."""
+    schedule = tree.get("schedule", {})
+    if not schedule.get("file") or schedule.get("program"):
+        return
+    path = folder / str(schedule["file"])
+    try:
+        schedule["program"] = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{source}: schedule.file: {path}: the file is not UTF-8 text") from None
+    except OSError as error:
+        raise ConfigError(f"{source}: schedule.file: {path}: cannot read the schedule: {error.strerror}") from None
+    if not schedule["program"].strip():
+        raise ConfigError(f"{source}: schedule.file: {path}: the file is empty; a line for each stage is wanted")
 
 
 def complete(config: Config) -> Config:
     """Return `config` with what depends on other keys filled in, after checking it as a whole; raises ConfigError."""
     config = _checked(msgspec.to_builtins(config), "configuration")  # one made in Python is checked like a file
     _check(config)
-    if config.schedule.window is None:
-        window = 2 * (config.model.boxes + 1) if config.schedule.kind == "decoupled" else 1
-        config = msgspec.structs.replace(config, schedule=msgspec.structs.replace(config.schedule, window=window))
-    return config
+    return msgspec.structs.replace(config, schedule=filled.schedule(config))
 
 
 def load(path: Path) -> Config:
@@ -179,6 +200,11 @@ def _plain(text: str) -> str:
     return text[0].lower() + text[1:]
 
 
+def _is_for_each(hint: Any) -> bool:
+    """Whether a key takes one value for all or one for each of several names."""
+    return any(typing.get_origin(_bare(part)) is dict for part in typing.get_args(_bare(hint)))
+
+
 def _bare(hint: Any) -> Any:
     """Return a type without what is said of it."""
     while hasattr(hint, "__metadata__"):
@@ -196,7 +222,7 @@ def choices(hint: Any) -> tuple[str, ...]:
 
 def _check(config: Config) -> None:
     """Check what concerns more than one key; raises ConfigError."""
-    model, data, schedule = config.model, config.data, config.schedule
+    model, data = config.model, config.data
     if data.reading == "rows":
         if model.boxes > ROWS:
             raise ConfigError(
@@ -228,10 +254,4 @@ def _check(config: Config) -> None:
         raise ConfigError(
             f"data.train, data.test: {wanted}, the full {data.name} has {train:,} and {test:,}; ask for fewer"
         )
-    if schedule.kind != "decoupled" and schedule.window not in (None, 1):
-        raise ConfigError(f"schedule.window: {schedule.kind} has one batch in flight; leave it out, or use decoupled")
-    for name in config.emulate.slow:
-        try:
-            stage_number(name, model.boxes)
-        except WireError as error:
-            raise ConfigError(f"emulate.slow: {error}") from None
+    filled.check(config)

@@ -13,7 +13,8 @@ for the drawn one. Drawn one by one, samples would be as many independent chance
 would wait too long.
 
 A link of some bandwidth carries one message after the other; jitter adds up to so much to a hop, evenly; messages of an
-edge never overtake each other. A straggler is an action that takes `factor` times as long, by chance.
+edge never overtake each other. A straggler is an action that takes `factor` times as long, by chance. What a configuration
+emulates is added to all that, and draws from its own seed, as it does live (`emulation`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+
+from .emulation import Emulation, Link, Stragglers
 
 Samples = tuple[int, ...]
 #: Gives the time of what is done for a batch.
@@ -44,7 +47,7 @@ class Costs:
     jitter_ns: int = 0
     bandwidth: float = 0.0  # bytes a second of every link; 0: no limit
     cores: int = 0
-    slow: Mapping[int, int] = field(default_factory=dict)  # stage: nanoseconds added to each F
+    emulation: Emulation | None = None
     straggle: float = 0.0  # the chance of an action to be a straggler
     factor: float = 10.0
 
@@ -54,7 +57,13 @@ class Costs:
         tables = (self.actions, self.hops)
         is_plain = not (self.sends or self.takes or self.hops_of or self.jitter_ns or self.bandwidth)
         is_plain = is_plain and not (self.straggle or self.pauses)
+        if self.emulation is not None and not self.emulation.is_constant:
+            return False
         return is_plain and all(len(samples) == 1 for table in tables for samples in table.values())
+
+
+def _stretched(draw: Draw, stragglers: Stragglers) -> Draw:
+    return lambda batch: round(draw(batch) * stragglers.stretch())
 
 
 class Dice:
@@ -73,10 +82,14 @@ class Dice:
     def action(self, stage: int, kind: str) -> Draw:
         """Return what draws the time of an action."""
         costs = self._costs
-        samples = costs.actions.get((stage, kind), (0,))
-        if kind == "F" and stage in costs.slow:
-            samples = tuple(each + costs.slow[stage] for each in samples)
+        samples, stragglers = costs.actions.get((stage, kind), (0,)), None
+        if costs.emulation is not None:
+            pad, slow = costs.emulation.pad_ns(stage, kind), costs.emulation.slow_ns(stage, kind)
+            samples = tuple(max(each, pad) + slow for each in samples)
+            stragglers = costs.emulation.stragglers(stage, kind)
         draw = self._draw(samples)
+        if stragglers is not None:
+            draw = _stretched(draw, stragglers)
         return self._straggling(draw, stage, ord(kind)) if costs.straggle else draw
 
     def send(self, stage: int, kind: str) -> Draw:
@@ -97,6 +110,11 @@ class Dice:
         samples = costs.hops_of.get((source, target, kind)) or costs.hops.get((source, target), (0,))
         draw = self._draw(tuple(each + costs.latency_ns for each in samples))
         return self._jittering(draw, source, target) if costs.jitter_ns else draw
+
+    def link(self, source: int, target: int) -> Link | None:
+        """Return an edge as it is emulated, or None where it is not."""
+        emulation = self._costs.emulation
+        return None if emulation is None else emulation.link(source, target)
 
     def _rng(self, *what: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, *what])

@@ -23,6 +23,10 @@ from .plan import EVALUATION_ROWS, box_steps, outputs
 from .schema import LABELS, ROWS, Config, Data
 
 
+#: Epochs whose orders are kept: with batches in flight, a stage goes to and fro between neighbours.
+ORDERS = 4
+
+
 class Split(NamedTuple):
     """Training and test images (n, 784) as bytes, their labels (n,), and each test image's place in its file."""
 
@@ -85,29 +89,37 @@ def _chosen(
 class Batches:
     """The batches of a run, cut from a split for one stage or for all.
 
-    Arrays are new on every call, C-contiguous, in the configured dtype, values in [0, 1].
+    Arrays are new on every call, C-contiguous, in the configured dtype, values in [0, 1]. The images stay bytes until a
+    batch is cut: as floats they would take four or eight times the memory in every process.
     """
 
     def __init__(self, config: Config, split: Split) -> None:
         self.split = split
         self.dtype = np.dtype(config.model.dtype)
         self.outputs = outputs(config)
-        self._classes = LABELS[config.data.name]
-        self._batch = config.data.batch
+        self._eye = np.eye(LABELS[config.data.name], dtype=self.dtype)
+        self._batch = config.data.batch // (config.schedule.micro_batches or 1)  # what travels
         self._seed = config.data.seed
         self._rows = config.data.reading == "rows"
         self._steps = box_steps(config)
         self._epoch_batches = -(-config.data.train // self._batch)
         self._chunks = -(-config.data.test // EVALUATION_ROWS)
-        self._order: tuple[int, Array] = (-1, np.empty(0))
+        self._orders: dict[int, Array] = {}  # epoch: its order
 
-    def _places(self, batch: int) -> Array:
+    def places(self, batch: int) -> Array:
         """Return which training images make `batch`."""
         epoch, at = divmod(batch, self._epoch_batches)
-        if self._order[0] != epoch:
-            order = np.random.default_rng([self._seed, epoch, 1]).permutation(len(self.split.train_labels))
-            self._order = (epoch, order)
-        return self._order[1][at * self._batch : (at + 1) * self._batch]
+        order = self._orders.get(epoch)
+        if order is None:
+            order = self._drawn(epoch)
+        return order[at * self._batch : (at + 1) * self._batch]
+
+    def _drawn(self, epoch: int) -> Array:
+        order = np.random.default_rng([self._seed, epoch, 1]).permutation(len(self.split.train_labels))
+        if len(self._orders) == ORDERS:
+            del self._orders[next(iter(self._orders))]
+        self._orders[epoch] = order
+        return order
 
     def _chunk(self, evaluation: int) -> slice:
         """Return which test images make `evaluation`."""
@@ -115,7 +127,8 @@ class Batches:
         return slice(start, start + EVALUATION_ROWS)
 
     def _inputs(self, images: NDArray[np.uint8], box: int) -> Array:
-        scaled = images.astype(self.dtype) / self.dtype.type(255)  # (rows, 784)
+        scaled = images.astype(self.dtype)  # (rows, 784)
+        scaled /= 255
         steps = self._steps[box - 1]
         if not self._rows:
             return scaled[None] if steps == 1 else np.repeat(scaled[None], steps, axis=0)
@@ -125,7 +138,7 @@ class Batches:
 
     def inputs(self, batch: int, box: int) -> Array:
         """Return what box `box` reads in `batch`: (steps, rows, inputs)."""
-        return self._inputs(self.split.train_images[self._places(batch)], box)
+        return self._inputs(self.split.train_images.take(self.places(batch), axis=0), box)
 
     def evaluation_inputs(self, evaluation: int, box: int) -> Array:
         """Return what box `box` reads in `evaluation`: (steps, rows, inputs)."""
@@ -133,7 +146,7 @@ class Batches:
 
     def labels(self, batch: int) -> NDArray[np.uint8]:
         """Return the digits of `batch`: (rows,)."""
-        return self.split.train_labels[self._places(batch)]
+        return self.split.train_labels.take(self.places(batch))
 
     def evaluation_labels(self, evaluation: int) -> NDArray[np.uint8]:
         """Return the digits of `evaluation`: (rows,)."""
@@ -145,7 +158,7 @@ class Batches:
 
     def one_hot(self, digits: NDArray[np.uint8]) -> Array:
         """Return digits as one-hot rows, (rows, classes): what an oracle sees of a label."""
-        return np.eye(self._classes, dtype=self.dtype)[digits]
+        return self._eye.take(digits, axis=0)
 
     def wanted(self, digits: NDArray[np.uint8]) -> Array:
         """Return what the head should put out for digits: (rows, outputs); one sigmoid is the digit itself."""

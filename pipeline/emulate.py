@@ -1,4 +1,7 @@
-"""Work that takes longer than it has to: `emulate.slow` adds so many milliseconds to each forward of a stage."""
+"""Work that takes longer than it has to (`emulation`), or that computes nothing at all.
+
+It sleeps, so another stage may have the processor meanwhile: on two cores eight boxes with emulated compute run side by side.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,47 @@ from collections.abc import Iterator
 
 from .actions import Action, Part
 from .box import Around, Work
+from .emulation import PADDED, Emulation, Stragglers
+
+#: A sleep ends late by about this much; the rest is waited for with open eyes.
+LATE_NS = 80_000
 
 
-class Slowed(Around):
-    """A stage's work whose forwards take `ms` longer. It sleeps: another stage may have the processor meanwhile."""
+class Emulated(Around):
+    """A stage's work whose actions take as long as they are made to."""
 
-    def __init__(self, work: Work, ms: float) -> None:
+    def __init__(self, work: Work, emulation: Emulation, number: int) -> None:
         super().__init__(work)
-        self._seconds = ms / 1000
+        is_box = number != emulation.plan.head
+        self._pads = {kind: emulation.pad_ns(number, kind) for kind in PADDED}
+        self._slow = emulation.slow_ns(number, "F")
+        self._stragglers: dict[str, Stragglers | None] = {kind: emulation.stragglers(number, kind) for kind in PADDED}
+        # The forward of a box with an oracle has two parts; each gets its half.
+        self._parts = {"F": 2 if emulation.plan.rule == "synthetic" and is_box else 1}
 
     def do(self, action: Action) -> Iterator[Part]:
-        """Do an action, a forward with a pause."""
-        if action.kind == "F":
-            time.sleep(self._seconds)
-        return self.work.do(action)
+        """Do an action, each part until its time."""
+        kind = action.kind
+        if kind not in PADDED:
+            return self.work.do(action)
+        return self._padded(action, self._stragglers[kind])
+
+    def _padded(self, action: Action, stragglers: Stragglers | None) -> Iterator[Part]:
+        started = time.monotonic_ns()
+        kind = action.kind
+        stretch = stragglers.stretch() if stragglers else 1.0
+        pad, slow, parts = self._pads[kind], self._slow if kind == "F" else 0, self._parts.get(kind, 1)
+        slept = 0
+        for done, part in enumerate(self.work.do(action), 1):
+            # What is padded ends by the clock; what is not takes its own time, and `slow` comes on top of either.
+            now = time.monotonic_ns()
+            worked = max(now - started - slept, pad * done // parts)
+            _sleep_until(started + round((worked + slow) * stretch))
+            slept += time.monotonic_ns() - now
+            yield part
+
+
+def _sleep_until(then_ns: int) -> None:
+    while (left := then_ns - time.monotonic_ns()) > 0:
+        if left > LATE_NS:
+            time.sleep((left - LATE_NS) / 1e9)

@@ -2,10 +2,11 @@
 
 
 class TimeboxError(Exception):
-    """Any failure that is shown to the user as one line instead of a traceback."""
+    """Any failure that is shown to the user as one line instead of a traceback; a `drawing` may follow it."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, drawing: str = "") -> None:
         super().__init__(" ".join(text.splitlines()))  # a file's key may hold a line break
+        self.drawing = drawing
 
 
 class ConfigError(TimeboxError):

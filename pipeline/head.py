@@ -1,6 +1,6 @@
 """The arithmetic of the head: its weights, the cost of every batch, the judgement of test images. No clock, no socket.
 
-F   forward · update      the loss, the gradient to the last box, the step of Wfc
+F   forward · update      the loss, the gradient to the last box, the step of Wfc; of micro-batches the last one steps
 E   evaluate              forward only: predictions beside labels
 """
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from . import heads
 from .actions import ACTIVATION, EVALUATION, GRADIENT, Action, Message, Part
-from .arrays import Array, Weights, descend
+from .arrays import Array, Weights, accumulate, descend
 from .box import Arrays, rng
 from .data import Batches
 from .plan import Plan, outputs
@@ -56,6 +56,7 @@ class HeadWork:
         self.costs: list[float] = []
         self.judged: list[Judged] = []
         self._loss = config.model.loss
+        self._gradient: Weights = {}  # the sum of a batch's micro-batches so far
         self._rates = dict.fromkeys(self.layer, config.train.rate_head)
         self._inbox: dict[tuple[str, int], Array] = {}
 
@@ -88,11 +89,18 @@ class HeadWork:
         self.costs.append(heads.cost(a, y, self._loss))
         read = self.version
         yield Part("forward", read, read)
-        dense, g = heads.backward(self.layer, h, y_hat, y, self._loss)
-        descend(self.layer, dense, self._rates)
-        self.version += 1
+        micro = self.plan.micro
+        dense, g = heads.backward(self.layer, h, y_hat, y, self._loss, micro)
         self.outputs[GRADIENT] = (g,)
         self.changes["ŷ"] = y_hat
+        if micro > 1:
+            dense = self._gradient = accumulate(self._gradient, dense)
+            if (batch + 1) % micro:
+                yield Part("backward", read, read)
+                return
+            self._gradient = {}
+        descend(self.layer, dense, self._rates)
+        self.version += 1
         yield Part("update", read, self.version)
 
     def _evaluate(self, evaluation: int) -> Iterator[Part]:

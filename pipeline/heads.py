@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Array, Weights, product
+from .arrays import Array, Weights, product, through
 
 
 def initial_weights(
@@ -33,40 +33,52 @@ def forward(weights: Weights, h: Array, loss: str) -> tuple[Array, Array]:
     if "bfc" in weights:
         a += weights["bfc"]
     if loss == "softmax":
-        odds = np.exp(a - a.max(axis=1, keepdims=True))
-        return a, odds / odds.sum(axis=1, keepdims=True)
+        odds = a - np.maximum.reduce(a, axis=1, keepdims=True)
+        np.exp(odds, out=odds)
+        odds /= np.add.reduce(odds, axis=1, keepdims=True)
+        return a, odds
     return a, _sigmoid(a)
 
 
 def _sigmoid(a: Array) -> Array:
     # tanh saturates without overflow, where exp(−a) does not
-    half = a.dtype.type(0.5)
-    s: Array = half * np.tanh(half * a) + half
+    s: Array = 0.5 * a
+    np.tanh(s, out=s)
+    s *= 0.5
+    s += 0.5
     return s
 
 
-def cost(a: Array, y: Array, loss: str) -> float:
-    """Return the batch's loss for the wanted outputs y (rows, outputs): the mean over the rows."""
+def cost(a: Array, y: Array, loss: str, y_hat: Array | None = None) -> float:
+    """Return the batch's loss for the wanted outputs y (rows, outputs): the mean over the rows. ŷ saves computing it."""
     if loss == "squared":
-        by_row = 0.5 * ((_sigmoid(a) - y) ** 2).sum(axis=1)
+        off = (_sigmoid(a) if y_hat is None else y_hat) - y
+        off *= off
+        by_row = np.add.reduce(off, axis=1)
+        by_row *= 0.5
     elif loss == "bce":
-        by_row = (np.maximum(a, 0) - a * y + np.log1p(np.exp(-np.abs(a)))).sum(axis=1)
+        by_row = np.add.reduce(np.maximum(a, 0) - a * y + np.log1p(np.exp(-np.abs(a))), axis=1)
     else:
-        below = a - a.max(axis=1, keepdims=True)  # y sums to one: taking the largest away changes nothing else
-        by_row = np.log(np.exp(below).sum(axis=1)) - (below * y).sum(axis=1)
-    return float(by_row.mean())
+        below = a - np.maximum.reduce(a, axis=1, keepdims=True)  # y sums to one: taking the largest away changes nothing
+        by_row = np.log(np.add.reduce(np.exp(below), axis=1)) - np.add.reduce(below * y, axis=1)
+    return float(np.add.reduce(by_row) / len(by_row))
 
 
-def backward(weights: Weights, h: Array, y_hat: Array, y: Array, loss: str) -> tuple[Weights, Array]:
-    """Return the gradient by each weight, and the gradient at the activation, (rows, width)."""
+def backward(weights: Weights, h: Array, y_hat: Array, y: Array, loss: str, parts: int = 1) -> tuple[Weights, Array]:
+    """Return the gradient by each weight, and the gradient at the activation, (rows, width).
+
+    With `parts` these rows are one of so many equal parts of a batch: the gradients of all parts add up to that of the batch.
+    """
     d = y_hat - y
     if loss == "squared":
-        d *= y_hat * (1 - y_hat)
-    d /= d.dtype.type(len(d))
+        slope = 1 - y_hat
+        slope *= y_hat
+        d *= slope
+    d /= len(d) * parts
     dense = {"Wfc": product(h, d)}
     if "bfc" in weights:
         dense["bfc"] = d.sum(axis=0)
-    return dense, d @ weights["Wfc"].T
+    return dense, through(d, weights["Wfc"])
 
 
 def predictions(y_hat: Array) -> NDArray[np.int64]:

@@ -66,8 +66,13 @@ class Counters(Protocol):
     forwards: int
     trained: int
     settled: int
+    micro: int
     evaluated: int
     settling_action: str
+
+    @property
+    def stepped(self) -> int:
+        """Updates of its own."""
 
 
 def explain(stage: Counters, lack: Lack) -> str:
@@ -84,10 +89,10 @@ def explain(stage: Counters, lack: Lack) -> str:
             "evaluation": f"E{stage.evaluated} comes before F{stage.forwards}",
             "forward": f"F{stage.forwards} comes before E{stage.evaluated}",
             "settling": f"F{stage.forwards} comes before {stage.settling_action}{stage.trained}",
-            "sum": f"B{stage.settled} comes before U{stage.settled}",
+            "sum": f"B{(stage.stepped + 1) * stage.micro - 1} comes before U{stage.stepped}",
         }[kind]
     if lack is SUM_ONLY:
-        return f"tied backpropagation makes one step on the sum, U{stage.settled}"
+        return f"boxes make one step on the sum of their gradients, U{stage.stepped}"
     if lack is DRAIN_FORWARD:
         return f"the final evaluation follows the drain; F{stage.forwards} is to do"
     if why not in WAITS:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from . import steps, transport
+from . import steps
 from .actions import ACTIVATION, Action, Message, Part
 from .box import Arrays
+from .frames import Frame
 from .lacks import Lack
 from .plan import Plan
 from .recorder import Recorder
@@ -25,12 +26,22 @@ class Versioned(Protocol):
     version: int
 
 
+class Edges(Protocol):
+    """A stage's edges: its data sockets, or those as they are emulated."""
+
+    def send(self, target: int, frames: Sequence[Frame]) -> None:
+        """Send frames to another stage."""
+
+    def receive(self, wait: bool) -> list[Frame] | None:
+        """Return the next message's frames or None, which `wait` puts off for a short time."""
+
+
 class LivePort:
     """A stage's messages over ZeroMQ. Every wait and every message is recorded, and waits are added up."""
 
     def __init__(
         self,
-        links: transport.Links,
+        links: Edges,
         encoder: Encoder,
         decoder: Decoder,
         work: Versioned,

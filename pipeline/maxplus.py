@@ -48,8 +48,13 @@ def _constants(plan: Plan, costs: Costs, kind: str) -> Times:
     found = [costs.actions.get((k, kind), (0,)) for k in range(1, plan.head + 1)]
     if any(len(samples) != 1 for samples in found):
         raise ConfigError(f"max-plus: {kind} has a distribution; the recurrence takes constants")
-    slow = [costs.slow.get(k, 0) if kind == "F" else 0 for k in range(1, plan.head + 1)]
-    return np.array([samples[0] for samples in found], np.int64) + slow
+    times = [samples[0] for samples in found]
+    if (emulation := costs.emulation) is not None:
+        stages = range(1, plan.head + 1)
+        times = [
+            max(t, emulation.pad_ns(k, kind)) + emulation.slow_ns(k, kind) for k, t in zip(stages, times, strict=True)
+        ]
+    return np.array(times, np.int64)
 
 
 class _Recurrence:
@@ -66,6 +71,7 @@ class _Recurrence:
             or costs.bandwidth
             or costs.jitter_ns
             or costs.straggle
+            or not (costs.emulation is None or costs.emulation.is_constant)
             or 0 < costs.cores < plan.head
         ):
             raise ConfigError(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .arrays import Array, Weights, step
+from .arrays import Array, Scratch, Weights, step
 from .schema import Oracle
 
 #: The published start of an oracle's weights, in standard deviations of a normal.
@@ -33,9 +33,9 @@ def initial_weights(config: Oracle, width: int, classes: int, rng: np.random.Gen
     return weights
 
 
-def predict(weights: Weights, h: Array, y: Array | None) -> Array:
-    """Return the synthetic gradient (rows, width) at h; y is needed where the oracle sees labels."""
-    g = h @ weights["L"]
+def predict(weights: Weights, h: Array, y: Array | None, out: Array | None = None) -> Array:
+    """Return the synthetic gradient (rows, width) at h, in `out`, if given; y is needed where the oracle sees labels."""
+    g: Array = np.matmul(h, weights["L"], out=out)
     if "M" in weights:
         g += y @ weights["M"]
     if "c" in weights:
@@ -43,15 +43,18 @@ def predict(weights: Weights, h: Array, y: Array | None) -> Array:
     return g
 
 
-def train(weights: Weights, h: Array, y: Array | None, target: Array, rate: float) -> Array:
+def train(
+    weights: Weights, h: Array, y: Array | None, target: Array, rate: float, scratch: Scratch | None = None
+) -> Array:
     """Take one step of gradient descent on ½‖ĝ − t‖², averaged over the rows; return the error, per row."""
+    scratch = scratch or Scratch()
     error = predict(weights, h, y)
     error -= target
-    error /= error.dtype.type(len(error))
-    step(weights["L"], h, error, rate)
+    error /= len(error)
+    step(weights["L"], h, error, rate, scratch)
     if "M" in weights:
         assert y is not None, "an oracle that sees labels is given them"
-        step(weights["M"], y, error, rate)
+        step(weights["M"], y, error, rate, scratch)
     if "c" in weights:
         G = error.sum(axis=0)
         G *= rate

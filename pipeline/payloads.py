@@ -19,7 +19,12 @@ from .wire import Payload, describe
 
 
 def sends_factors(config: Config) -> bool:
-    """Return whether increments travel as factors: where those are fewer numbers than the dense gradient."""
+    """Return whether increments travel as factors: where those are fewer numbers than the dense gradient.
+
+    The sum of a batch's micro-batches has none.
+    """
+    if (config.schedule.micro_batches or 1) > 1:
+        return False
     width = config.model.width
     return max(box_steps(config)) * config.data.batch * 2 * width < (inputs(config) + width) * width
 

@@ -4,8 +4,11 @@ The learning rule of the boxes decides what travels backward and what settles a 
 
     rule        F also updates   consumes       settles by   sends back
     synthetic   yes              T: a target    T            target at F (bootstrapped) or gradient at T (true)
-    backward    no               B: a gradient  B (tied: U)  gradient at B
+    backward    no               B: a gradient  B, or U      gradient at B
     frozen      no               nothing        F            nothing
+
+With micro-batches the unit that travels, a "batch" to stages and messages, is one of them, and `micro` of them make one
+update. A batch of the data is then a *step*. Everywhere else micro is 1, and a step is a batch.
 
 Evaluations are batches of test images, numbered through the whole run: `rounds` times `chunks` of them. They stand in
 one line with the forwards: `due(f)` says how many evaluations come before the forward of batch f.
@@ -13,10 +16,14 @@ one line with the forwards: `due(f)` says how many evaluations come before the f
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from .actions import GRADIENT, TARGET, stage_name, stage_number
 from .schema import LABELS, ROWS, Config
+
+#: Schedules whose boxes learn by the true gradient.
+BACKWARD = ("locked", "gpipe", "1f1b", "delayed")
 
 #: Most test images in one evaluation.
 EVALUATION_ROWS = 500
@@ -38,33 +45,37 @@ class Plan(NamedTuple):
     train: int
     batch: int
     test: int
+    micro: int = 1  # batches, as they travel, in one update
+    weights: str = "latest"  # through which a late gradient passes: those that its forward read (stash), or the latest
+    delay: int = 0  # of schedule `delayed`, in batches
+    program: str = ""  # the text of schedule `own`
 
     @classmethod
     def of(cls, config: Config) -> Plan:
         """Return the plan of a complete configuration."""
-        epoch_batches = -(-config.data.train // config.data.batch)
-        rule = (
-            "frozen"
-            if config.oracle.kind == "frozen"
-            else "backward"
-            if config.schedule.kind == "locked"
-            else "synthetic"
-        )
-        assert config.schedule.window is not None, "the configuration is not complete"
+        schedule = config.schedule
+        micro = schedule.micro_batches or 1
+        batch = config.data.batch // micro
+        epoch_batches = -(-config.data.train // batch)
+        assert schedule.window is not None, "the configuration is not complete"
         return cls(
             boxes=config.model.boxes,
             batches=config.train.epochs * epoch_batches,
             epoch_batches=epoch_batches,
             evaluate_every=config.train.evaluate_every,
             chunks=-(-config.data.test // EVALUATION_ROWS),
-            window=config.schedule.window,
+            window=schedule.window,
             tied=config.model.tied,
-            rule=rule,
+            rule=rule_of(config),
             target=config.oracle.target,
-            schedule=config.schedule.kind,
+            schedule=schedule.kind,
             train=config.data.train,
-            batch=config.data.batch,
+            batch=batch,
             test=config.data.test,
+            micro=micro,
+            weights=schedule.weights or "latest",
+            delay=schedule.delay or 0,
+            program=schedule.program,
         )
 
     @property
@@ -73,9 +84,18 @@ class Plan(NamedTuple):
         return self.boxes + 1
 
     @property
+    def steps(self) -> int:
+        """How many updates each box makes of its own: batches, or with micro-batches the batches of the data."""
+        return self.batches // self.micro
+
+    def goes_back(self, number: int) -> bool:
+        """Whether a stage has a B for every batch."""
+        return number != self.head and self.rule == "backward"
+
+    @property
     def sums_gradients(self) -> bool:
-        """Whether all boxes' gradients of a batch make one step (tied backpropagation), the action `U3`."""
-        return self.tied and self.rule == "backward"
+        """Whether several gradients make one step, the action `U3`: of all tied boxes, or of a batch's micro-batches."""
+        return self.rule == "backward" and (self.tied or self.micro > 1)
 
     @property
     def shares_increments(self) -> bool:
@@ -156,6 +176,16 @@ class Plan(NamedTuple):
     def final_evaluation(self) -> int:
         """The first evaluation of the last round: it follows the drain."""
         return self.evaluations - self.chunks
+
+
+def rule_of(config: Config) -> str:
+    """Return how boxes learn: by their oracles (synthetic), by the true gradient (backward), or not at all (frozen)."""
+    if config.oracle.kind == "frozen":
+        return "frozen"
+    if config.schedule.kind == "own":
+        has = set(re.findall(r"(?<![\w-])([TB])\d*\b", re.sub("#.*", "", config.schedule.program)))
+        return "synthetic" if "T" in has else "backward" if "B" in has else "frozen"
+    return "backward" if config.schedule.kind in BACKWARD else "synthetic"
 
 
 def box_steps(config: Config) -> tuple[int, ...]:

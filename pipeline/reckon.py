@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from .actions import TARGET, Action
 from .lacks import Lack
 from .plan import Plan
-from .schedules import PROGRAMS
+from .programs import PROGRAMS, program
 from .standing import STORY, Standing
 
 
@@ -88,7 +88,7 @@ def count(plan: Plan, number: int, journal: Iterable[Action]) -> Done:
     learns = number != plan.head and plan.rule != "frozen"
     done.forwards, done.evaluated = min(done.forwards, plan.batches), min(done.evaluated, plan.evaluations)
     done.trained = min(done.trained, plan.batches) if learns else 0
-    done.summed = min(done.summed, plan.batches) if learns and plan.sums_gradients else 0
+    done.summed = min(done.summed, plan.steps) if learns and plan.sums_gradients else 0
     is_applied = not plan.sums_gradients
     done.applied = {k: min(done.applied.get(k, 0), plan.batches) * is_applied for k in plan.siblings(number)}
     return done
@@ -113,9 +113,8 @@ def lack(standing: Standing) -> Lack | None:
 def _in_program(standing: Standing) -> Action | None:
     done = standing.forwards + standing.trained + standing.evaluated + sum(standing.applied.values())
     if standing.plan.sums_gradients:
-        done += standing.settled
-    program = PROGRAMS[standing.plan.schedule](standing.plan, standing.number)
-    return next(itertools.islice(program, done, None), None)
+        done += standing.stepped
+    return next(itertools.islice(program(standing.plan, standing.number), done, None), None)
 
 
 # What implies what
@@ -138,7 +137,7 @@ class _Position:
     """How far a stage's program has come."""
 
     def __init__(self, plan: Plan, number: int) -> None:
-        self._program = PROGRAMS[plan.schedule](plan, number)
+        self._program = program(plan, number)
         self._reached = count(plan, number, ())
 
     def reach(self, done: Done) -> None:
@@ -153,7 +152,7 @@ class _Position:
 def _own(plan: Plan, number: int, done: Done) -> None:
     """Raise what a stage must have done before what it did."""
     settles = number != plan.head and plan.rule != "frozen"
-    done.trained = max(done.trained, done.summed)
+    done.trained = max(done.trained, done.summed * plan.micro)
     done.forwards = max(done.forwards, done.trained)
     if done.forwards:
         done.evaluated = max(done.evaluated, plan.due(done.forwards - 1))
@@ -164,12 +163,13 @@ def _own(plan: Plan, number: int, done: Done) -> None:
         done.applied = dict.fromkeys(done.applied, 0 if plan.sums_gradients else plan.batches)
         if settles:
             done.trained = plan.batches
-            done.summed = plan.batches if plan.sums_gradients else 0
+            done.summed = plan.steps if plan.sums_gradients else 0
     if settles:
         # Of what is in flight the window has room for no more.
         settled = max(done.forwards - plan.window, 0)
         if plan.sums_gradients:
-            done.summed = max(done.summed, settled)
+            done.summed = max(done.summed, -(-settled // plan.micro))
+            settled = done.summed * plan.micro
         done.trained = max(done.trained, settled)
 
 
@@ -194,7 +194,7 @@ def _others(plan: Plan, number: int, done: dict[int, Done]) -> None:
     for k in plan.siblings(number):
         sibling, consumed = done[k], _applied(plan, mine, k)
         if plan.rule == "backward":
-            sibling.trained = max(sibling.trained, consumed)
+            sibling.trained = max(sibling.trained, consumed * plan.micro)
         else:
             sibling.forwards = max(sibling.forwards, consumed)
         most = _in_lots(plan.increment_credits, _increments(plan, mine))
@@ -229,7 +229,7 @@ def _comes_with_forward(plan: Plan, number: int) -> bool:
 
 def _increments(plan: Plan, done: Done) -> int:
     """Return how many increments a stage has sent to each sibling."""
-    return done.trained if plan.rule == "backward" else done.forwards
+    return done.trained // plan.micro if plan.rule == "backward" else done.forwards
 
 
 def _applied(plan: Plan, done: Done, sibling: int) -> int:
@@ -247,7 +247,7 @@ def _set(plan: Plan, standing: Standing, done: Mapping[int, Done]) -> None:
     standing.due = plan.due(mine.forwards)
     standing.applied = dict(mine.applied)
     if not standing.is_head:
-        settled = mine.summed if plan.sums_gradients else mine.trained
+        settled = mine.summed * plan.micro if plan.sums_gradients else mine.trained
         standing.settled = mine.forwards if plan.rule == "frozen" else settled
     if number > 1:
         before = done[number - 1]

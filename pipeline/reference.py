@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from . import box, cells, head, heads, oracles, results
-from .arrays import Array, Weights, descend, total
+from .arrays import Array, Weights, accumulate, descend, total
 from .config import load
 from .data import Batches
 from .data import load as load_data
@@ -26,14 +26,22 @@ from .plan import Plan
 from .schema import Config
 
 
+def refuse(config: Config) -> None:
+    """Raise ConfigError for a schedule that has no loop here."""
+    kind = config.schedule.kind
+    if kind in ("decoupled", "own"):
+        why = "takes what comes" if kind == "decoupled" else "is a text"
+        raise ConfigError(
+            f"schedule.kind: {kind} {why} and has no order that a reference could follow; "
+            "--reference goes with article, locked, gpipe, 1f1b and delayed"
+        )
+
+
 class Reference:
     """The network's weights and the costs and judgements of a run so far."""
 
     def __init__(self, config: Config, batches: Batches) -> None:
-        if config.schedule.kind == "decoupled":
-            raise ConfigError(
-                "schedule.kind: decoupled has no order to refer to; --reference goes with article and locked"
-            )
+        refuse(config)
         self.config = config
         self.plan = Plan.of(config)
         self.batches = batches
@@ -46,14 +54,22 @@ class Reference:
         self.rates = box.box_rates(config)
         self.costs: list[float] = []
         self.judged: list[head.Judged] = []
+        self.late = Late(self) if config.schedule.kind in ("1f1b", "delayed") and self.plan.micro == 1 else None
+        self._sums: dict[int, Weights] = {}  # of a batch's micro-batches so far, by box
+        self._head: Weights = {}
 
     def run(self) -> Iterator[int]:
         """Train, yielding after every batch."""
         train = {"synthetic": self.synthetic, "backward": self.backward, "frozen": self.frozen}[self.plan.rule]
+        if self.late is not None and self.plan.rule == "backward":
+            train = self.late.forward
         evaluations = 0
         for batch in range(self.plan.batches):
             train(batch)
-            for evaluation in range(evaluations, self.plan.due(batch + 1)):
+            due = self.plan.due(batch + 1)
+            if self.late is not None and due > evaluations:
+                self.late.settle_all()
+            for evaluation in range(evaluations, due):
                 self.evaluate(evaluation)
                 evaluations += 1
             yield batch
@@ -62,7 +78,10 @@ class Reference:
         """The eight steps, generalised: every box updates on its oracle's word before the next one starts."""
         h: Array | None = None
         trails = {}
+        passing: dict[int, Weights] = {}
         for k, cell in self.cells.items():
+            if self.plan.weights == "stash":
+                passing[k] = {"Wrec": cell["Wrec"].copy()}
             trail = trails[k] = cells.forward(cell, self.batches.inputs(batch, k), h)
             g = oracles.predict(self.oracles[k], trail.h, self.label(batch))
             bootstraps = k > 1 and self.plan.target == "bootstrapped"
@@ -74,8 +93,9 @@ class Reference:
         back = self.head(batch, trail.h)
         self.train_oracle(self.plan.boxes, batch, trail.h, back)
         if self.plan.target == "true":
+            stashed = passing or {k: self.cells[k] for k in self.cells}
             for k in range(self.plan.boxes - 1, 0, -1):
-                _, entering = cells.backward(self.cells[k + 1], trails[k + 1], back, passes_on=True)
+                _, entering = cells.backward(stashed[k + 1], trails[k + 1], back, passes_on=True)
                 assert entering is not None
                 back = entering
                 self.train_oracle(k, batch, trails[k].h, back)
@@ -91,12 +111,20 @@ class Reference:
         for k in range(self.plan.boxes, 0, -1):
             assert g is not None
             factors, g = cells.backward(self.cells[k], trails[k], g, passes_on=k > 1)
-            if self.plan.tied:
-                gradients.append(cells.gradient(factors, self.cells[k]))
-            else:
+            if not self.plan.sums_gradients:
                 cells.descend(self.cells[k], factors, self.rates)
+                continue
+            own = cells.gradient(factors, self.cells[k])
+            own = self._sums[k] = accumulate(self._sums.get(k, {}), own)
+            gradients.append(own)
+        if not self.plan.sums_gradients or (batch + 1) % self.plan.micro:
+            return
+        self._sums = {}
         if self.plan.tied:
             descend(self.cells[1], total(gradients), self.rates)
+            return
+        for k, own in zip(range(self.plan.boxes, 0, -1), gradients, strict=True):
+            descend(self.cells[k], own, self.rates)
 
     def frozen(self, batch: int) -> None:
         """The control: only the head learns."""
@@ -111,8 +139,12 @@ class Reference:
         a, y_hat = heads.forward(self.layer, h, self.loss)
         y = self.batches.wanted(self.batches.labels(batch))
         self.costs.append(heads.cost(a, y, self.loss))
-        dense, g = heads.backward(self.layer, h, y_hat, y, self.loss)
-        descend(self.layer, dense, dict.fromkeys(dense, self.config.train.rate_head))
+        micro = self.plan.micro
+        dense, g = heads.backward(self.layer, h, y_hat, y, self.loss, micro)
+        self._head = accumulate(self._head, dense)
+        if (batch + 1) % micro == 0:
+            descend(self.layer, self._head, dict.fromkeys(dense, self.config.train.rate_head))
+            self._head = {}
         return g
 
     def train_oracle(self, k: int, batch: int, h: Array, target: Array) -> None:
@@ -138,6 +170,59 @@ class Reference:
             for k in self.cells
         ]
         return [*boxes, dict(self.layer)]
+
+
+class Late:
+    """Backpropagation whose updates come late: before box k goes on to batch i, it settles batch i − ahead.
+
+    How far each box is ahead is all there is to 1F1B without a flush (the stages from it on) and to `delayed`.
+    """
+
+    def __init__(self, reference: Reference) -> None:
+        self.reference = reference
+        plan = reference.plan
+        is_delayed = plan.schedule == "delayed"
+        self.ahead = {k: plan.delay + 1 if is_delayed else plan.head - k + 1 for k in reference.cells}
+        self.stashes = plan.weights == "stash"
+        self._flights: dict[
+            tuple[int, int], tuple[cells.Trail, Array]
+        ] = {}  # box, batch: trail, Wrec as its forward read it
+        self._gradients: dict[tuple[int, int], Array] = {}  # at the activation of box, batch
+        self._settled = dict.fromkeys(reference.cells, 0)
+        self._forwards = 0
+
+    def forward(self, batch: int) -> None:
+        """Take a batch through all boxes and the head, and settle at each box what is due before it."""
+        reference = self.reference
+        h: Array | None = None
+        for k, cell in reference.cells.items():
+            self.settle(k, batch - self.ahead[k])
+            trail = cells.forward(cell, reference.batches.inputs(batch, k), h)
+            self._flights[k, batch] = trail, cell["Wrec"].copy() if self.stashes else cell["Wrec"]
+            h = trail.h
+        assert h is not None
+        self._gradients[reference.plan.boxes, batch] = reference.head(batch, h)
+        self._forwards = batch + 1
+
+    def settle(self, k: int, last: int) -> None:
+        """Update box k by all gradients up to batch `last`, in their order."""
+        reference = self.reference
+        while self._settled[k] <= last:
+            batch = self._settled[k]
+            if (k, batch) not in self._gradients:
+                self.settle(k + 1, batch)
+            trail, Wrec = self._flights.pop((k, batch))
+            g = self._gradients.pop((k, batch))
+            factors, entering = cells.backward({"Wrec": Wrec}, trail, g, passes_on=k > 1)
+            if entering is not None:
+                self._gradients[k - 1, batch] = entering
+            cells.descend(reference.cells[k], factors, reference.rates)
+            self._settled[k] += 1
+
+    def settle_all(self) -> None:
+        """Come to the end: settle what is in flight."""
+        for k in reversed(self.reference.cells):
+            self.settle(k, self._forwards - 1)
 
 
 #: Seconds between two lines of progress.

@@ -29,6 +29,7 @@ from .schedules import Program
 from .schema import Config
 from .stage import Stage
 from .sums import checksum, named
+from .works import make_work
 
 
 class Difference(NamedTuple):
@@ -62,11 +63,7 @@ class _Actor:
         self.stage = Stage(plan, number)
         self.program = Program(journal)
         self.left = len(journal)
-        self.work: BoxWork | HeadWork
-        if number == plan.head:
-            self.work = HeadWork(config, plan, batches)
-        else:
-            self.work = BoxWork(config, plan, number, batches)
+        self.work: BoxWork | HeadWork = make_work(config, plan, number, batches)
         self.inbox: deque[tuple[Message, Arrays]] = deque()
         self.sums = sums
         self.place = 0  # sums compared

@@ -1,38 +1,67 @@
 """Which enabled action a stage takes next. A schedule only chooses; the stage's rules forbid nonsense. Pure.
 
-Two kinds: a *program* fixes the order of a stage's actions and waits until the next one is enabled; a *greedy* schedule
-takes what comes. A journal is a program: `Program(parse_journal(text))` does again what a run did.
+Two kinds: a *program* fixes the order of a stage's actions and waits until the next one is enabled (`programs`); a *greedy*
+schedule takes what comes. A journal is a program: `Program(parse_journal(text))` does again what a run did.
 
-article, two tied boxes; time runs to the right, a column is what can happen at once:
+Time runs to the right, a column is a unit of it; every action takes one, messages take none (`grid` draws them).
 
-    box-1   F0          T0    U2.0  F1          T1    U2.1  F2
-    box-2         U1.0  F0    T0    …     U1.1  F1    T1
-    head                      F0                      F1
+article, two tied boxes, the eight steps:
+
+    box-1   F0             T0   U2.0 F1             T1   U2.1
+    box-2        U1.0 F0        T0        U1.1 F1        T1
+    head                   F0                       F1
 
     Box k does, for batch i: U j.i for j < k, F i, T i, U j.i for j > k. So increments are applied everywhere in the
     order (batch, box), each replica passes through the reference's sequence of weights and is bit-equal to it.
     With true targets T i comes last: it then reads the weights that every update of batch i has gone into.
 
-locked, two boxes, one batch in flight:
+locked, two tied boxes, one batch in flight; untied boxes step in B i:
 
-    box-1   F0                      B0    U0    F1
-    box-2         F0          B0          U0          F1
-    head                F0                                  F1
+    box-1   F0          B0 U0 F1          B1 U1
+    box-2      F0    B0    U0    F1    B1    U1
+    head          F0                F1
 
-    Untied boxes step in B i; tied boxes send their gradient to each other and step together in U i.
+gpipe, three untied boxes, four micro-batches, then one step:
+
+    box-1   F0 F1 F2 F3             B0 B1 B2 B3 U0 F4 F5
+    box-2      F0 F1 F2 F3       B0 B1 B2 B3 U0       F4
+    box-3         F0 F1 F2 F3 B0 B1 B2 B3 U0
+    head             F0 F1 F2 F3
+
+1f1b, three untied boxes: every B updates, and nobody waits for a batch to end:
+
+    box-1   F0 F1 F2 F3       B0 F4 B1 F5 B2 F6 B3 F7 B4
+    box-2      F0 F1 F2    B0 F3 B1 F4 B2 F5 B3 F6 B4 F7
+    box-3         F0 F1 B0 F2 B1 F3 B2 F4 B3 F5 B4 F6 B5
+    head             F0 F1    F2    F3    F4    F5    F6
+
+1f1b with four micro-batches, then one step:
+
+    box-1   F0 F1 F2 F3       B0    B1    B2 B3 U0 F4 F5
+    box-2      F0 F1 F2    B0 F3 B1    B2 B3 U0       F4
+    box-3         F0 F1 B0 F2 B1 F3 B2 B3 U0
+    head             F0 F1    F2    F3
+
+delayed, three untied boxes, every gradient two batches late:
+
+    box-1   F0 F1 F2             B0 F3             B1 F4
+    box-2      F0 F1 F2       B0       F3       B1
+    box-3         F0 F1 F2 B0             F3 B1
+    head             F0 F1 F2                F3
 
 decoupled: gradients first, then increments, then forward while fewer than `window` batches are in flight.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Protocol
 
 from .actions import Action
 from .errors import ScheduleError
 from .lacks import Lack
 from .plan import Plan
+from .programs import PROGRAMS, program
 from .stage import Stage
 
 
@@ -85,45 +114,8 @@ class Greedy:
         return stage.intake()
 
 
-def article(plan: Plan, number: int) -> Iterator[Action]:
-    """Yield the actions of stage `number` in the order of the eight steps, generalised to any number of boxes."""
-    siblings = plan.siblings(number)
-    trains = number != plan.head and plan.rule == "synthetic"
-    train_last = plan.target == "true"
-    for batch in range(plan.batches):
-        yield from (Action("U", batch, k) for k in siblings if k < number)
-        yield Action("F", batch)
-        if trains and not train_last:
-            yield Action("T", batch)
-        yield from (Action("U", batch, k) for k in siblings if k > number)
-        if trains and train_last:
-            yield Action("T", batch)
-        yield from _evaluations(plan, batch)
-
-
-def locked(plan: Plan, number: int) -> Iterator[Action]:
-    """Yield the actions of stage `number` in full backpropagation through time, one batch at a time."""
-    learns = number != plan.head and plan.rule == "backward"
-    for batch in range(plan.batches):
-        yield Action("F", batch)
-        if learns:
-            yield Action("B", batch)
-            if plan.sums_gradients:
-                yield Action("U", batch)
-        yield from _evaluations(plan, batch)
-
-
-def _evaluations(plan: Plan, batch: int) -> Iterator[Action]:
-    """Yield the evaluations that stand between batch and the next one."""
-    before = plan.due(batch)
-    yield from (Action("E", e) for e in range(before, plan.due(batch + 1)))
-
-
-PROGRAMS = {"article": article, "locked": locked}
-
-
 def make_schedule(plan: Plan, number: int) -> Schedule:
     """Return the plan's schedule for stage `number`."""
     if plan.schedule in PROGRAMS:
-        return Program(PROGRAMS[plan.schedule](plan, number))
+        return Program(program(plan, number))
     return Greedy()

@@ -87,13 +87,38 @@ class Schedule(Struct, frozen=True, forbid_unknown_fields=True):
     """Which enabled action a stage takes next."""
 
     kind: Annotated[
-        Literal["article", "locked", "decoupled"],
-        Meta(description="the eight steps; full backpropagation through time; or greedy with a window"),
+        Literal["article", "locked", "gpipe", "1f1b", "delayed", "decoupled", "own"],
+        Meta(
+            description="the eight steps; backpropagation through time with one batch in flight, in micro-batches, one "
+            "forward one backward, or some batches late; greedy with a window; or your own, from schedule.file"
+        ),
     ] = "article"
     window: Annotated[
         Annotated[int, Meta(ge=1, le=100_000)] | None,
         Meta(description="decoupled: batches a box may have forwarded and not settled; default 2 (boxes + 1)"),
     ] = None
+    micro_batches: Annotated[
+        Annotated[int, Meta(ge=1, le=10_000)] | None,
+        Meta(
+            description="gpipe, 1f1b, own: parts of a batch whose gradients make one update; gpipe: the largest of up to 8 "
+            "that divides the batch; else 1, and 1f1b then never flushes"
+        ),
+    ] = None
+    weights: Annotated[
+        Literal["stash", "latest"] | None,
+        Meta(
+            description="what a late gradient passes through: the weights that its forward read (stash; default where B "
+            "comes late), or the latest"
+        ),
+    ] = None
+    delay: Annotated[
+        Annotated[int, Meta(ge=0, le=10_000)] | None,
+        Meta(description="delayed: batches that every true gradient is late by; default: the boxes"),
+    ] = None
+    file: Annotated[str, Meta(description="own: the text file that holds the schedule")] = ""
+    program: Annotated[
+        str, Meta(max_length=1_000_000, description="own: the schedule's text, as read from the file")
+    ] = ""
 
 
 class Transport(Struct, frozen=True, forbid_unknown_fields=True):
@@ -131,13 +156,45 @@ class Trace(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 24
 
 
-class Emulate(Struct, frozen=True, forbid_unknown_fields=True):
-    """Delays on purpose."""
+Milliseconds = Annotated[float, Meta(ge=0.0, le=1e6)]
+#: One value for all, or one for each of those that are named; `all` names the rest.
+ForEach = Milliseconds | dict[str, Milliseconds]
 
+
+class Emulate(Struct, frozen=True, forbid_unknown_fields=True):
+    """Another machine than this one: the same for processes and in virtual time."""
+
+    compute_ms: Annotated[
+        ForEach,
+        Meta(
+            description="milliseconds that F, B and T of every box are padded to: 20, or F=20,B=40 (never U, E or the head)"
+        ),
+    ] = 0.0
+    arithmetic: Annotated[
+        bool, Meta(description="false: nothing is computed, messages carry zeros; what compute_ms says takes its place")
+    ] = True
     slow: Annotated[
-        dict[str, Annotated[float, Meta(ge=0.0, le=1e6)]],
+        dict[str, Milliseconds],
         Meta(description="milliseconds added to each forward of a stage: box-2=20, or several with commas"),
     ] = {}
+    delay_ms: Annotated[
+        ForEach, Meta(description="milliseconds that a message takes longer: 5, or box-1>box-2=5,all=1")
+    ] = 0.0
+    jitter: Annotated[
+        ForEach, Meta(description="up to so many milliseconds more, evenly, drawn by seed: 1, or box-1>box-2=1")
+    ] = 0.0
+    bandwidth: Annotated[
+        Annotated[float, Meta(gt=0.0, le=1e9)] | dict[str, Annotated[float, Meta(gt=0.0, le=1e9)]],
+        Meta(
+            description="MB a second that a link carries, one message after the other: 10, or box-1>box-2=10; "
+            "no limit if left out"
+        ),
+    ] = {}
+    straggle: Annotated[
+        float, Meta(ge=0.0, le=1.0, description="the chance of a box's F, B or T to be a straggler, drawn by seed")
+    ] = 0.0
+    factor: Annotated[float, Meta(ge=1.0, le=1e6, description="how many times as long a straggler takes")] = 10.0
+    seed: Annotated[Seed, Meta(description="of jitter and stragglers")] = 0
 
 
 class Run(Struct, frozen=True, forbid_unknown_fields=True):

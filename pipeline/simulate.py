@@ -154,6 +154,7 @@ class _Costly(_Actor):
         self._takes = {kind: dice.take(number, kind) for kind in KINDS}
         self._ns_a_byte = 1e9 / world.costs.bandwidth if world.costs.bandwidth else 0.0
         self._weigh = world.weigh
+        self._links = {k: dice.link(number, k) for k in targets}
         self._free: dict[int, int] = {}  # when the link to a target has carried what it was given
         self._observer = world.observers.get(number)
         self._sent: dict[int, int] = {}
@@ -189,6 +190,9 @@ class _Costly(_Actor):
         if self._ns_a_byte:
             leaves = max(leaves, self._free.get(target, 0)) + round(self._weigh(message) * self._ns_a_byte)
             self._free[target] = leaves
+        link = self._links[target]
+        if link is not None:
+            leaves = link.arrival(leaves, self._weigh(message))
         # A receiver may be quicker than the sender's own return from sending, but not than its beginning.
         self._arrive(message, arrays, target, max(leaves + self._ways[target, message.kind](message.batch), start))
         if self._observer is not None:

@@ -6,9 +6,11 @@ What always holds, whatever a schedule chooses:
    of their batches. So a stage is a handful of counters, and a message out of order is refused.
 2. F i needs activation i (box 1: the data), fewer than `window` batches in flight (forwarded and not settled), every
    evaluation that stands before it in the line, and the credit to send what it makes.
-3. A batch is settled by T (synthetic), by B (backward, own weights), by U (backward, tied) or by F itself (frozen).
+3. A batch is settled by T (synthetic), by B (backward, each updates), by U (backward, gradients are summed: of tied boxes,
+   of micro-batches) or by F itself (frozen).
 4. T i and B i need F i and the target or gradient i. U k.i needs increment i of box k; it may be applied at any time.
-   U i, the step on the sum, needs B i and increment i of every sibling.
+   U i, the step on the sum, needs B i and increment i of every sibling; with M micro-batches, where U counts updates and
+   all else micro-batches, it needs B (i + 1) M − 1.
 5. E e needs evaluation e (box 1: the data) and every forward that stands before it in the line. The final evaluation
    follows the drain: everything that this stage has to do is done but for it.
 6. An action that is not enabled is refused and changes nothing.
@@ -21,7 +23,7 @@ A driver receives messages, asks `lack(action)`, calls `start` (credits to give 
 
     box F i     activation i → next       synthetic: target i → previous (bootstrapped), increment i → siblings
     head F i    gradient i → last box
-    B i         gradient i → previous     tied: increment i → siblings
+    B i         gradient i → previous     tied: increment i → siblings (with M micro-batches: their sum, after the last)
     T i         gradient i → previous     with true targets
     E e         evaluation e → next
 """
@@ -57,7 +59,7 @@ class Stage(Standing):
             self._in_order(message, self.backwards, self.forwards)
             self.backwards += 1
         elif what == kind.INCREMENT and source in self.increments:
-            self._in_order(message, self.increments[source], self.plan.batches)
+            self._in_order(message, self.increments[source], self.plan.steps if self.sums else self.plan.batches)
             self.increments[source] += 1
         elif what == kind.CREDIT_ACTIVATION and source == self.number + 1 <= self.plan.head:
             self.activation_credit = self._credited(message, self.activation_credit, self.plan.activation_credits)
@@ -116,7 +118,7 @@ class Stage(Standing):
             if sibling:
                 self.applied[sibling] += 1
             else:
-                self.settled += 1
+                self.settled += self.micro
             return []
         if what == "E":
             self.evaluated += 1
@@ -133,7 +135,9 @@ class Stage(Standing):
             if passes_on and self.number > 1
             else []
         )
-        return back + (self._increment(batch) if what == "B" else [])
+        if what != "B" or (batch + 1) % self.micro:
+            return back
+        return back + self._increment(batch // self.micro)
 
     def _finish_forward(self, batch: int) -> list[Message]:
         self.forwards += 1

@@ -53,6 +53,7 @@ class Standing:
         self.settles_with = plan.backward_kind(number)
         self.settling_action = "T" if plan.rule == "synthetic" else "B"
         self.sums = plan.sums_gradients and not self.is_head
+        self.micro = plan.micro
         self._batches = plan.batches
         self._evaluations = plan.evaluations
         self._final_evaluation = plan.final_evaluation
@@ -94,7 +95,9 @@ class Standing:
             done = self.applied[sibling]
             return self.apply_lack(sibling) if batch == done else Lack(ORDER, f"U{sibling}.", batch, done)
         if what == "U":
-            return self.sum_lack() if batch == self.settled else Lack(ORDER, "U", batch, self.settled)
+            if not self.sums:
+                return NO_SUM
+            return self.sum_lack() if batch == self.stepped else Lack(ORDER, "U", batch, self.stepped)
         if what == self.settling_action:
             return self.settle_lack() if batch == self.trained else Lack(ORDER, what, batch, self.trained)
         return Lack(FOREIGN, what)
@@ -134,7 +137,9 @@ class Standing:
             return FORWARD_FIRST
         if self.backwards == trained:
             return Lack(MESSAGE, self.settles_with, trained, self.number + 1)
-        return self._increment_lack(self.trained) if self.plan.rule == "backward" else None
+        if self.plan.rule != "backward" or (trained + 1) % self.micro:
+            return None
+        return self._increment_lack(trained // self.micro)
 
     def apply_lack(self, sibling: int) -> Lack | None:
         """Return what the next U of `sibling` lacks, or None."""
@@ -148,10 +153,10 @@ class Standing:
         """Return what the next step on the sum of all boxes' gradients lacks, or None."""
         if self.is_head or not self.plan.sums_gradients:
             return NO_SUM
-        if self.settled == self.trained:
+        if self.trained < self.settled + self.micro:
             return BACKWARD_FIRST
         for sibling, came in self.increments.items():
-            if came == self.settled:
+            if came == self.stepped:
                 return Lack(MESSAGE, kind.INCREMENT, came, sibling)
         return None
 
@@ -177,9 +182,9 @@ class Standing:
 
     def _settling(self, why: str) -> Lack:
         """Return the lack of whatever settles the oldest batch in flight."""
-        if self.plan.sums_gradients and self.settled < self.trained:
-            behind = next((k for k, came in self.increments.items() if came == self.settled), 0)
-            return Lack(why, kind.INCREMENT, self.settled, behind)
+        if self.plan.sums_gradients and self.settled + self.micro <= self.trained:
+            behind = next((k for k, came in self.increments.items() if came == self.stepped), 0)
+            return Lack(why, kind.INCREMENT, self.stepped, behind)
         assert self.settles_with is not None, "where nothing comes back a batch is settled at once"
         return Lack(why, self.settles_with, self.trained, self.number + 1)
 
@@ -209,6 +214,11 @@ class Standing:
         return self.evaluate_lack()
 
     @property
+    def stepped(self) -> int:
+        """How many updates this stage has made of its own: batches settled, or batches' worth of micro-batches."""
+        return self.settled // self.micro
+
+    @property
     def is_drained(self) -> bool:
         """Whether every batch is forwarded, settled, and every sibling's increment is applied."""
         batches = self.plan.batches
@@ -226,7 +236,7 @@ class Standing:
         if self.settles_with is not None and self.trained < self.backwards and self.settle_lack() is None:
             return _new(Action, (self.settling_action, self.trained, 0))
         if self.sums and self.sum_lack() is None:
-            return _new(Action, ("U", self.settled, 0))
+            return _new(Action, ("U", self.stepped, 0))
         if not self.sums:
             for sibling, done in self.applied.items():
                 if done < self.increments[sibling]:
@@ -242,7 +252,7 @@ class Standing:
         if self.settles_with is not None and self.settle_lack() is None:
             yield Action(self.settling_action, self.trained)
         if self.sums and self.sum_lack() is None:
-            yield Action("U", self.settled)
+            yield Action("U", self.stepped)
         for sibling in self.siblings:
             if self.apply_lack(sibling) is None:
                 yield Action("U", self.applied[sibling], sibling)

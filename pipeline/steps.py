@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from .plan import Plan
 
+SUM = "step on the sum of gradients"
+
 
 class Step(NamedTuple):
     """A numbered step: whose, which action and which part of it, and what it is in words."""
@@ -46,12 +48,12 @@ def steps(plan: Plan) -> list[Step]:
         elif plan.rule == "backward":
             found.append((k, "B", "backward", "backward on the true gradient"))
     if plan.sums_gradients:
-        found += [(k, "U", "apply", "step on the sum of all boxes' gradients") for k in range(1, last + 1)]
+        found += [(k, "U", "apply", SUM) for k in range(1, last + 1)]
     return [Step(number, *rest) for number, rest in enumerate(found, 1)]
 
 
 def describe(action: str, part: str, sibling: int) -> str:
     """Return in words what an action's part is that has no number of its own."""
     if action == "U":
-        return f"apply box {sibling}'s increment" if sibling else "step on the sum of all boxes' gradients"
+        return f"apply box {sibling}'s increment" if sibling else SUM
     return {"E": "evaluate"}.get(action, part)

@@ -101,6 +101,10 @@ class Links:
             frames.append(pull.recv(copy=False).buffer if self._has_large else pull.recv())
         return frames
 
+    def poll(self, ms: int) -> None:
+        """Wait until a message is there, or so many milliseconds."""
+        self._pull.poll(ms)
+
     def close(self, linger_ms: int = LINGER_MS) -> None:
         """Close all sockets; what was sent last has `linger_ms` to leave."""
         for push in self._pushes.values():

@@ -23,8 +23,10 @@ from .box import BoxWork, Work, digest
 from .config import load
 from .data import Batches
 from .data import load as load_data
+from .delays import DelayedLinks
 from .drive import advance
-from .emulate import Slowed
+from .emulate import Emulated
+from .emulation import Emulation
 from .errors import ConfigError, TimeboxError
 from .head import HeadWork
 from .lifeline import Lifeline
@@ -38,6 +40,7 @@ from .stage import Stage
 from .trace import DONE, GO
 from .wire import Decoder, Encoder
 from .worklog import Anchor, WorkLog
+from .works import make_work
 
 
 class Stopped(Exception):
@@ -113,12 +116,7 @@ class Worker:
         self.say("hello", pid=os.getpid(), endpoint=bound)
 
         batches = Batches(self.config, load_data(self.config.data))
-        work: BoxWork | HeadWork
-        if self.number == self.plan.head:
-            work = HeadWork(self.config, self.plan, batches)
-        else:
-            work = BoxWork(self.config, self.plan, self.number, batches)
-        self.work = work
+        self.work = work = make_work(self.config, self.plan, self.number, batches)
         results.save_weights(self.folder / "checkpoint" / "initial" / f"{self.name}.npz", work.weights())
 
         for name, peer in self.hear("peers").items():
@@ -137,16 +135,20 @@ class Worker:
         decoder = Decoder(self.number, self.epoch, self.plan.sources(self.number), payloads)
         self.say("ready")
         self.hear("go")
-        port = LivePort(self.links, encoder, decoder, work, recorder, self.number)
+        emulation = Emulation(self.config.emulate, self.plan)
+        links = DelayedLinks(self.links, emulation, self.number) if emulation.changes_messages else self.links
+        port = LivePort(links, encoder, decoder, work, recorder, self.number)
         return Stage(self.plan, self.number), port, watcher, recorder
 
     def emulated(self) -> Work:
         """Return the work that this stage does, with what is to be watched or slowed down in it."""
         assert self.work is not None, "prepare makes it"
-        batches = probe.probed(self.plan, self.config.trace.probe if self.config.trace.level == "full" else 0)
+        is_probed = self.config.trace.level == "full" and self.config.emulate.arithmetic
+        batches = probe.probed(self.plan, self.config.trace.probe if is_probed else 0)
         work: Work = probe.Probe(self.work, batches, self.save_probed) if batches else self.work
-        slow = self.config.emulate.slow.get(self.name, 0.0)
-        return Slowed(work, slow) if slow else work
+        emulate = self.config.emulate
+        is_emulated = emulate.compute_ms or emulate.slow or emulate.straggle
+        return Emulated(work, Emulation(self.config.emulate, self.plan), self.number) if is_emulated else work
 
     def save_probed(self, batch: int, arrays: Weights) -> None:
         """Write what the probe saw."""

@@ -38,7 +38,7 @@ from pipeline.drive import advance
 from pipeline.errors import TimeboxError
 from pipeline.head import HeadWork
 from pipeline.payloads import Payloads
-from pipeline.plan import EVALUATION_ROWS, Plan
+from pipeline.plan import BACKWARD, EVALUATION_ROWS, Plan
 from pipeline.schedules import Program, Schedule, make_schedule
 from pipeline.schema import Config, Data
 from pipeline.stage import Stage
@@ -59,29 +59,40 @@ def make_plan(
     tied: bool = True,
     rule: str = "",
     target: str = "bootstrapped",
+    micro: int = 1,
+    weights: str = "latest",
+    delay: int = 0,
+    program: str = "",
 ) -> Plan:
     """Return a plan by its counts alone; an epoch is the whole run unless `epoch_batches` says otherwise."""
     epoch_batches = epoch_batches or batches
+    in_flight = {"1f1b": boxes + 1 if micro == 1 else micro, "gpipe": micro, "delayed": delay + 1}.get(schedule, 1)
     return Plan(
         boxes=boxes,
         batches=batches,
         epoch_batches=epoch_batches,
         evaluate_every=evaluate_every,
         chunks=chunks,
-        window=window or (2 * (boxes + 1) if schedule == "decoupled" else 1),
+        window=window or (2 * (boxes + 1) if schedule == "decoupled" else in_flight),
         tied=tied,
-        rule=rule or ("backward" if schedule == "locked" else "synthetic"),
+        rule=rule or ("backward" if schedule in BACKWARD else "synthetic"),
         target=target,
         schedule=schedule,
         train=epoch_batches,
         batch=1,
         test=chunks * EVALUATION_ROWS,
+        micro=micro,
+        weights=weights,
+        delay=delay,
+        program=program,
     )
 
 
 def random_plan(rng: random.Random, schedule: str, window: int = 0, most_boxes: int = 5) -> Plan:
     """Return a plan of a schedule with everything else thrown by dice."""
-    epoch_batches = rng.randint(1, 4)
+    micro = rng.choice((2, 3)) if schedule == "gpipe" or (schedule == "1f1b" and rng.random() < 0.5) else 1
+    epoch_batches = micro * rng.randint(1, 4)
+    sums = micro > 1 or schedule in ("article", "locked", "decoupled")
     return make_plan(
         schedule,
         boxes=rng.randint(1, most_boxes),
@@ -90,7 +101,10 @@ def random_plan(rng: random.Random, schedule: str, window: int = 0, most_boxes: 
         evaluate_every=rng.choice((0, 1, 1, 2)),
         chunks=rng.choice((1, 1, 3)),
         window=window,
-        tied=rng.random() < 0.6,
+        tied=sums and rng.random() < 0.6,
+        micro=micro,
+        weights=rng.choice(("stash", "latest")),
+        delay=rng.randint(0, 4) if schedule == "delayed" else 0,
         rule="frozen" if rng.random() < 0.15 else "",
         target=rng.choice(("bootstrapped", "true")),
     )
@@ -173,7 +187,8 @@ class Paperwork:
         if kind in "FE":
             return [Message(ACTIVATION if kind == "F" else EVALUATION, batch, k - 1, k)] if k > 1 else []
         if kind == "U":
-            siblings = [sibling] if sibling else [j for j in range(1, boxes + 1) if j != k]
+            others = [j for j in range(1, boxes + 1) if j != k and self.plan.tied]
+            siblings = [sibling] if sibling else others
             return [Message(INCREMENT, batch, j, k) for j in siblings]
         is_bootstrapped = kind == "T" and self.plan.target == "bootstrapped" and k < boxes
         return [Message(TARGET if is_bootstrapped else GRADIENT, batch, k + 1, k)]
@@ -443,7 +458,7 @@ def check_history(network: Network) -> None:
             expected += [Action("U", batch, k) for k in boxes if is_tied for batch in batches]
         if number != plan.head and plan.rule == "backward":
             expected += [Action("B", batch) for batch in batches]
-            expected += [Action("U", batch) for batch in batches if plan.tied]
+            expected += [Action("U", step) for step in range(plan.steps) if plan.tied or plan.micro > 1]
         assert sorted(journal) == sorted(expected), f"{plan.name(number)}: {format_journal(journal)}"
         _check_evaluations(plan, number, journal)
         work = network.works[number]

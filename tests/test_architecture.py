@@ -11,10 +11,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    "errors schema config actions plan costs mnist data arrays cells oracles heads files frames",
-    "lacks standing stage schedules reckon steps box head payloads probe wire trace sums control results worklog",
+    "errors schema config actions plan programs filled emulation costs mnist data arrays stash cells oracles heads files "
+    "frames",
+    "lacks standing stage schedules reckon steps box head works payloads probe wire trace sums control results worklog",
     "transport tape recorder",
-    "maxplus drive simulate replay lifeline backup emulate live worker reference",
+    "maxplus drive grid simulate replay lifeline backup emulate delays live worker reference",
 ]
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names.split()}
 

@@ -21,7 +21,7 @@ import pytest
 from launch import logs, runs
 from pipeline.config import load
 from pipeline.plan import Plan
-from pipeline.schedules import PROGRAMS
+from pipeline.programs import program
 from pipeline.trace import read_journal, read_spans
 
 pytestmark = pytest.mark.chaos
@@ -279,7 +279,7 @@ def assert_kept(run: Launched) -> None:
             assert all(np.isfinite(stored[name]).all() for name in stored.files)
         journal = read_journal(run.folder, stage)
         assert len(journal) >= 50
-        assert journal == list(itertools.islice(PROGRAMS["article"](plan, number), len(journal)))
+        assert journal == list(itertools.islice(program(plan, number), len(journal)))
         taken = [action for action, _ in itertools.groupby(span.action for span in read_spans(run.folder, stage))]
         assert taken[: len(journal)] == journal
     epochs = [json.loads(line) for line in (run.folder / "metrics" / "metrics.jsonl").read_text().splitlines()]

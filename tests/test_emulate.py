@@ -12,16 +12,19 @@ from launch import Config, recording, resolve, run, stats
 from launch.cli import main
 from pipeline.actions import Action
 from pipeline.config import dump, load, parse_value
-from pipeline.emulate import Slowed
+from pipeline.emulate import Emulated
+from pipeline.emulation import Emulation
 from pipeline.errors import ConfigError
+from pipeline.plan import Plan
 from pipeline.trace import PART_CODE
 
 SLOW_MS = 20.0
 
 
 def test_a_slowed_forward_takes_so_much_longer_and_nothing_else_does() -> None:
-    work = make_works(make_config("article", 2))[1]
-    slowed = Slowed(work, 30.0)
+    config = make_config("article", 2, {"emulate.slow": {"box-1": 30.0}})
+    work = make_works(config)[1]
+    slowed = Emulated(work, Emulation(config.emulate, Plan.of(config)), 1)
     began = time.perf_counter()
     parts = list(slowed.do(Action("F", 0)))
     assert time.perf_counter() - began >= 0.03
@@ -62,7 +65,7 @@ def test_a_reference_refuses_to_be_slowed(capsys: pytest.CaptureFixture[str], tm
     """It once ran at full speed without a word."""
     command = ["run", "--reference", "--emulate.slow", "box-2=20", "--run.dir", str(tmp_path / "runs")]
     assert main(command) == 2
-    assert "emulate.slow: a reference is one process without stages to slow" in capsys.readouterr().err
+    assert "emulate: a reference is one process without stages or edges to slow" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
 

@@ -17,7 +17,8 @@ from pipeline.stage import Stage
 pytestmark = pytest.mark.in_process
 
 SEEDS = int(os.environ.get("TIMEBOX_HOSTILE_SEEDS", "120"))
-SCHEDULES = [("article", 1), ("locked", 1), ("decoupled", 1), ("decoupled", 2), ("decoupled", 7)]
+PROGRAMS = ["article", "locked", "gpipe", "1f1b", "delayed"]
+SCHEDULES = [*((kind, 0) for kind in PROGRAMS), ("decoupled", 1), ("decoupled", 2), ("decoupled", 7)]
 
 
 @pytest.mark.parametrize(("schedule", "window"), SCHEDULES)
@@ -40,9 +41,10 @@ def test_the_greedy_schedule_itself_stands_any_timing(window: int) -> None:
             check_history(network)
 
 
-@pytest.mark.parametrize("schedule", ["article", "locked"])
+@pytest.mark.parametrize("schedule", PROGRAMS)
 def test_timing_never_changes_what_a_program_does(schedule: str) -> None:
-    plan = make_plan(schedule, boxes=3, batches=4, epoch_batches=2)
+    sums = schedule in ("article", "locked", "gpipe")
+    plan = make_plan(schedule, boxes=3, batches=4, epoch_batches=2, tied=sums, micro=2 if schedule == "gpipe" else 1)
     journals = []
     for seed in range(SEEDS // 20 + 2):
         network = Network(plan)

@@ -13,9 +13,11 @@ from test_simulate import log_of
 
 from pipeline.actions import parse_action
 from pipeline.costs import Costs
+from pipeline.emulation import Emulation
 from pipeline.errors import ConfigError
 from pipeline.maxplus import recur
 from pipeline.plan import Plan
+from pipeline.schema import Emulate
 from pipeline.simulate import simulate
 
 
@@ -26,7 +28,9 @@ def constants(plan: Plan, rng: random.Random) -> Costs:
         {(k, kind): (rng.randint(0, 50),) for k in stages for kind in "FTBUE"},
         hops={(k, j): (rng.randint(0, 40),) for k in stages for j in plan.sources(k)},
         latency_ns=rng.choice((0, 7)),
-        slow={1: 13} if rng.random() < 0.3 else {},
+        emulation=Emulation(Emulate(slow={"box-1": 13e-6}, compute_ms={"F": 9e-6}), plan)
+        if rng.random() < 0.3
+        else None,
     )
 
 

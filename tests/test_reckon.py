@@ -18,7 +18,16 @@ from pipeline.standing import Standing
 pytestmark = pytest.mark.in_process
 
 SEEDS = 200
-SCHEDULES = [("article", 1), ("locked", 1), ("decoupled", 1), ("decoupled", 2), ("decoupled", 7)]
+SCHEDULES = [
+    ("article", 0),
+    ("locked", 0),
+    ("gpipe", 0),
+    ("1f1b", 0),
+    ("delayed", 0),
+    ("decoupled", 1),
+    ("decoupled", 2),
+    ("decoupled", 7),
+]
 COUNTERS = (
     *("forwards", "settled", "trained", "evaluated", "applied"),
     *("activations", "evaluations", "backwards", "increments"),
@@ -109,8 +118,8 @@ def assert_possible(standing: Standing) -> None:
 
 @pytest.mark.parametrize("journal", [[], [Action("B", 0)] * 9, [Action("U", 3, 7), Action("E", 0)] * 99])
 def test_a_journal_that_cannot_be_is_taken_for_what_can(journal: list[Action]) -> None:
-    for schedule in ("article", "locked", "decoupled"):
-        plan = make_plan(schedule, boxes=3, batches=4)
+    for schedule in ("article", "locked", "gpipe", "1f1b", "delayed", "decoupled"):
+        plan = make_plan(schedule, boxes=3, batches=4, tied=schedule not in ("1f1b", "delayed"))
         for standing in reckon(plan, {2: journal}).values():
             assert_possible(standing)
 

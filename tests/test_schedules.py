@@ -10,7 +10,8 @@ from network import Network, check_history, make_plan, programs, run_hostile, ru
 from pipeline.actions import ACTIVATION, TARGET, Action, Message, format_journal, parse_journal
 from pipeline.errors import ScheduleError
 from pipeline.plan import Plan
-from pipeline.schedules import PROGRAMS, Greedy, Program
+from pipeline.programs import program
+from pipeline.schedules import Greedy, Program
 from pipeline.stage import Stage
 
 TWO_EPOCHS = {"batches": 4, "epoch_batches": 2}
@@ -91,8 +92,7 @@ PICTURES = {
 def test_a_program_is_as_drawn(name: str) -> None:
     plan, *drawn = PICTURES[name]
     assert len(drawn) == plan.head
-    programs_of = PROGRAMS[plan.schedule]
-    assert [format_journal(programs_of(plan, number)) for number in range(1, plan.head + 1)] == drawn
+    assert [format_journal(program(plan, number)) for number in range(1, plan.head + 1)] == drawn
 
 
 @pytest.mark.parametrize("name", PICTURES)

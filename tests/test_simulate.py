@@ -16,7 +16,8 @@ from pipeline.costs import Costs
 from pipeline.errors import ScheduleError
 from pipeline.lacks import Lack
 from pipeline.plan import Plan
-from pipeline.schedules import PROGRAMS, Program
+from pipeline.programs import program
+from pipeline.schedules import Program
 from pipeline.simulate import Simulated, simulate
 
 MS = 1_000_000
@@ -57,7 +58,7 @@ def test_the_window_bounds_what_a_box_can_do_ahead() -> None:
     assert simulate(plan, equal(plan)).makespan_ns >= 100 * 3 * MS
 
 
-@pytest.mark.parametrize("schedule", ["article", "locked", "decoupled"])
+@pytest.mark.parametrize("schedule", ["article", "locked", "gpipe", "1f1b", "delayed", "decoupled"])
 def test_every_plan_comes_to_its_end(schedule: str) -> None:
     for seed in range(60):
         rng = random.Random(f"virtual {schedule} {seed}")
@@ -154,7 +155,7 @@ def rich(plan: Plan, rng: random.Random) -> Costs:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("schedule", ["article", "locked", "decoupled"])
+@pytest.mark.parametrize("schedule", ["article", "locked", "gpipe", "1f1b", "delayed", "decoupled"])
 def test_every_kind_of_cost_comes_to_an_end_and_is_the_same_on_every_call(schedule: str) -> None:
     for seed in range(25):
         rng = random.Random(f"rich {schedule} {seed}")
@@ -224,7 +225,7 @@ def test_what_chance_adds_to_one_thing_does_not_disturb_another() -> None:
     ]
 
 
-@pytest.mark.parametrize("schedule", ["article", "locked", "decoupled"])
+@pytest.mark.parametrize("schedule", ["article", "locked", "gpipe", "1f1b", "delayed", "decoupled"])
 def test_journals_in_virtual_time_are_those_of_the_stages_elsewhere(schedule: str) -> None:
     """For programs: whatever things cost, the journal is the program; greedy runs differ, and each is one that replays."""
     for seed in range(10):
@@ -239,7 +240,7 @@ def test_journals_in_virtual_time_are_those_of_the_stages_elsewhere(schedule: st
         watch(plan, rich(plan, rng), tell, seed=seed)
         programs = {k: [parse_action(text) for text in texts] for k, texts in journals.items()}
         if schedule != "decoupled":
-            assert programs == {k: list(PROGRAMS[schedule](plan, k)) for k in programs}
+            assert programs == {k: list(program(plan, k)) for k in programs}
         network = Network(plan, schedules={k: Program(order) for k, order in programs.items()})
         run_hostile(network, seed)
         assert dict(network.journals) == programs

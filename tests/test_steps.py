@@ -105,7 +105,7 @@ def test_the_steps_are_the_parts_that_a_run_has(boxes: int, schedule: str, tied:
     ("action", "part", "sibling", "text"),
     [
         ("U", "apply", 3, "apply box 3's increment"),
-        ("U", "apply", 0, "step on the sum of all boxes' gradients"),
+        ("U", "apply", 0, "step on the sum of gradients"),
         ("E", "evaluate", 0, "evaluate"),
         ("F", "forward", 0, "forward"),
     ],

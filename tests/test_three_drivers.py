@@ -17,8 +17,8 @@ from pipeline.costs import Costs
 from pipeline.data import Batches, load
 from pipeline.errors import ScheduleError
 from pipeline.plan import Plan
+from pipeline.programs import program
 from pipeline.replay import Replay
-from pipeline.schedules import PROGRAMS
 from pipeline.simulate import simulate
 
 FOLDER = Path(pipeline.__file__).parent
@@ -50,7 +50,7 @@ def replayed() -> Replay:
     """Return the replay of a small program, as far as it comes."""
     config = resolve("article", flags=FLAGS)
     plan = Plan.of(config)
-    journals = {k: list(PROGRAMS["article"](plan, k)) for k in range(1, plan.head + 1)}
+    journals = {k: list(program(plan, k)) for k in range(1, plan.head + 1)}
     replay = Replay(config, Batches(config, load(config.data)), journals)
     for _ in replay.run():
         pass

@@ -1,0 +1,54 @@
+"""The arithmetic of any stage of a configuration: a box's, the head's, or, where nothing is to be computed, neither's. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from .actions import KINDS, Action, Message, Part
+from .box import Arrays, BoxWork
+from .data import Batches
+from .head import HeadWork
+from .payloads import Payloads
+from .plan import Plan
+from .schema import Config
+
+#: What an action that computes nothing is called in a trace.
+PARTS = {"F": ("forward", "update"), "T": ("train",), "B": ("backward",), "U": ("apply",), "E": ("evaluate",)}
+
+
+class Idle(BoxWork):
+    """A box that computes nothing and sends zeros: emulated time takes the arithmetic's place. Versions are still counted."""
+
+    def __init__(self, config: Config, plan: Plan, number: int, batches: Batches) -> None:
+        super().__init__(config, plan, number, batches)
+        self._payloads = Payloads(config, plan)
+
+    def do(self, action: Action) -> Iterator[Part]:
+        """Do an action's bookkeeping."""
+        kind, batch, _ = action
+        plan, read = self.plan, self.version
+        index = batch // plan.micro if kind == "B" else batch
+        self.outputs = {
+            each: self._zeros(Message(each, index if each == "increment" else batch, self.number, self.number + 1))
+            for each in KINDS
+            if not each.startswith("credit") and (each == "evaluation") == (kind == "E")
+        }
+        self._inbox.clear()
+        for name in PARTS[kind]:
+            if name == "update" and plan.rule != "synthetic":
+                return
+            changes = name in ("update", "apply") or (name == "backward" and not plan.sums_gradients)
+            self.version += changes
+            yield Part(name, read, self.version)
+
+    def _zeros(self, message: Message) -> Arrays:
+        return tuple(np.zeros(shape, self._payloads.dtype) for shape in self._payloads.shapes(message))
+
+
+def make_work(config: Config, plan: Plan, number: int, batches: Batches) -> BoxWork | HeadWork:
+    """Return the arithmetic of stage `number`."""
+    if number == plan.head:
+        return HeadWork(config, plan, batches)
+    return (BoxWork if config.emulate.arithmetic else Idle)(config, plan, number, batches)
