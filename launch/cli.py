@@ -29,8 +29,12 @@ EPILOGS = {
     "stats": "example: timebox stats latest --json",
     "timeline": "example: timebox timeline latest --out order.svg --batches 900:910",
     "report": "example: timebox report locked decoupled --out both.html",
+    "compare": "Runs that differ in their seeds alone are repeats of one row. "
+    "example: timebox compare runs --controls --out compare.png",
     "replay": "example: timebox replay latest --until box-1:T17 --out moment.npz",
     "simulate": "example: timebox simulate latest --what-if latency_ms=5 schedule.kind=locked",
+    "schedule": "example: timebox schedule --schedule.kind 1f1b --model.boxes 4 --model.tied false > mine.txt; "
+    "timebox run --schedule.file mine.txt --model.boxes 4 --model.tied false",
     "doctor": "example: timebox doctor",
     "bench": "example: timebox bench hop",
 }
@@ -108,6 +112,18 @@ def _dispatch(arguments: list[str]) -> int:
     report.add_argument("runs", metavar="RUN", nargs="*", help="ids, names, paths, or latest (latest)")
     report.add_argument("--out", type=Path, metavar="FILE", help="the page (the first run's report.html)")
     _add_run_dir(report)
+    compare = command("compare", "whether one schedule, rule or width is better: repeats, intervals, controls")
+    compare.add_argument(
+        "runs", metavar="RUN", nargs="*", help="ids, names, paths, latest, or folders of runs, a sweep's too (latest)"
+    )
+    compare.add_argument("--out", type=Path, metavar="FILE", help="a picture as well: .svg or .png")
+    compare.add_argument(
+        "--controls",
+        action="store_true",
+        help="run the controls that are missing, beside the first run, and include them",
+    )
+    compare.add_argument("--repeats", type=int, help="with --controls: at most so many of each (as the first row has)")
+    _add_run_dir(compare)
     replay = command("replay", "the run again from its journals, bit for bit, or the first difference")
     _add_run(replay)
     replay.add_argument("--until", metavar="STAGE:ACTION", help="stop there, as box-1:T17, and give the arrays")
@@ -142,6 +158,11 @@ def _dispatch(arguments: list[str]) -> int:
         flags.add(simulate)
     if "--run.dir" not in simulate._option_string_actions:
         _add_run_dir(simulate)
+    schedule = command("schedule", "a schedule as text, to be changed and loaded again, and drawn as a staircase")
+    schedule.add_argument("--preset", help="a named starting point")
+    schedule.add_argument("--config", type=Path, metavar="FILE", help="a TOML file")
+    if arguments[:1] == ["schedule"]:
+        flags.add(schedule)
     _add_run_dir(command("doctor", "what this machine can and cannot do"))
     bench = command(
         "bench",

@@ -254,6 +254,33 @@ def _map(options: argparse.Namespace, parent: Path) -> int:
     return tell(options, made, paying.render)
 
 
+def _compare(options: argparse.Namespace) -> int:
+    from . import compare, compare_text
+
+    def say(text: str) -> None:
+        print(f"timebox: {text}", file=sys.stderr, flush=True)
+
+    made = compare.document(
+        options.runs or ["latest"],
+        options.run_dir,
+        out=options.out,
+        controls=options.controls,
+        repeats=options.repeats,
+        say=say,
+    )
+    return tell(options, made, compare_text.render)
+
+
+def _schedule(options: argparse.Namespace) -> int:
+    from pipeline.config import resolve
+
+    from . import schedule
+
+    return tell(
+        options, schedule.document(resolve(options.preset, options.config, flags.given(options))), schedule.text
+    )
+
+
 def _doctor(options: argparse.Namespace) -> int:
     from . import doctor, show
 
@@ -285,6 +312,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "report": _report,
     "replay": _replay,
     "simulate": _simulate,
+    "compare": _compare,
+    "schedule": _schedule,
     "doctor": _doctor,
     "bench": _bench,
 }

@@ -174,7 +174,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "seconds": (summary or {}).get("seconds"),
         "reference": bool(state.get("reference")),
         "stages": [
-            {"name": stage["name"], "pid": stage["pid"]}
+            {"name": stage["name"], "pid": stage.get("pid")}
             for stage in (summary or {}).get("stages", state.get("stages", []))
         ],
         "resumed_from": None,

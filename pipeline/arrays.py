@@ -78,7 +78,7 @@ def total(gradients: Iterable[Weights]) -> Weights:
             if name in summed:
                 summed[name] += G
             else:
-                summed[name] = G
+                summed[name] = G.copy()  # a summand may lie in a scratch
     return summed
 
 

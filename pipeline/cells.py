@@ -6,7 +6,8 @@
 
 Live workers, the reference, owners and siblings call these functions with arrays of the same shape and memory order:
 that is what makes their weights equal bit for bit. (A product of stacked rows differs in bits from the sum of the
-products of each row, as does one with a copy of W.T in place of the view.)
+products of each row, as may one with a copy of W.T in place of the view.) What goes out, a trail, factors, a gradient at
+the entrance, is new on every call; what does not may lie in a scratch, and the bits are the same with and without one.
 
 The first box starts from h_0 = 0: its first step has no recurrent term, forward or backward.
 """
@@ -103,14 +104,16 @@ def backward(
     return factors, (g if passes_on else None)
 
 
-def gradient(factors: Factors, weights: Weights, scratch: Scratch | None = None, place: str = "") -> Weights:
+def gradient(factors: Factors, weights: Weights, scratch: Scratch | None = None) -> Weights:
     """Return the dense gradient of each of `weights` that factors stand for: G = aᵀ δ.
 
-    A weight that the steps did not touch (Wrec where h_0 = 0 is the only state) is left out. With a scratch, the
-    gradients lie there until the next of the same `place`.
+    A weight that the steps did not touch (Wrec where h_0 = 0 is the only state) is left out. With a scratch the gradient
+    lies there, until the next one: for a summand that is added at once.
     """
     x, entering, delta = factors
-    into = {} if scratch is None else {name: scratch.array(place + name, W.shape, W.dtype) for name, W in weights.items()}
+    into: Weights = {}
+    if scratch is not None:
+        into = {name: scratch.array(name, W.shape, W.dtype) for name, W in weights.items()}
     dense = {"Wx": product(x, delta, into.get("Wx"))}
     if len(entering):
         dense["Wrec"] = product(entering, delta[len(delta) - len(entering) :], into.get("Wrec"))

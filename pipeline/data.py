@@ -22,7 +22,6 @@ from .errors import ConfigError
 from .plan import EVALUATION_ROWS, box_steps, outputs
 from .schema import LABELS, ROWS, Config, Data
 
-
 #: Epochs whose orders are kept: with batches in flight, a stage goes to and fro between neighbours.
 ORDERS = 4
 

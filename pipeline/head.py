@@ -96,7 +96,7 @@ class HeadWork:
         if micro > 1:
             dense = self._gradient = accumulate(self._gradient, dense)
             if (batch + 1) % micro:
-                yield Part("backward", read, read)
+                yield Part("update", read, read)
                 return
             self._gradient = {}
         descend(self.layer, dense, self._rates)

@@ -59,7 +59,8 @@ def cost(a: Array, y: Array, loss: str, y_hat: Array | None = None) -> float:
     elif loss == "bce":
         by_row = np.add.reduce(np.maximum(a, 0) - a * y + np.log1p(np.exp(-np.abs(a))), axis=1)
     else:
-        below = a - np.maximum.reduce(a, axis=1, keepdims=True)  # y sums to one: taking the largest away changes nothing
+        # y sums to one: taking the largest away changes nothing else
+        below = a - np.maximum.reduce(a, axis=1, keepdims=True)
         by_row = np.log(np.add.reduce(np.exp(below), axis=1)) - np.add.reduce(below * y, axis=1)
     return float(np.add.reduce(by_row) / len(by_row))
 

@@ -14,7 +14,10 @@ from pipeline.config import fields
 
 pytestmark = pytest.mark.in_process
 
-COMMANDS = ("run", "list", "logs", "order", "doctor", "bench")
+COMMANDS = (
+    "run", "list", "logs", "order", "stats", "timeline", "report", "compare", "sweep", "replay", "simulate", "schedule", "doctor",
+    "bench",
+)
 
 
 def shown(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -51,7 +54,7 @@ def test_help_lists_every_command(words: list[str], capsys: pytest.CaptureFixtur
         assert re.search(rf"\b{command}\b", text)
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if command != "bench"])
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in ("bench", "sweep")])
 def test_commands_that_look_at_runs_take_their_folder(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "--run.dir" in shown(capsys, command, "--help")
 

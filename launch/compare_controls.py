@@ -1,0 +1,129 @@
+"""The controls of a comparison: which are missing, and how they are run.
+
+A comparison of learning without controls proves nothing: boxes that never learn (`frozen`), full backpropagation
+(`locked`) and one process say what the network does anyway. Each control has the configuration of the run that it stands
+beside, its seeds too; only what makes it a control is another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pipeline.config import complete
+from pipeline.errors import ConfigError
+from pipeline.schema import Config, Oracle, Schedule
+
+from . import live
+from .compare_rows import Row, is_control
+from .compare_runs import REFERENCE, VIRTUAL, WHOLE, Measured, measure
+
+#: In the order in which they run, with what each is.
+CONTROLS = {
+    "process": "one-process run",
+    "locked": "`locked` control, full backpropagation,",
+    "frozen": "`frozen` control, boxes that never learn,",
+}
+#: The folder in the first run's folder of runs that holds them.
+FOLDER = "controls"
+
+
+def missing(rows: Sequence[Row], command: Callable[[str | None], str]) -> list[dict[str, Any]]:
+    """Return each control that rows are without, which these are, and the command that adds it.
+
+    `command` returns that of this comparison, or of another one that begins with a run. Rows that are controls themselves
+    need none, unless there is nothing else.
+    """
+    real = [row for row in rows if row.first.mode != VIRTUAL]
+    plain = [row for row in real if not any(is_control(kind, row, row) for kind in CONTROLS)] or real
+    found = []
+    for kind, words in CONTROLS.items():
+        without = [row for row in plain if is_missing(kind, row, rows)]
+        if not without:
+            continue
+        names = "" if len(without) == len(plain) else f" ({', '.join(row.label for row in without)})"
+        first = without[0]
+        is_first = is_missing(kind, rows[0], rows)
+        how: str | None = command(None if is_first else str(first.first.folder))
+        try:
+            configured(kind, rows[0].first if is_first else first.first)
+        except ConfigError as error:
+            how, why = None, str(error)
+        text = f"no {words} of this network{names}: " + (how or f"there can be none: {why}")
+        found.append({"control": kind, "rows": [row.label for row in without], "command": how, "text": text})
+    return found
+
+
+def _name(kind: str) -> str:
+    return CONTROLS[kind].partition(",")[0]
+
+
+def is_missing(kind: str, row: Row, rows: Sequence[Row]) -> bool:
+    """Whether none of some rows is a row's control of a kind."""
+    return not any(is_control(kind, other, row) for other in rows)
+
+
+def configured(kind: str, of: Measured) -> tuple[Config, bool]:
+    """Return the configuration of a run's control, and whether it is one process; raises ConfigError for one there cannot be.
+
+    The schedule stays where it can; one process and frozen boxes come to `locked` where the schedule has no place for them.
+    """
+    config, is_reference = of.config, kind == "process" or (kind == "frozen" and of.mode == REFERENCE)
+    run = msgspec.structs.replace(config.run, dir=str(of.folder.parent / FOLDER), name=kind, plot=False)
+    if of.folder.parent.name == FOLDER:
+        run = msgspec.structs.replace(run, dir=str(of.folder.parent))
+    oracle = config.oracle
+    if kind == "frozen":
+        oracle = msgspec.structs.replace(oracle, kind="frozen")
+    elif oracle.kind == "frozen":
+        oracle = msgspec.structs.replace(oracle, kind=Oracle().kind)
+    changed = msgspec.structs.replace(config, run=run, oracle=oracle)
+    locked = msgspec.structs.replace(changed, schedule=Schedule(kind="locked"))
+    if kind == "locked":
+        made = complete(locked)
+        live.check(made, reference=False)
+        return made, False
+    try:
+        made = complete(changed)
+        live.check(made, reference=is_reference)
+    except ConfigError:
+        made = complete(locked)
+        live.check(made, reference=is_reference)
+    return made, is_reference
+
+
+def run(rows: Sequence[Row], repeats: int | None, say: Callable[[str], None]) -> list[Measured]:
+    """Run the controls that the first row is without, as often as it has repeats or `repeats` at most, and measure them.
+
+    They take turns, so that what the machine does besides falls on all alike. Raises ConfigError where the first row was
+    simulated, KeyboardInterrupt where a control was interrupted.
+    """
+    first = rows[0]
+    if first.first.mode == VIRTUAL:
+        raise ConfigError("--controls: the first run was simulated; name one first that ran as processes")
+    kinds = []
+    for kind in CONTROLS:
+        if is_missing(kind, first, rows):
+            try:
+                configured(kind, first.first)
+                kinds.append(kind)
+            except ConfigError as error:
+                say(f"no {_name(kind)}: {error}")
+    chosen = first.runs if repeats is None else first.runs[:repeats]
+    found, place = [], 0
+    for beside in chosen:
+        for kind in kinds:
+            place += 1
+            config, is_reference = configured(kind, beside)
+            say(f"control {place} of {len(chosen) * len(kinds)}: {_name(kind)} beside {beside.folder.name}")
+            result = live.launch(config, reference=is_reference, label=kind)
+            if result.status == "interrupted":
+                raise KeyboardInterrupt
+            if result.status in WHOLE:
+                found.append(measure(Path(result.folder).resolve()))
+            else:
+                say(f"{result.folder.name}: {result.status}: {result.document.get('error')}; it is left out")
+    return found

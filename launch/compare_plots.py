@@ -1,0 +1,192 @@
+"""The picture of a comparison: throughput, accuracy by time and by images, where the boxes' time went. Draws with matplotlib.
+
+Every row has one colour and one dash in all panels. A bar ends at the median and its whisker spans the 95 % interval, or the
+range under three repeats; a line joins the medians of an evaluation, and its band spans the repeats.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from .compare_runs import REFERENCE, SHARES
+from .outfile import cannot_write
+from .palette import BLOCKED, BLOCKED_LINE, COPY, INK, MUTED, PART_COLOURS, SETTINGS, STARVED
+
+#: Okabe and Ito's, the dark ones first; dashes tell rows apart where colours come again.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#59626c")
+DASHES: tuple[Any, ...] = ("solid", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
+MARKS = "osD^vPX"
+#: What a box's time went to: fill, edge and hatch.
+FILLS = {
+    "compute": (PART_COLOURS["forward"][0], None, ""),
+    "messages": (COPY, None, ""),
+    "starved": (STARVED, None, ""),
+    "blocked": (BLOCKED, BLOCKED_LINE, "/////"),
+    "other": ("#ffffff", "#a9b1ba", "....."),
+}
+#: More evaluations than this have no marks: they would hide the line.
+MARKED = 20
+
+
+def draw(document: dict[str, Any], path: Path) -> None:
+    """Draw a comparison as .svg or .png; raises ConfigError for a file that cannot be written."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows = document["rows"]
+    with matplotlib.rc_context(SETTINGS):
+        tall = 0.32 * len(rows)
+        figure, grid = pyplot.subplots(
+            2,
+            2,
+            figsize=(10.5, 3.6 + 1.6 + max(tall, 1.2)),
+            layout="constrained",
+            height_ratios=(3.0, 0.7 + max(tall, 1.2)),
+        )
+        by_time, by_images, speed, time = grid.ravel()
+        _curves(by_time, rows, "seconds")
+        _curves(by_images, rows, "images")
+        _throughput(speed, rows)
+        _shares(time, rows)
+        handles, names = by_images.get_legend_handles_labels()
+        if handles:
+            figure.legend(handles, names, loc="outside upper center", ncols=min(len(rows), 4), frameon=False)
+        try:
+            figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
+        except OSError as error:
+            raise cannot_write(path, error.strerror) from None
+        finally:
+            pyplot.close(figure)
+
+
+def _name(row: dict[str, Any]) -> str:
+    return textwrap.fill(f"{row['label']} (n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{row['repeats']})", 28)
+
+
+def points(row: dict[str, Any], axis: str) -> list[tuple[float, float, float, float]]:
+    """Return for each evaluation that all repeats have: where it is on an axis, and the median, least and most accuracy."""
+    found = []
+    for repeats in zip(*row["evaluations"], strict=False):
+        places, right = [each[axis] for each in repeats], [each["accuracy"] for each in repeats]
+        if None not in places:
+            found.append((median(places), median(right), min(right), max(right)))
+    return found
+
+
+def _curves(axes: Any, rows: Sequence[dict[str, Any]], axis: str) -> None:
+    from matplotlib.ticker import StrMethodFormatter
+
+    ends = []
+    for place, row in enumerate(rows):
+        found = points(row, axis)
+        if not found:
+            continue
+        x, middle, low, high = zip(*found, strict=True)
+        colour = COLOURS[place % len(COLOURS)]
+        dashes = DASHES[(place + place // len(COLOURS)) % len(DASHES)]
+        mark = MARKS[place % len(MARKS)] if len(x) <= MARKED else None
+        axes.plot(
+            x, middle, color=colour, linestyle=dashes, marker=mark, markersize=3.5, linewidth=1.5, label=_name(row)
+        )
+        if row["repeats"] > 1:
+            axes.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
+        ends.append(max(x))
+    is_time = axis == "seconds"
+    what = "time" if is_time else "images seen"
+    axes.set_title(f"accuracy by {what} (line: median, band: all repeats)", loc="left", fontsize=9)
+    axes.set_xlabel("seconds since the first go" if is_time else "training images seen")
+    axes.set_ylabel("test images right")
+    axes.yaxis.set_major_formatter(_percent)
+    axes.set_ylim(0, 1.03)
+    # A fast row would be a dash at the edge beside one that takes many times as long.
+    if is_time and ends and min(ends) > 0 and max(ends) > 8 * min(ends):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.set_xlabel("seconds since the first go, logarithmic")
+    if not is_time:
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axes.set_xlim(left=0)
+    if not ends:
+        axes.text(
+            0.5, 0.5, "no evaluation is on record", ha="center", va="center", transform=axes.transAxes, color=MUTED
+        )
+    _bare(axes, "both")
+
+
+def _throughput(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+    is_images = len({row["batch"] for row in rows}) > 1
+    name = "images_per_s" if is_images else "batches_per_s"
+    for place, row in enumerate(rows):
+        found = row["spread"].get(name)
+        if found is None:
+            continue
+        value = found["median"]
+        axes.barh(place, value, height=0.62, color=COLOURS[place % len(COLOURS)])
+        low, high = (found["least"], found["most"]) if found["low"] is None else (found["low"], found["high"])
+        if row["repeats"] > 1:
+            axes.errorbar(
+                value, place, xerr=[[value - low], [high - value]], color=INK, capsize=3, linewidth=1, fmt="none"
+            )
+        axes.annotate(f"{value:,.0f}" if value >= 10 else f"{value:.2f}", (max(value, high), place), (4, 0),
+                      textcoords="offset points", va="center", color=INK)  # fmt: skip
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    _lanes(axes, rows)
+    axes.margins(x=0.12)
+    axes.set_xlim(left=0)
+    axes.set_title("steady throughput", loc="left", fontsize=9)
+    is_less = any(1 < row["repeats"] < 3 for row in rows)
+    whisker = "median; whisker: 95 % interval" + (", or range" if is_less else "")
+    axes.set_xlabel(f"{'images' if is_images else 'batches'} a second ({whisker})")
+    _bare(axes, "x")
+
+
+def _shares(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
+    from matplotlib.patches import Patch
+
+    for place, row in enumerate(rows):
+        if not row["shares"]:
+            axes.text(
+                0.01, place, "no boxes" if row["mode"] == REFERENCE else "not on record", va="center", color=MUTED
+            )
+            continue
+        left = 0.0
+        for part in SHARES:
+            fill, edge, hatch = FILLS[part]
+            width = row["shares"].get(part, 0.0)
+            axes.barh(place, width, left=left, height=0.62, color=fill, edgecolor=edge, hatch=hatch, linewidth=0)
+            left += width
+    _lanes(axes, rows)
+    axes.set_xlim(0, 1)
+    axes.xaxis.set_major_formatter(_percent)
+    axes.set_title("where a box's time went", loc="left", fontsize=9)
+    axes.set_xlabel("of its time (mean over boxes and repeats)")
+    handles = [
+        Patch(facecolor=fill, edgecolor=edge or fill, hatch=hatch, linewidth=0.4, label=part)
+        for part, (fill, edge, hatch) in FILLS.items()
+    ]
+    axes.figure.legend(handles=handles, loc="outside lower right", ncols=len(handles), frameon=False)
+    _bare(axes, "x")
+
+
+def _percent(share: float, _: int) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _lanes(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
+    axes.set_yticks(range(len(rows)), [_name(row) for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+
+
+def _bare(axes: Any, grid: str) -> None:
+    axes.grid(alpha=0.25, axis=grid)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,46 @@
+"""`timebox schedule`: a configuration's schedule as text, to be changed and loaded again, and drawn as a staircase."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.errors import ConfigError
+from pipeline.grid import COLUMNS, of_program, rehearse
+from pipeline.plan import Plan
+from pipeline.programs import PROGRAMS, render
+from pipeline.schema import Config
+
+#: Batches that are drawn, in steps' worth of micro-batches.
+DRAWN = 6
+
+
+def document(config: Config) -> dict[str, Any]:
+    """Return the document of `timebox schedule --json`; raises ConfigError for a schedule that does not get through."""
+    plan = Plan.of(config)
+    if plan.schedule not in PROGRAMS:
+        raise ConfigError(
+            f"schedule.kind: {plan.schedule} takes what comes and has no order; draw one of a run: timebox order"
+        )
+    if plan.schedule == "own":
+        rehearse(plan, config.schedule.file or "schedule.program")
+    patterns = {plan.name(k): PROGRAMS[plan.schedule](plan, k) for k in range(1, plan.head + 1)}
+    batches = min(plan.batches, max(plan.window + DRAWN // 2, -(-DRAWN // plan.micro) * plan.micro))
+    grid = of_program(plan, batches - batches % plan.micro)
+    return {
+        "schedule": plan.schedule,
+        "micro_batches": plan.micro,
+        "window": plan.window,
+        "weights": plan.weights,
+        "text": render(patterns),
+        "grid": grid.cells,
+        "drawing": grid.draw(COLUMNS),
+    }
+
+
+def text(made: dict[str, Any]) -> str:
+    """Return it for people: the text can be saved, changed, and given to `--schedule.file`."""
+    notes = [f"# {made['schedule']}: {made['window']} in flight at most"]
+    if made["micro_batches"] > 1:
+        notes[0] += f", {made['micro_batches']} micro-batches a step"
+    drawn = "\n".join(f"#{line}" for line in made["drawing"].splitlines())
+    return "\n".join((*notes, made["text"], "# every action one unit of time, messages none", drawn))

@@ -1,0 +1,587 @@
+"""Comparing runs: which are repeats, what rows are called, what is shown and what is not claimed, and what costs what."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import handmade
+import pytest
+
+from launch import compare, compare_controls, compare_plots, compare_rows, compare_runs, compare_text, runs
+from launch.compare_rows import Row
+from launch.compare_runs import Evaluation
+from launch.live import launch
+from launch.spread import NO_DIFFERENCE, spread, verdict
+from pipeline.config import load, resolve
+from pipeline.errors import ConfigError
+from pipeline.lacks import MESSAGE, WINDOW, Lack
+from pipeline.schema import Config
+
+ENVIRONMENT: dict[str, Any] = {
+    "processor": "P1",
+    "cores": 2,
+    "platform": "Linux",
+    "python": "3.11.7",
+    "libzmq": "4.3.5",
+    "packages": {"timebox": "0.1.0", "numpy": "2.4.6", "pyzmq": "27.0.0"},
+    "blas": {"name": "openblas", "version": "0.3"},
+}
+LOCKED, ARTICLE = {"schedule.kind": "locked"}, {"schedule.kind": "article"}
+
+
+def fabricate(
+    folder: Path,
+    flags: dict[str, Any] | None = None,
+    *,
+    rate: float = 100.0,
+    accuracy: Sequence[float] = (0.5, 1.0),
+    status: str = "done",
+    reference: bool = False,
+    environment: dict[str, Any] | None = None,
+) -> Path:
+    """Make the folder of a run that has come to its end: so many batches a second, evaluated after each epoch."""
+    asked = {"trace.level": "off", "train.epochs": len(accuracy), **(flags or {})}
+    config = handmade.make_folder(folder, asked)
+    seconds = config.train.epochs * config.data.train / rate
+    stages = [{"name": "head", "pid": 1, "seconds": seconds, "busy_s": seconds}]
+    summary = {
+        "status": status,
+        "seconds": seconds + 1,
+        "reference": reference,
+        "batches_per_s": rate,
+        "accuracy": accuracy[-1],
+        "stages": stages,
+    }
+    (folder / "summary.json").write_text(json.dumps(summary))
+    (folder / "environment.json").write_text(json.dumps(ENVIRONMENT | (environment or {})))
+    (folder / "metrics").mkdir()
+    rows = ({"epoch": epoch, "cost": 0.1, "accuracy": right} for epoch, right in enumerate(accuracy, 1))
+    (folder / "metrics" / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return folder
+
+
+def repeats(parent: Path, name: str, rates: Sequence[float], flags: dict[str, Any] | None = None, **more: Any) -> None:
+    """Make a run for each rate, with a seed of its own."""
+    for seed, rate in enumerate(rates):
+        fabricate(parent / f"{name}-{seed}", {"train.seed": seed, **(flags or {})}, rate=rate, **more)
+
+
+def controlled(parent: Path) -> Path:
+    """Make a comparison with all of its controls: decoupled at 80, locked at 50, one process at 100 batches a second."""
+    repeats(parent, "a", (79, 80, 81))
+    repeats(parent, "b", (49, 50, 51), LOCKED)
+    repeats(parent, "c", (99, 100, 101), LOCKED, reference=True)
+    repeats(parent, "d", (119, 120, 121), {"oracle.kind": "frozen"}, accuracy=(0.5, 0.5))
+    return parent
+
+
+def document(*words: Path, **more: Any) -> dict[str, Any]:
+    """Return the comparison of runs and folders of runs."""
+    return compare.document([str(word) for word in words], Path("nowhere"), **more)
+
+
+def by_label(made: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the rows of a comparison by their labels."""
+    return {row["label"]: row for row in made["rows"]}
+
+
+def config(**flags: Any) -> Config:
+    """Return a configuration; `model_width` stands for model.width."""
+    return resolve(flags={key.replace("_", ".", 1): value for key, value in flags.items()})
+
+
+# Repeats and labels
+
+
+def test_runs_that_differ_in_seeds_names_logs_and_recording_are_repeats(tmp_path: Path) -> None:
+    for name, flags in {
+        "a": {},
+        "b": {"train.seed": 1},
+        "c": {"data.seed": 5},
+        "d": {"run.name": "x", "log.level": "action"},
+        "e": {"trace.every": 2},
+    }.items():
+        fabricate(tmp_path / name, flags)
+    fabricate(tmp_path / "f", {"train.rate_head": 0.5})
+    fabricate(tmp_path / "g", LOCKED)
+    fabricate(tmp_path / "h", LOCKED, reference=True)
+    rows = document(tmp_path)["rows"]
+    assert [row["runs"] for row in rows] == [["a", "b", "c", "d", "e"], ["f"], ["g"], ["h"]]
+    assert [row["repeats"] for row in rows] == [5, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "wanted"),
+    [
+        ([({"schedule_kind": "article"}, "processes")], ["article"]),
+        ([({"schedule_kind": "locked"}, "reference")], ["one process"]),
+        (
+            [
+                ({"schedule_kind": "decoupled", "schedule_window": 4}, "processes"),
+                ({"schedule_kind": "locked"}, "processes"),
+                ({"schedule_kind": "locked"}, "reference"),
+            ],
+            ["decoupled window 4", "locked", "one process"],
+        ),
+        (
+            [({"schedule_kind": "decoupled"}, "processes"), ({"schedule_kind": "locked"}, "processes")],
+            ["decoupled", "locked"],
+        ),
+        (
+            [({"model_width": 64}, "processes"), ({"model_width": 128}, "processes")],
+            ["width 64", "width 128"],
+        ),
+        (
+            [({}, "processes"), ({"oracle_kind": "frozen"}, "processes")],
+            ["article", "frozen"],
+        ),
+        (
+            [({"model_tied": True}, "processes"), ({"model_tied": False}, "processes")],
+            ["tied", "untied"],
+        ),
+        (
+            [({"schedule_kind": "locked"}, "reference"), ({"schedule_kind": "article"}, "reference")],
+            ["one process locked", "one process article"],
+        ),
+    ],
+)  # fmt: skip
+def test_a_label_tells_what_differs_in_few_words(rows: list[tuple[dict[str, Any], str]], wanted: list[str]) -> None:
+    assert compare_rows.labels([(config(**flags), mode) for flags, mode in rows]) == wanted
+
+
+def test_a_label_hides_no_difference_besides_the_schedule() -> None:
+    fast = config(schedule_kind="decoupled", train_rate_input=0.5), "processes"
+    slow = config(schedule_kind="locked"), "processes"
+    assert compare_rows.labels([fast, slow]) == ["decoupled rate input 0.5", "locked rate input 0.01"]
+
+
+def test_labels_are_different_whatever_differs() -> None:
+    rows = [(config(data_dir=name, data_source="full"), "processes") for name in ("", "elsewhere")]
+    assert len(set(compare_rows.labels(rows))) == 2
+
+
+# Which row is whose baseline
+
+
+def test_tied_boxes_are_one_network_however_it_is_cut_and_untied_ones_are_not() -> None:
+    def of(**more: Any) -> Any:
+        return compare_rows.network(config(data_reading="rows", **more))
+
+    assert of(model_boxes=2) == of(model_boxes=4) == of(model_boxes=2, train_seed=3, data_seed=9)
+    assert of(model_boxes=2, model_tied=False) != of(model_boxes=4, model_tied=False)
+    assert of(model_boxes=1, model_tied=False) == of(model_boxes=1)
+    assert len({of(model_boxes=2), of(model_width=5), of(data_batch=2), of(emulate_slow={"head": 1.0})}) == 4
+
+
+def test_speed_ups_are_ratios_to_one_process_and_to_locked_and_efficiency_is_by_workers_and_by_cores(
+    tmp_path: Path,
+) -> None:
+    made = by_label(document(controlled(tmp_path)))
+    row = made["decoupled"]
+    assert row["speed_up_process"] == pytest.approx(0.8)
+    assert row["speed_up_locked"] == pytest.approx(1.6)
+    assert row["efficiency"] == pytest.approx(0.8 / 3), "two boxes and a head"
+    assert row["efficiency_cores"] == pytest.approx(0.8 / 2), "they share two cores"
+    assert row["verdicts"]["speed_up_process"] == "slower"
+    assert row["verdicts"]["speed_up_locked"] == "faster"
+    assert row["verdicts"]["accuracy"] == "higher"
+    assert made["one process"]["speed_up_process"] is None, "a row is no baseline of itself"
+    assert made["decoupled frozen"]["speed_up_process"] is None, "boxes that never learn do less"
+
+
+def test_the_baseline_in_one_process_is_the_fastest_of_its_network(tmp_path: Path) -> None:
+    repeats(tmp_path, "a", (80, 80, 80))
+    repeats(tmp_path, "b", (100, 100, 100), ARTICLE, reference=True)
+    repeats(tmp_path, "c", (200, 200, 200), LOCKED, reference=True)
+    repeats(tmp_path, "d", (900, 900, 900), {**LOCKED, "model.width": 3}, reference=True)
+    row = by_label(document(tmp_path))["decoupled width 4"]
+    assert row["against"]["process"] == "one process locked width 4"
+    assert row["speed_up_process"] == pytest.approx(0.4)
+
+
+def test_repeats_are_paired_only_within_one_sweep(tmp_path: Path) -> None:
+    folder = tmp_path / "sweep" / "runs"
+    folder.mkdir(parents=True)
+    repeats(folder, "a", (10, 20, 40))
+    repeats(folder, "b", (5, 10, 20), LOCKED)
+    alone = document(folder)["beside_first"][0]["speed_up"]
+    (folder.parent / "sweep.toml").touch()
+    paired = document(folder)["beside_first"][0]["speed_up"]
+    assert (paired["low"], paired["median"], paired["high"]) == (0.5, 0.5, 0.5), "each pair has the same ratio"
+    assert alone["low"] < 0.5 < alone["high"], "apart, the machine's drift is in the interval"
+
+
+def test_repeats_are_paired_by_seed_and_not_where_one_is_missing(tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    for name, seed, flags, rate in (
+        ("1", 0, {}, 10),
+        ("2", 1, {}, 20),
+        ("3", 1, LOCKED, 5),
+        ("4", 0, LOCKED, 2),
+    ):
+        fabricate(folder / name, {"train.seed": seed, **flags}, rate=rate)
+    (tmp_path / "sweep.toml").touch()
+    rows = compare_rows.grouped([compare_runs.measure(each) for each in runs.all_runs(folder)])
+    paired = compare_rows.pairs(rows[0], rows[1], "batches_per_s")
+    assert paired is not None
+    assert dict(zip(*paired, strict=True)) == {10: 2, 20: 5}
+    assert compare_rows.pairs(rows[0], Row("", rows[1].runs[:1]), "batches_per_s") is None
+
+
+# Intervals and verdicts
+
+
+def test_a_ratio_of_medians_has_an_interval_from_both_rows() -> None:
+    ratio = compare.ratio_of_medians([19, 20, 21], [9, 10, 11])
+    assert (ratio.median, ratio.least, ratio.most) == (2.0, 19 / 11, 21 / 9)
+    assert ratio.low is not None
+    assert ratio.high is not None
+    assert 19 / 11 <= ratio.low < 2 < ratio.high <= 21 / 9
+    assert compare.ratio_of_medians([20, 20, 20], [10, 10, 10])[1:] == (2.0,) * 5
+    assert ratio == compare.ratio_of_medians([19, 20, 21], [9, 10, 11]), "the same figures, the same interval"
+
+
+def test_a_ratio_whose_interval_holds_one_shows_no_difference() -> None:
+    assert verdict(compare.ratio_of_medians([9, 10, 14], [8, 11, 12])) == NO_DIFFERENCE
+    assert verdict(compare.ratio_of_medians([13, 14, 15], [8, 11, 12])) == "faster"
+    assert verdict(compare.ratio_of_medians([5, 6, 7], [8, 11, 12])) == "slower"
+
+
+@pytest.mark.parametrize(("of", "to"), [([90, 91], [1, 2, 3]), ([90, 91, 92], [1, 2]), ([90], [1])])
+def test_under_three_repeats_a_ratio_has_no_interval_and_claims_nothing(of: list[float], to: list[float]) -> None:
+    ratio = compare.ratio_of_medians(of, to)
+    assert (ratio.low, ratio.high) == (None, None)
+    assert verdict(ratio).startswith(f"{NO_DIFFERENCE} ({min(len(of), len(to))} repeat")
+
+
+def test_accuracies_differ_only_where_intervals_do_not_meet() -> None:
+    low, middle, high = spread([0.1, 0.2, 0.3]), spread([0.25, 0.4, 0.5]), spread([0.8, 0.9, 0.95])
+    assert compare.difference(high, low) == "higher"
+    assert compare.difference(low, high) == "lower"
+    assert compare.difference(low, middle) == NO_DIFFERENCE
+    assert compare.difference(spread([0.9, 0.9]), low) == f"{NO_DIFFERENCE} (2 repeats, 3 are needed)"
+
+
+def test_other_machines_show_no_difference_and_are_named(tmp_path: Path) -> None:
+    repeats(tmp_path, "a", (10, 10, 10))
+    repeats(tmp_path, "b", (90, 90, 90), LOCKED, environment={"processor": "P2"})
+    made = document(tmp_path)
+    assert made["beside_first"][0]["speed"] == compare.INCOMPARABLE
+    assert any("not comparable: processor P1 and P2" in text for text in made["warnings"])
+    assert "several machines" in compare_text.render(made)
+    (tmp_path / "b-0" / "environment.json").write_text("{")
+    assert any("b-0/environment.json: cannot be read" in text for text in document(tmp_path)["warnings"])
+
+
+# Learning
+
+
+def test_learning_is_compared_at_a_time_an_accuracy_and_a_number_of_images_that_all_have(tmp_path: Path) -> None:
+    # Two images an epoch: at 10 images a second an evaluation each 0.2 s, at 20 each 0.1 s.
+    repeats(tmp_path, "a", (10, 10, 10), accuracy=(0.2, 0.4, 0.6, 0.8))
+    repeats(tmp_path, "b", (20, 20, 20), {**LOCKED, "train.epochs": 4}, accuracy=(0.3, 0.6, 0.6, 0.7))
+    made = document(tmp_path)
+    slow, fast = made["rows"]
+    assert made["marks"] == {"accuracy": 0.7, "seconds": pytest.approx(0.4), "images": 8}
+    assert (slow["accuracy_at_time"], fast["accuracy_at_time"]) == (0.4, 0.7)
+    assert (slow["seconds_to_accuracy"], fast["seconds_to_accuracy"]) == (pytest.approx(0.8), pytest.approx(0.4))
+    assert (slow["accuracy_at_images"], fast["accuracy_at_images"]) == (0.8, 0.7)
+
+
+def test_boxes_that_never_learn_and_one_process_do_not_set_the_marks(tmp_path: Path) -> None:
+    repeats(tmp_path, "a", (10, 10, 10), accuracy=(0.5, 1.0))
+    repeats(tmp_path, "b", (99, 99, 99), {"oracle.kind": "frozen"}, accuracy=(0.1, 0.1))
+    repeats(tmp_path, "c", (999, 999, 999), LOCKED, reference=True, accuracy=(0.5, 1.0))
+    made = document(tmp_path)
+    assert made["marks"]["accuracy"] == 1.0
+    assert made["marks"]["seconds"] == pytest.approx(0.4)
+    assert by_label(made)["decoupled frozen"]["seconds_to_accuracy"] is None
+
+
+def test_before_the_first_evaluation_there_is_no_accuracy(tmp_path: Path) -> None:
+    run = compare_runs.measure(fabricate(tmp_path / "a"))._replace(evaluations=[Evaluation(10, 1.0, 0.5)])
+    found = compare.learning(run, {"accuracy": 0.5, "seconds": 0.9, "images": 9})
+    assert found == {"accuracy_at_time": None, "seconds_to_accuracy": 1.0, "accuracy_at_images": None}
+
+
+def test_when_an_evaluation_ended_is_told_by_the_heads_trace(tmp_path: Path) -> None:
+    flags = {"trace.level": "full", "schedule.kind": "locked"}
+    folder = fabricate(tmp_path / "a", flags, accuracy=(0.5, 1.0))
+    made = handmade.hands(folder, load(folder / "config.toml"))
+    for box in made[:-1]:
+        box.part("F0", "forward", 1).done()
+    made[-1].idle(1000).part("E0", "evaluate", 500).idle(3000).part("E1", "evaluate", 500).done()
+    run = compare_runs.measure(folder)
+    assert [each.seconds for each in run.evaluations] == [pytest.approx(0.0015), pytest.approx(0.005)]
+    assert [each.images for each in run.evaluations] == [2, 4]
+    assert not run.is_estimated
+    one = compare_runs.measure(fabricate(tmp_path / "b", LOCKED, reference=True, rate=1, accuracy=(0.5, 1.0)))
+    assert [each.seconds for each in one.evaluations] == [pytest.approx(2), pytest.approx(4)], "in proportion"
+    assert one.is_estimated
+
+
+def test_bubble_and_shares_are_means_over_the_boxes_without_the_head(tmp_path: Path) -> None:
+    folder = fabricate(tmp_path / "a", {"trace.level": "full"})
+    first, second, head = handmade.hands(folder, load(folder / "config.toml"))
+    first.part("F0", "forward", 60).wait(40, Lack(WINDOW, "gradient", 0, 2)).done()
+    second.wait(80, Lack(MESSAGE, "activation", 0, 1)).part("F0", "forward", 20).done()
+    head.wait(100, Lack(MESSAGE, "activation", 0, 2)).done()
+    values = compare_runs.measure(folder).values
+    assert values["bubble.of_makespan"] == pytest.approx((0.4 + 0.8) / 2)
+    assert values["bubble.of_busy"] == pytest.approx((40 / 60 + 80 / 20) / 2)
+    shares = {name: values[f"shares.{name}"] for name in compare_runs.SHARES}
+    assert shares["compute"] == pytest.approx((0.6 + 0.2) / 2)
+    assert shares["blocked"] == pytest.approx(0.2)
+    assert shares["starved"] == pytest.approx(0.4)
+    assert sum(value for value in shares.values() if value is not None) == pytest.approx(1)
+
+
+def test_staleness_is_the_mean_over_all_boxes_updates(tmp_path: Path) -> None:
+    folder = fabricate(tmp_path / "a", LOCKED)
+    (folder / "journal").mkdir()
+    (folder / "journal" / "box-1.txt").write_text("F0 F1 B0 B1\n")
+    (folder / "journal" / "box-2.txt").write_text("F0 B0 F1 B1\n")
+    assert compare_runs.measure(folder).values["staleness.update"] == pytest.approx((0 + 1 + 0 + 0) / 4)
+
+
+# What is said besides
+
+
+def test_batches_of_another_size_are_compared_as_images(tmp_path: Path) -> None:
+    repeats(tmp_path, "a", (100, 100, 100), {"data.train": 8})
+    repeats(tmp_path, "b", (60, 60, 60), {"data.train": 8, "data.batch": 2})
+    made = document(tmp_path)
+    assert [row["batches_per_s"] for row in made["rows"]] == [100, 60]
+    assert [row["images_per_s"] for row in made["rows"]] == [100, 120]
+    assert made["beside_first"][0]["speed"] == "faster"
+    assert any("images a second" in text for text in made["warnings"])
+    assert "images/s" in compare_text.render(made)
+
+
+def test_other_images_and_more_workers_than_cores_are_told(tmp_path: Path) -> None:
+    fabricate(tmp_path / "a")
+    fabricate(tmp_path / "b", {"data.test": 3})
+    told = " ".join(document(tmp_path)["warnings"])
+    assert "the data differ" in told
+    assert "test 2 (3 on 2)" in told
+    fabricate(tmp_path / "c" / "d", environment={"cores": 3})
+    assert document(tmp_path / "c" / "d")["warnings"] == [
+        text for text in document(tmp_path / "c" / "d")["warnings"] if "journal" in text
+    ], "three workers on three cores share nothing"
+
+
+def test_missing_controls_are_named_with_the_command_that_adds_them(tmp_path: Path) -> None:
+    fabricate(tmp_path / "a")
+    made = document(tmp_path / "a")
+    assert [each["control"] for each in made["missing_controls"]] == ["process", "locked", "frozen"]
+    command = f"timebox compare {tmp_path / 'a'} --run.dir nowhere --controls"
+    assert {each["command"] for each in made["missing_controls"]} == {command}
+    assert compare_text.render(made).count(command) == 3
+    assert len(made["rows"]) == 1, "one row is a table too"
+
+
+def test_nothing_is_missing_where_all_controls_are_there(tmp_path: Path) -> None:
+    made = document(controlled(tmp_path))
+    assert made["missing_controls"] == []
+    assert "proves nothing" not in compare_text.render(made)
+
+
+def test_a_control_of_another_network_is_none(tmp_path: Path) -> None:
+    repeats(controlled(tmp_path), "e", (1, 1, 1), {"model.width": 9})
+    found = document(tmp_path)["missing_controls"]
+    assert [(each["control"], each["rows"]) for each in found] == [
+        (kind, ["decoupled width 9"]) for kind in ("process", "locked", "frozen")
+    ]
+    assert str(tmp_path / "e-0") in found[0]["command"], "the command begins with a run of that network"
+
+
+def test_a_control_keeps_the_seeds_and_the_schedule_where_it_can(tmp_path: Path) -> None:
+    run = compare_runs.measure(fabricate(tmp_path / "a", {"train.seed": 7, "schedule.window": 3}))
+    locked, frozen, process = (compare_controls.configured(kind, run) for kind in ("locked", "frozen", "process"))
+    assert [each[0].train.seed for each in (locked, frozen, process)] == [7, 7, 7]
+    assert [each[1] for each in (locked, frozen, process)] == [False, False, True]
+    assert (locked[0].schedule.kind, locked[0].oracle.kind) == ("locked", "linear")
+    assert (frozen[0].schedule.kind, frozen[0].schedule.window, frozen[0].oracle.kind) == ("decoupled", 3, "frozen")
+    assert process[0].schedule.kind == "locked", "decoupled has no order for one process"
+    assert locked[0].run.dir == str(tmp_path / "controls")
+    of_article = compare_runs.measure(fabricate(tmp_path / "b", ARTICLE))
+    assert compare_controls.configured("process", of_article)[0].schedule.kind == "article"
+
+
+def test_a_control_that_there_cannot_be_has_no_command(tmp_path: Path) -> None:
+    fabricate(tmp_path / "a", {"emulate.slow": {"head": 1.0}})
+    process = document(tmp_path / "a")["missing_controls"][0]
+    assert (process["control"], process["command"]) == ("process", None)
+    assert "there can be none: emulate" in process["text"]
+
+
+# What cannot be compared
+
+
+def test_runs_of_a_folder_that_did_not_end_well_are_left_out_and_named(tmp_path: Path) -> None:
+    fabricate(tmp_path / "a")
+    fabricate(tmp_path / "b", status="failed")
+    fabricate(tmp_path / "c", status="interrupted")
+    handmade.make_folder(tmp_path / "d")
+    made = document(tmp_path)
+    assert [row["runs"] for row in made["rows"]] == [["a"]]
+    assert made["left_out"] == [
+        {"run": "b", "why": "failed"},
+        {"run": "c", "why": "interrupted"},
+        {"run": "d", "why": "died"},
+    ]
+    assert "b is left out: failed" in made["warnings"]
+
+
+@pytest.mark.parametrize(
+    ("make", "wanted"),
+    [
+        (lambda folder: handmade.make_folder(folder), "there is no summary.json: it died; leave it out"),
+        (lambda folder: fabricate(folder, status="failed"), "no run to compare: a: failed"),
+        (Path.joinpath, "no run '.*a': there is none"),
+    ],
+)
+def test_what_is_no_run_that_has_ended_is_one_clear_line(tmp_path: Path, make: Any, wanted: str) -> None:
+    make(tmp_path / "a")
+    with pytest.raises(ConfigError, match=wanted) as raised:
+        document(tmp_path / "a")
+    assert "\n" not in str(raised.value)
+
+
+def test_damaged_files_cost_what_cannot_be_read_and_are_named(tmp_path: Path) -> None:
+    folder = fabricate(tmp_path / "a", {"trace.level": "full"})
+    (folder / "trace").mkdir()
+    for name in ("box-1", "box-2", "head"):
+        (folder / "trace" / f"{name}.trace").write_bytes(b"\0not a trace")
+    (folder / "metrics" / "metrics.jsonl").write_text('{"epoch": 1, "accu')
+    made = document(folder)
+    (row,) = made["rows"]
+    assert (row["bubble"], row["accuracy_at_images"], row["batches_per_s"]) == ({}, None, 100)
+    told = " ".join(made["warnings"])
+    assert "head.trace" in told
+    assert "metrics.jsonl: cannot be read" in told
+    assert "box-1.txt: cannot read the journal" in told
+    assert "idle" not in compare_text.render(made).partition("median (")[0]
+
+
+def test_a_configuration_that_cannot_be_read_leaves_its_run_out(tmp_path: Path) -> None:
+    fabricate(tmp_path / "a")
+    (fabricate(tmp_path / "b") / "config.toml").write_text("[model")
+    made = document(tmp_path)
+    assert [each["run"] for each in made["left_out"]] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("more", "wanted"),
+    [
+        ({"out": Path("a.gif")}, r"--out: 'a.gif' is no kind of picture; its name ends with .svg or .png"),
+        ({"out": Path("/nowhere/a.png")}, "there is no folder /nowhere"),
+        ({"repeats": 0, "controls": True}, "--repeats: 0 repeats show nothing"),
+        ({"repeats": 2}, "--repeats: goes with --controls"),
+    ],
+)
+def test_a_wrong_request_is_refused_before_anything_is_read(tmp_path: Path, more: dict[str, Any], wanted: str) -> None:
+    with pytest.raises(ConfigError, match=wanted):
+        document(tmp_path, **more)
+
+
+def test_a_word_is_a_run_a_folder_of_runs_a_sweep_or_a_name_that_several_have(tmp_path: Path) -> None:
+    parent = tmp_path / "runs"
+    for name in ("1", "2"):
+        fabricate(parent / name, {"run.name": "free"})
+    fabricate(parent / "3")
+
+    def chosen(*words: str) -> list[str]:
+        return [folder.name for folder in compare_runs.choose(words, parent)[0]]
+
+    assert chosen("3") == ["3"]
+    assert chosen("free") == ["1", "2"]
+    assert chosen(str(parent)) == chosen(str(tmp_path)) == ["1", "2", "3"]
+    assert chosen("3", "free", str(parent)) == ["3", "1", "2"], "each once"
+
+
+# What people see
+
+
+def test_text_fits_80_columns_but_for_commands_that_are_there_to_be_copied(tmp_path: Path) -> None:
+    controlled(tmp_path)
+    repeats(tmp_path, "e", (7, 8), {"model.width": 9, "train.rate_input": 0.123, "data.batch": 2})
+    text = compare_text.render(document(tmp_path))
+    assert [line for line in text.splitlines() if len(line) > 80 and "timebox compare" not in line] == []
+    assert "2 repeats, 3 needed" in text
+
+
+def test_text_tells_medians_intervals_and_what_is_shown(tmp_path: Path) -> None:
+    text = compare_text.render(document(controlled(tmp_path)))
+    (line,) = [line for line in text.splitlines() if line.startswith("decoupled  ") and "80.0" in line]
+    assert "80.0 (79.0 – 81.0)" in line
+    assert "0.80 (0.78 – 0.82)" in line
+    shown = text.partition("speed beside")[2].splitlines()
+    assert shown[2].split()[:3] == ["decoupled", "slower", "faster"]
+    assert text.startswith("12 runs in 4 rows; P1, 2 cores")
+
+
+def test_the_document_has_plain_figures_and_their_spread_by_name(tmp_path: Path) -> None:
+    made = json.loads(json.dumps(document(controlled(tmp_path))))
+    row = made["rows"][0]
+    assert [type(row[name]) for name in ("label", "seconds", "batches_per_s", "accuracy")] == [str, float, float, float]
+    assert row["spread"]["batches_per_s"] == {
+        "repeats": 3, "median": 80.0, "least": 79.0, "most": 81.0, "low": 79.0, "high": 81.0,
+    }  # fmt: skip
+    assert {"rows", "missing_controls", "warnings", "environment"} <= made.keys()
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".png"])
+def test_a_picture_has_all_panels_and_is_the_same_each_time(tmp_path: Path, suffix: str) -> None:
+    out = tmp_path / f"a{suffix}"
+    made = document(controlled(tmp_path / "runs"), out=out)
+    first = out.read_bytes()
+    compare_plots.draw(made, out)
+    assert out.read_bytes() == first
+    assert made["out"] == str(out)
+    if suffix == ".svg":
+        for text in ("accuracy by time", "accuracy by images seen", "steady throughput", "where a box", "seconds since",
+                     "batches a second", "locked (n", "one process (n", "blocked"):  # fmt: skip
+            assert text in first.decode(), text
+
+
+def test_the_band_spans_the_repeats_and_the_line_is_their_median(tmp_path: Path) -> None:
+    for name, right in (("a", 0.2), ("b", 0.5), ("c", 0.6)):
+        fabricate(tmp_path / name, {"train.seed": ord(name)}, accuracy=(right, 1.0))
+    (row,) = document(tmp_path)["rows"]
+    assert compare_plots.points(row, "images") == [(2, 0.5, 0.2, 0.6), (4, 1.0, 1.0, 1.0)]
+
+
+# Live
+
+
+@pytest.mark.live
+def test_controls_run_beside_the_first_row_with_its_seeds_and_are_compared(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        flags = {
+            "model.width": 8,
+            "train.epochs": 2,
+            "train.seed": seed,
+            "schedule.kind": "decoupled",
+            "schedule.window": 3,
+        }
+        assert launch(resolve(flags={**flags, "run.dir": str(tmp_path), "run.plot": False})).status == "done"
+    said: list[str] = []
+    made = document(tmp_path, controls=True, repeats=1, say=said.append)
+    rows = by_label(made)
+    assert list(rows) == ["decoupled window 3", "one process", "locked", "decoupled window 3 frozen"]
+    assert [row["repeats"] for row in rows.values()] == [2, 1, 1, 1], "at most --repeats of each control"
+    assert made["missing_controls"] == []
+    assert len(said) == 3
+    controls = runs.all_runs(tmp_path / "controls")
+    assert {load(folder / "config.toml").train.seed for folder in controls} == {1}
+    row = rows["decoupled window 3"]
+    assert row["bubble"]["of_makespan"] > 0
+    assert set(row["staleness"]) == {"target", "increment"}
+    assert row["speed_up_locked"] > 0
+    again = document(tmp_path, tmp_path / "controls", controls=True, say=said.append)
+    assert len(said) == 3, "what is there is not run again"
+    assert by_label(again) == rows
