@@ -1,13 +1,11 @@
-"""Benchmarks: programs that print figures with their spread, never assertions. `timebox bench hop`, `start`, `trace`, `replay`.
+"""Benchmarks: programs that print figures with their spread, never assertions. `timebox bench NAME`; `BENCHES` has them all.
 
 hop     a message between two processes, encode + send + receive + decode, against raw pyzmq with the same frames, in
         alternating lots, so that the machine's drift meets both alike. *One way* is from rest, as in a pipeline whose
         stages compute in between; *half a round trip* is at full speed, where libzmq's threads are still awake.
-trace   what recording costs (`bench_trace`)
-replay  whether live runs of random configurations replay to the bit (`bench_replay`)
-simulate   how fast virtual time goes, beside SimPy and by max-plus (`bench_simulate`)
-predict    how good predictions are (`bench_predict`)
 start   from the command to the first update of a box, whole processes; and each worker's peak memory
+
+The others are in files of their own, `bench_NAME`.
 """
 
 from __future__ import annotations
@@ -20,11 +18,21 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from . import bench_predict, bench_replay, bench_simulate, bench_trace
-from .environment import BLAS_THREADS, collect
+from . import (
+    bench_arithmetic,
+    bench_emulated,
+    bench_predict,
+    bench_process,
+    bench_replay,
+    bench_simulate,
+    bench_torch,
+    bench_trace,
+)
+from .environment import collect
 from .spawn import worker_environment
+from .spread import machine
 from .text import table
 
 KIB = (1, 64, 1024)
@@ -208,45 +216,50 @@ def start(repeats: int) -> dict[str, Any]:
     }
 
 
-#: What can be measured, and how many repeats are usual.
-BENCHES: dict[str, tuple[Callable[[int], dict[str, Any]], int]] = {
-    "hop": (hop, 60),
-    "start": (start, 10),
-    "trace": (bench_trace.trace, 10),
-    "replay": (bench_replay.replay, 10),
-    "simulate": (bench_simulate.measure, 5),
-    "predict": (bench_predict.measure, 4),
+class Bench(NamedTuple):
+    """What can be measured: how, and how it is told."""
+
+    measure: Callable[[int], dict[str, Any]]
+    lines: Callable[[dict[str, Any]], list[str]]
+
+
+def _hop_lines(document: dict[str, Any]) -> list[str]:
+    rows = []
+    for row in document["rows"]:
+        for name, text in (("hop", "one way"), ("trip", "half a round trip")):
+            low, high = row[f"{name}_ratio_quartiles"]
+            figures = [f"{row[f'{name}_{way}_us']:.1f}" for way in _WAYS]
+            rows.append((f"{row['kib']} KiB", text, *figures, f"{row[f'{name}_ratio']:.2f}", f"{low:.2f} – {high:.2f}"))
+    return [table(("array", "", "µs", "raw pyzmq µs", "ratio", "quartiles"), rows, left=(1,))]
+
+
+def _start_lines(document: dict[str, Any]) -> list[str]:
+    spread = f"{document['first_update_min_s']:.2f} – {document['first_update_max_s']:.2f}"
+    return [
+        f"first update {document['first_update_s']:.2f} s after the command (median; {spread})",
+        f"largest worker {document['peak_mb']:.0f} MB",
+    ]
+
+
+#: `cli.BENCHES` says what each one is, and how many repeats are usual.
+BENCHES = {
+    "hop": Bench(hop, _hop_lines),
+    "start": Bench(start, _start_lines),
+    "arithmetic": Bench(bench_arithmetic.measure, bench_arithmetic.lines),
+    "process": Bench(bench_process.measure, bench_process.lines),
+    "torch": Bench(bench_torch.measure, bench_torch.lines),
+    "emulated": Bench(bench_emulated.measure, bench_emulated.lines),
+    "trace": Bench(bench_trace.trace, bench_trace.lines),
+    "replay": Bench(bench_replay.replay, bench_replay.lines),
+    "simulate": Bench(bench_simulate.measure, bench_simulate.lines),
+    "predict": Bench(bench_predict.measure, bench_predict.lines),
 }
 
 
 def render(document: dict[str, Any]) -> str:
     """Return a benchmark's document for people."""
-    environment = document["environment"]
-    where = f"{environment['processor']}, {environment['cores']} cores, load {environment['load'][0]}"
-    lines = [f"{where}; {document['repeats']} repeats; BLAS threads {BLAS_THREADS['OPENBLAS_NUM_THREADS']}"]
-    if document["bench"] == "trace":
-        lines += bench_trace.lines(document)
-    elif document["bench"] == "replay":
-        lines += bench_replay.lines(document)
-    elif document["bench"] == "simulate":
-        lines += bench_simulate.lines(document)
-    elif document["bench"] == "predict":
-        lines += bench_predict.lines(document)
-    elif document["bench"] == "hop":
-        rows = []
-        for row in document["rows"]:
-            for name, text in (("hop", "one way"), ("trip", "half a round trip")):
-                low, high = row[f"{name}_ratio_quartiles"]
-                figures = [f"{row[f'{name}_{way}_us']:.1f}" for way in _WAYS]
-                rows.append(
-                    (f"{row['kib']} KiB", text, *figures, f"{row[f'{name}_ratio']:.2f}", f"{low:.2f} – {high:.2f}")
-                )
-        lines.append(table(("array", "", "µs", "raw pyzmq µs", "ratio", "quartiles"), rows, left=(1,)))
-    else:
-        spread = f"{document['first_update_min_s']:.2f} – {document['first_update_max_s']:.2f}"
-        lines.append(f"first update {document['first_update_s']:.2f} s after the command (median; {spread})")
-        lines.append(f"largest worker {document['peak_mb']:.0f} MB")
-    return "\n".join(lines)
+    lines = BENCHES[document["bench"]].lines(document)
+    return "\n".join([machine(document["environment"], document["repeats"]), *lines])
 
 
 if __name__ == "__main__":

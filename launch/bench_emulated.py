@@ -91,15 +91,12 @@ def closed_form(name: str) -> float | None:
 def bubble(folder: Path) -> float:
     """Return the mean share of the boxes' time that F, B and T leave idle, from the first one's begin to the last one's end."""
     found = recording.load(folder)
-    idle = []
     works = {stage.name: stage.parts for stage in found.stages if stage.number != found.plan.head}
     busy_kinds = [ord(kind) for kind in "FBT"]
     spans = [parts[np.isin(parts["kind"], busy_kinds)] for parts in works.values()]
     first = min(int(parts["start"].min()) for parts in spans)
     last = max(int(parts["end"].max()) for parts in spans)
-    for parts in spans:
-        idle.append(1 - float((parts["end"] - parts["start"]).sum()) / (last - first))
-    return statistics.mean(idle)
+    return statistics.mean(1 - float((parts["end"] - parts["start"]).sum()) / (last - first) for parts in spans)
 
 
 def lines(document: dict[str, Any]) -> list[str]:
@@ -119,7 +116,7 @@ def lines(document: dict[str, Any]) -> list[str]:
         )
     gain = document["decoupled_over_locked"]
     return [
-        f"{document['boxes']} boxes, F, B and T of {document['compute_ms']:.0f} ms each; batches are micro-batches where there are any",
+        f"{document['boxes']} boxes, F, B and T of {document['compute_ms']:.0f} ms each; batches as they travel",
         table(("schedule", "batches/s", "range", "bubble", "range", "closed form"), rows, left=(0,)),
         f"decoupled over locked: {gain['median']:.2f} ({gain['least']:.2f} – {gain['most']:.2f}), "
         f"{100 * document['of_ideal']:.1f} % of the ideal {document['boxes']}",

@@ -20,6 +20,20 @@ from .commands import COMMANDS
 
 DESCRIPTION = "Asynchronous, decoupled training of a recurrent network cut along time into processes."
 
+#: What `bench` measures, and how many repeats are usual (`bench` itself is slow to import).
+BENCHES = {
+    "hop": ("a message, beside raw pyzmq", 60),
+    "start": ("the time to the first update", 10),
+    "arithmetic": ("a stage, beside a bare loop of the same numpy calls", 15),
+    "process": ("two boxes as processes, beside one process", 5),
+    "torch": ("pipelines, beside torch.distributed.pipelining", 5),
+    "emulated": ("eight boxes of 20 ms, beside theory", 5),
+    "trace": ("what recording costs", 10),
+    "replay": ("whether runs replay to the bit", 10),
+    "simulate": ("how fast virtual time goes, beside SimPy", 5),
+    "predict": ("how good predictions are", 4),
+}
+
 EPILOGS = {
     "run": "example: timebox run --preset digits --schedule.kind decoupled --schedule.window 4",
     "list": "example: timebox list --json",
@@ -164,17 +178,10 @@ def _dispatch(arguments: list[str]) -> int:
     if arguments[:1] == ["schedule"]:
         flags.add(schedule)
     _add_run_dir(command("doctor", "what this machine can and cannot do"))
-    bench = command(
-        "bench",
-        "measure this machine: hop (a message), start (the first update), trace (what recording costs), "
-        "replay (whether runs replay to the bit), simulate (how fast virtual time goes), predict (how good predictions are)",
-    )
-    bench.add_argument(
-        "what", choices=("hop", "start", "trace", "replay", "simulate", "predict"), help="what to measure"
-    )
-    bench.add_argument(
-        "--repeats", type=int, help="repeats (hop 60, start 10, trace 10, replay 10, simulate 5, predict 4)"
-    )
+    bench = command("bench", "measure this machine and this project on it, beside its peers, with the spread")
+    known_benches = "; ".join(f"{name}: {what} ({repeats})" for name, (what, repeats) in BENCHES.items())
+    bench.add_argument("what", choices=tuple(BENCHES), metavar="WHAT", help=f"what to measure. {known_benches}")
+    bench.add_argument("--repeats", type=int, help="how often; usual is what stands in brackets")
 
     options, rest = parser.parse_known_args(arguments)
     if options.command is None:

@@ -6,41 +6,20 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigError
-from pipeline.files import to_json
 
-from . import flags
+from . import flags, studies
+from .tell import print_json, tell, warn
 
 if TYPE_CHECKING:
     from . import logs
 
 #: When this process's own code began, in monotonic nanoseconds.
 BEGAN_NS = time.monotonic_ns()
-
-
-def print_json(document: Any) -> None:
-    """Print one document, and nothing else."""
-    print(to_json(document, indent=1))
-
-
-def warn(texts: Iterable[str]) -> None:
-    """Tell on standard error what could not be read or is not whole."""
-    for text in texts:
-        print(f"timebox: warning: {text}", file=sys.stderr)
-
-
-def tell(options: argparse.Namespace, document: Any, render: Callable[[Any], str]) -> int:
-    """Print a document as JSON or as text, after its warnings, and return the exit code of a command that went well."""
-    warn(document.get("warnings", ()))
-    if options.json:
-        print_json(document)
-    else:
-        print(render(document))
-    return 0
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -196,91 +175,6 @@ def _replay(options: argparse.Namespace) -> int:
     return replaying.exit_code(found)
 
 
-def _simulate(options: argparse.Namespace) -> int:
-    from .environment import BLAS_THREADS
-
-    os.environ.update(BLAS_THREADS)  # before numpy is imported: as the workers have it
-    from pipeline.config import resolve
-
-    from . import runs, simulating, what_if
-
-    given = flags.given(options)
-    parent = Path(str(given.get("run.dir", "runs")))
-    if options.seed < 0:
-        raise ConfigError(f"--seed: {options.seed}: at least 0 is wanted")
-    calibration = None if options.calibration is None else runs.find(options.calibration, parent)
-    if options.map:
-        return _map(options, parent)
-    if options.costs is not None and (options.run is not None or calibration is not None):
-        raise ConfigError("--costs: goes with a configuration, not with a run or a calibration, which have their own")
-    if options.run is not None:
-        settings = [f"--{name}" for name in ("preset", "config") if getattr(options, name) is not None]
-        settings += [f"--{key}" for key in given if key != "run.dir"]
-        if settings:
-            raise ConfigError(f"{settings[0]}: the configuration is the run's; change it with --what-if KEY=VALUE")
-        request = what_if.of_run(runs.find(options.run, parent), calibration, options.what_if)
-    else:
-        config = resolve(options.preset, options.config, given)
-        if options.costs is not None:
-            request = what_if.of_costs(config, options.costs, options.what_if)
-        else:
-            request = what_if.of_config(config, calibration, options.what_if)
-    made = simulating.document(request, seed=options.seed, arithmetic=options.arithmetic, out=options.out)
-    return tell(options, made, simulating.render)
-
-
-def _map(options: argparse.Namespace, parent: Path) -> int:
-    from . import paying, recording, runs, what_if
-    from .progress import Share
-
-    given = [f"--{key}" for key in flags.given(options) if key != "run.dir"]
-    given += [
-        f"--{name}" for name in ("calibration", "costs", "preset", "config") if getattr(options, name) is not None
-    ]
-    if given:
-        raise ConfigError(f"{given[0]}: --map takes units, or with a RUN its costs; nothing else")
-    if options.arithmetic or any(not each.startswith("cores=") for each in options.what_if):
-        raise ConfigError(
-            "--map: varies boxes and latency itself; it takes a RUN for its costs, --what-if cores=N, --over"
-        )
-    cores = int(what_if.parse_world(options.what_if).get("cores", 0))
-    other = paying.PROCESS if options.over == "process" else options.over
-    source = None if options.run is None else recording.load(runs.find(options.run, parent))
-    with Share("map", quiet=options.json) as progress:
-        made = paying.document(source, other=other, cores=cores, seed=options.seed, progress=progress)
-    if options.out is not None:
-        paying.write(made, options.out)
-        made["out"] = str(options.out)
-    return tell(options, made, paying.render)
-
-
-def _compare(options: argparse.Namespace) -> int:
-    from . import compare, compare_text
-
-    def say(text: str) -> None:
-        print(f"timebox: {text}", file=sys.stderr, flush=True)
-
-    made = compare.document(
-        options.runs or ["latest"],
-        options.run_dir,
-        out=options.out,
-        controls=options.controls,
-        repeats=options.repeats,
-        say=say,
-    )
-    return tell(options, made, compare_text.render)
-
-
-def _schedule(options: argparse.Namespace) -> int:
-    from pipeline.config import resolve
-
-    from . import schedule
-
-    return tell(
-        options, schedule.document(resolve(options.preset, options.config, flags.given(options))), schedule.text
-    )
-
-
 def _doctor(options: argparse.Namespace) -> int:
     from . import doctor, show
 
@@ -292,16 +186,6 @@ def _doctor(options: argparse.Namespace) -> int:
     return 1 if any(check.state == "fault" for check in found) else 0
 
 
-def _bench(options: argparse.Namespace) -> int:
-    from . import bench
-
-    measure, usual = bench.BENCHES[options.what]
-    repeats = usual if options.repeats is None else options.repeats
-    if repeats < 1:
-        raise ConfigError(f"--repeats: {repeats} repeats measure nothing; at least 1")
-    return tell(options, measure(repeats), bench.render)
-
-
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run,
     "list": _list,
@@ -311,9 +195,9 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "timeline": _timeline,
     "report": _report,
     "replay": _replay,
-    "simulate": _simulate,
-    "compare": _compare,
-    "schedule": _schedule,
+    "simulate": studies.simulate,
+    "compare": studies.compare,
+    "schedule": studies.schedule,
     "doctor": _doctor,
-    "bench": _bench,
+    "bench": studies.bench,
 }
