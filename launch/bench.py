@@ -241,7 +241,7 @@ def _start_lines(document: dict[str, Any]) -> list[str]:
     ]
 
 
-#: `cli.BENCHES` says what each one is, and how many repeats are usual.
+#: `benches` says what each one is, and how many repeats are usual.
 BENCHES = {
     "hop": Bench(hop, _hop_lines),
     "start": Bench(start, _start_lines),

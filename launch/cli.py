@@ -16,23 +16,10 @@ import pipeline
 from pipeline.errors import ConfigError, TimeboxError
 
 from . import flags
+from .benches import BENCHES
 from .commands import COMMANDS
 
 DESCRIPTION = "Asynchronous, decoupled training of a recurrent network cut along time into processes."
-
-#: What `bench` measures, and how many repeats are usual (`bench` itself is slow to import).
-BENCHES = {
-    "hop": ("a message, beside raw pyzmq", 60),
-    "start": ("the time to the first update", 10),
-    "arithmetic": ("a stage, beside a bare loop of the same numpy calls", 15),
-    "process": ("two boxes as processes, beside one process", 5),
-    "torch": ("pipelines, beside torch.distributed.pipelining", 5),
-    "emulated": ("eight boxes of 20 ms, beside theory", 5),
-    "trace": ("what recording costs", 10),
-    "replay": ("whether runs replay to the bit", 10),
-    "simulate": ("how fast virtual time goes, beside SimPy", 5),
-    "predict": ("how good predictions are", 4),
-}
 
 EPILOGS = {
     "run": "example: timebox run --preset digits --schedule.kind decoupled --schedule.window 4",

@@ -204,18 +204,19 @@ def _outcome(folder: Path) -> dict[str, Any]:
 def _timing(folder: Path, plan: Plan, since_ns: int, seconds: float | None) -> dict[str, Any]:
     """Return the steady throughput, from the head's forwards, and when the first update of a box had ended.
 
+    It is in batches of the data; with micro-batches their last one counts, for the head goes through them by fits and starts.
     Without a trace the throughput is that of the whole run, `seconds` from go to the head's last action.
     """
     try:
         ends = [
-            (span.action.batch, span.end_ns)
+            (span.action.batch // plan.micro, span.end_ns)
             for span in trace.read_spans(folder, "head")
-            if span.action.kind == "F" and span.part == "forward"
+            if span.action.kind == "F" and span.part == "forward" and (span.action.batch + 1) % plan.micro == 0
         ]
         first = [_first_update(folder, plan.name(k)) for k in range(1, plan.boxes + 1)]
     except RunError:
         return {
-            "batches_per_s": plan.batches / seconds if seconds else None,
+            "batches_per_s": plan.steps / seconds if seconds else None,
             "first_update_s": None,
             "first_update_ns": None,
         }

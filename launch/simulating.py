@@ -62,7 +62,7 @@ def document(request: Request, *, seed: int = 0, arithmetic: bool = False, out: 
         "cores": request.costs.cores,
         "warnings": list(request.notes),
         "makespan_s": found.makespan_ns / 1e9,
-        "batches_per_s": plan.batches / found.makespan_ns * 1e9 if found.makespan_ns else None,
+        "batches_per_s": plan.steps / found.makespan_ns * 1e9 if found.makespan_ns else None,
         "actions": found.actions,
         "seconds": seconds,
         "actions_per_s": found.actions / seconds,

@@ -103,7 +103,7 @@ def schedule(options: argparse.Namespace) -> int:
 def bench(options: argparse.Namespace) -> int:
     """Measure this machine."""
     from . import bench
-    from .cli import BENCHES
+    from .benches import BENCHES
 
     repeats = BENCHES[options.what][1] if options.repeats is None else options.repeats
     if repeats < 1:

@@ -256,7 +256,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     digests = [box.digest(weights) for weights in reference.weights()]
     warm = len(ends) // 10
-    steady = (len(ends) - 1 - warm) / max(ends[-1] - ends[warm], 1e-9)
+    steady = (len(ends) - 1 - warm) / max(ends[-1] - ends[warm], 1e-9) / reference.plan.micro
     _say(word="done", batches=len(reference.costs), busy_s=ends[-1] - ends[0], digests=digests, batches_per_s=steady)
     return 0
 

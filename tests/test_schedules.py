@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import pytest
 from network import Network, check_history, make_plan, programs, run_hostile, run_prompt, schedules, telling, whims
 
+import pipeline.schedules
 from pipeline.actions import ACTIVATION, TARGET, Action, Message, format_journal, parse_journal
 from pipeline.errors import ScheduleError
+from pipeline.grid import of_program
 from pipeline.plan import Plan
 from pipeline.programs import program
 from pipeline.schedules import Greedy, Program
@@ -196,3 +199,28 @@ def test_a_program_has_one_batch_in_flight(schedule: str) -> None:
     stage.start(Action("F", 0))
     assert stage.finish(Action("F", 0)) == [Message(ACTIVATION, 0, 1, 2)]
     assert stage.refusal(Action("F", 1)) == "the window of 1 is full; waiting: gradient 0 from head"
+
+
+@pytest.mark.parametrize(
+    ("title", "plan"),
+    [
+        ("article, two tied boxes", make_plan("article", boxes=2, batches=2)),
+        ("locked, two tied boxes", make_plan("locked", boxes=2, batches=2)),
+        ("gpipe, three untied", make_plan("gpipe", boxes=3, batches=8, micro=4, tied=False)),
+        ("1f1b, three untied", make_plan("1f1b", boxes=3, batches=20, tied=False)),
+        ("1f1b with four micro-batches", make_plan("1f1b", boxes=3, batches=8, micro=4, tied=False)),
+        ("delayed, three untied", make_plan("delayed", boxes=3, batches=20, delay=2, tied=False)),
+    ],
+)
+def test_the_staircases_in_the_docstring_are_what_stages_do(title: str, plan: Plan) -> None:
+    """As far as they are drawn: a row is the beginning of what the grid has."""
+    _, _, rest = str(pipeline.schedules.__doc__).partition(f"\n{title}")
+    lines = [line for line in rest.splitlines() if re.match(r"    (box-\d|head) ", line)][: plan.head]
+    cells = of_program(plan, plan.batches).cells
+    width = 5 if plan.shares_increments and plan.schedule == "article" else 3
+    assert len(lines) == plan.head
+    for line in lines:
+        name, row = line.split()[0], line[12:]
+        expected = "".join(f"{cell:<{width}}" for cell in cells[name]).rstrip()
+        assert row, "something is drawn"
+        assert expected.startswith(row), (expected, row)
