@@ -24,7 +24,6 @@ import numpy as np
 from pipeline import results, trace
 from pipeline.actions import Action, parse_action, stage_number
 from pipeline.arrays import Array, Weights
-from pipeline.box import digest
 from pipeline.config import load as load_config
 from pipeline.data import Batches
 from pipeline.data import load as load_data
@@ -32,6 +31,7 @@ from pipeline.errors import ConfigError, RunError, ScheduleError, WireError
 from pipeline.files import run_digest
 from pipeline.plan import Plan
 from pipeline.replay import Moment, Replay
+from pipeline.weights import digest
 
 from . import runs
 from .environment import differences

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import results
-from pipeline.box import Work, digest
+from pipeline.box import Work
 from pipeline.data import Batches
 from pipeline.data import load as load_data
 from pipeline.errors import ConfigError
@@ -26,6 +26,7 @@ from pipeline.files import run_digest
 from pipeline.head import HeadWork
 from pipeline.plan import Plan
 from pipeline.simulate import Simulated, simulate
+from pipeline.weights import digest
 from pipeline.works import make_work
 
 from . import calibrate, recording, runs, text, virtual_run

@@ -13,21 +13,19 @@ which it wrote. Arrays that are sent are never written to again: a transport may
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
-import numpy as np
-
 from . import cells, oracles
 from .actions import ACTIVATION, EVALUATION, GRADIENT, INCREMENT, TARGET, Action, Message, Part
-from .arrays import Array, Weights, accumulate, descend, total
+from .arrays import Array, Scratch, Weights, accumulate, descend, total
 from .cells import Factors, Trail
 from .data import Batches
 from .payloads import sends_factors
-from .plan import Plan, box_steps, inputs
-from .schema import LABELS, Config
+from .plan import Plan, box_steps
+from .schema import Config
 from .stash import Stash
+from .weights import box_rates, box_weights, oracle_weights
 
 Arrays = tuple[Array, ...]
 
@@ -66,42 +64,6 @@ class Around:
         return self.work.do(action)
 
 
-def rng(seed: int, stage: int, what: int) -> np.random.Generator:
-    """Return the generator of a stage's first weights: 0 its own, 1 its oracle's. Tied boxes all ask for stage 0."""
-    return np.random.default_rng([seed, stage, what])
-
-
-def box_weights(config: Config, number: int) -> Weights:
-    """Return the first weights of a box; those of tied boxes are equal."""
-    model = config.model
-    own = 0 if model.tied else number
-    generator = rng(config.train.seed, own, 0)
-    return cells.initial_weights(inputs(config), model.width, model.bias, model.init, generator, model.dtype)
-
-
-def oracle_weights(config: Config, number: int) -> Weights:
-    """Return the first weights of a box's oracle."""
-    generator = rng(config.train.seed, number, 1)
-    return oracles.initial_weights(
-        config.oracle, config.model.width, LABELS[config.data.name], generator, config.model.dtype
-    )
-
-
-def box_rates(config: Config) -> dict[str, float]:
-    """Return the learning rate of each weight of a box."""
-    return {"Wx": config.train.rate_input, "Wrec": config.train.rate_recurrent, "b": config.train.rate_input}
-
-
-def digest(weights: Weights) -> str:
-    """Return the sha256 (hexadecimal) over one stage's weights: names, dtypes, shapes and bytes in the names' order."""
-    found = hashlib.sha256()
-    for name in sorted(weights):
-        array = np.ascontiguousarray(weights[name])
-        found.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        found.update(array.data)
-    return found.hexdigest()
-
-
 class Flight(NamedTuple):
     """A batch that is forwarded and not settled."""
 
@@ -124,6 +86,7 @@ class BoxWork:
         self.outputs: dict[str, Arrays] = {}
         self.changes: dict[str, Array] = {}  # what the last action's update was made of, by name
         self._rates = box_rates(config)
+        self._scratch = Scratch()
         self._oracle_rate = config.train.rate_oracle
         self._sees_label = config.oracle.sees_label
         self._factors = sends_factors(config)
@@ -173,17 +136,18 @@ class BoxWork:
 
     def _forward(self, batch: int) -> Iterator[Part]:
         entering = self._take(ACTIVATION, batch, self.number - 1)[0] if self.number > 1 else None
-        trail = cells.forward(self.cell, self.batches.inputs(batch, self.number), entering)
+        trail = cells.forward(self.cell, self.batches.inputs(batch, self.number), entering, self._scratch)
         read = self.version
         self.outputs[ACTIVATION] = (trail.h,)
         if self.plan.rule != "frozen":
             self._flights[batch] = Flight(trail, read, self._stash.keep() if self._stash else self.cell)
         yield Part("forward", read, read)
         if self.plan.rule == "synthetic":
-            g = oracles.predict(self.oracle, trail.h, self.label(batch))
+            h = trail.h
+            g = oracles.predict(self.oracle, h, self.label(batch), self._scratch.array("guess", h.shape, h.dtype))
             sends_target = self._passes_on and self.plan.target == "bootstrapped"
             # The target uses the weights that the forward read, so backward comes before the update.
-            factors, target = cells.backward(self.cell, trail, g, passes_on=sends_target)
+            factors, target = cells.backward(self.cell, trail, g, passes_on=sends_target, scratch=self._scratch)
             if target is not None:
                 self.outputs[TARGET] = (target,)
             self._update(self._shared(factors))
@@ -199,7 +163,7 @@ class BoxWork:
             self._stash.part()
         if isinstance(increment, Factors):
             self._note(increment)
-            cells.descend(self.cell, increment, self._rates)
+            cells.descend(self.cell, increment, self._rates, self._scratch)
         else:
             descend(self.cell, increment, self._rates)
         self.version += 1
@@ -225,11 +189,11 @@ class BoxWork:
         flight = self._land(batch)
         trail, read = flight.trail, self.oracle_version
         self.changes["oracle's error"] = oracles.train(
-            self.oracle, trail.h, self.label(batch), target, self._oracle_rate
+            self.oracle, trail.h, self.label(batch), target, self._oracle_rate, self._scratch
         )
         self.oracle_version += 1
         if self.plan.target == "true" and self._passes_on:
-            _, g = cells.backward(flight.weights, trail, target, passes_on=True)
+            _, g = cells.backward(flight.weights, trail, target, passes_on=True, scratch=self._scratch)
             assert g is not None
             self.outputs[GRADIENT] = (g,)
         yield Part("train", read, self.oracle_version)
@@ -249,12 +213,14 @@ class BoxWork:
     def _backward(self, batch: int) -> Iterator[Part]:
         (g,) = self._take(GRADIENT, batch, self.number + 1)
         trail, read, weights = self._land(batch)
-        factors, before = cells.backward(weights, trail, g, passes_on=self._passes_on)
+        factors, before = cells.backward(weights, trail, g, passes_on=self._passes_on, scratch=self._scratch)
         if before is not None:
             self.outputs[GRADIENT] = (before,)
         if self.plan.micro > 1:
             self._note(factors)
-            self._gradient = accumulate(self._gradient, cells.gradient(factors, self.cell))
+            self._gradient = accumulate(
+                self._gradient, cells.gradient(factors, self.cell, self._scratch if self._gradient else None)
+            )
             if (batch + 1) % self.plan.micro == 0:
                 self._own[batch // self.plan.micro] = self._shared(self._gradient)
                 self._gradient = {}
@@ -284,17 +250,25 @@ class BoxWork:
     def _step(self, batch: int) -> Iterator[Part]:
         read = self.version
         own = self._own.pop(batch)
-        boxes = range(self.plan.boxes, 0, -1) if self.plan.shares_increments else (self.number,)
-        parts = (own if k == self.number else self._increment(batch, k) for k in boxes)
-        gradients = (cells.gradient(part, self.cell) if isinstance(part, Factors) else part for part in parts)
         if self._stash:
             self._stash.part()
-        descend(self.cell, total(gradients), self._rates)
+        descend(self.cell, total(self._summands(batch, own)), self._rates)
         self.version += 1
         yield Part("apply", read, self.version)
 
+    def _summands(self, batch: int, own: Factors | Weights) -> Iterator[Weights]:
+        boxes = range(self.plan.boxes, 0, -1) if self.plan.shares_increments else (self.number,)
+        for k in boxes:
+            part = own if k == self.number else self._increment(batch, k)
+            if isinstance(part, Factors):
+                # The first is what is summed into; the others are added at once.
+                part = cells.gradient(part, self.cell, None if k == boxes[0] else self._scratch)
+            yield part
+
     def _evaluate(self, evaluation: int) -> Iterator[Part]:
         entering = self._take(EVALUATION, evaluation, self.number - 1)[0] if self.number > 1 else None
-        trail = cells.forward(self.cell, self.batches.evaluation_inputs(evaluation, self.number), entering)
+        trail = cells.forward(
+            self.cell, self.batches.evaluation_inputs(evaluation, self.number), entering, self._scratch
+        )
         self.outputs[EVALUATION] = (trail.h,)
         yield Part("evaluate", self.version, self.version)

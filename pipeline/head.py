@@ -15,17 +15,11 @@ from numpy.typing import NDArray
 from . import heads
 from .actions import ACTIVATION, EVALUATION, GRADIENT, Action, Message, Part
 from .arrays import Array, Weights, accumulate, descend
-from .box import Arrays, rng
+from .box import Arrays
 from .data import Batches
-from .plan import Plan, outputs
+from .plan import Plan
 from .schema import Config
-
-
-def head_weights(config: Config) -> Weights:
-    """Return the first weights of the head."""
-    model = config.model
-    generator = rng(config.train.seed, model.boxes + 1, 0)
-    return heads.initial_weights(model.width, outputs(config), model.bias, model.init, generator, model.dtype)
+from .weights import head_weights
 
 
 class Judged(NamedTuple):
@@ -86,7 +80,7 @@ class HeadWork:
         h = self._inbox.pop((ACTIVATION, batch))
         a, y_hat = heads.forward(self.layer, h, self._loss)
         y = self.batches.wanted(self.batches.labels(batch))
-        self.costs.append(heads.cost(a, y, self._loss))
+        self.costs.append(heads.cost(a, y, self._loss, y_hat))
         read = self.version
         yield Part("forward", read, read)
         micro = self.plan.micro
@@ -114,5 +108,5 @@ def judge(layer: Weights, h: Array, batches: Batches, evaluation: int, loss: str
     """Return what the head says of one evaluation, whose activation h is (rows, width)."""
     a, y_hat = heads.forward(layer, h, loss)
     labels = batches.evaluation_labels(evaluation)
-    cost = heads.cost(a, batches.wanted(labels), loss)
+    cost = heads.cost(a, batches.wanted(labels), loss, y_hat)
     return Judged(batches.evaluation_places(evaluation), labels, heads.predictions(y_hat), y_hat, cost)

@@ -15,8 +15,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import box, cells, head, heads, oracles, results
-from .arrays import Array, Weights, accumulate, descend, total
+from . import cells, head, heads, oracles, results, weights
+from .arrays import Array, Scratch, Weights, accumulate, descend, total
 from .config import load
 from .data import Batches
 from .data import load as load_data
@@ -47,11 +47,12 @@ class Reference:
         self.batches = batches
         self.loss = config.model.loss
         boxes = range(1, config.model.boxes + 1)
-        shared = box.box_weights(config, 1)
-        self.cells = {k: shared if config.model.tied else box.box_weights(config, k) for k in boxes}
-        self.oracles = {k: box.oracle_weights(config, k) for k in boxes} if self.plan.rule == "synthetic" else {}
-        self.layer = head.head_weights(config)
-        self.rates = box.box_rates(config)
+        shared = weights.box_weights(config, 1)
+        self.cells = {k: shared if config.model.tied else weights.box_weights(config, k) for k in boxes}
+        self.oracles = {k: weights.oracle_weights(config, k) for k in boxes} if self.plan.rule == "synthetic" else {}
+        self.layer = weights.head_weights(config)
+        self.rates = weights.box_rates(config)
+        self.scratch = Scratch()
         self.costs: list[float] = []
         self.judged: list[head.Judged] = []
         self.late = Late(self) if config.schedule.kind in ("1f1b", "delayed") and self.plan.micro == 1 else None
@@ -82,11 +83,11 @@ class Reference:
         for k, cell in self.cells.items():
             if self.plan.weights == "stash":
                 passing[k] = {"Wrec": cell["Wrec"].copy()}
-            trail = trails[k] = cells.forward(cell, self.batches.inputs(batch, k), h)
+            trail = trails[k] = cells.forward(cell, self.batches.inputs(batch, k), h, self.scratch)
             g = oracles.predict(self.oracles[k], trail.h, self.label(batch))
             bootstraps = k > 1 and self.plan.target == "bootstrapped"
-            factors, target = cells.backward(cell, trail, g, passes_on=bootstraps)
-            cells.descend(cell, factors, self.rates)
+            factors, target = cells.backward(cell, trail, g, passes_on=bootstraps, scratch=self.scratch)
+            cells.descend(cell, factors, self.rates, self.scratch)
             if target is not None:
                 self.train_oracle(k - 1, batch, trails[k - 1].h, target)
             h = trail.h
@@ -95,7 +96,7 @@ class Reference:
         if self.plan.target == "true":
             stashed = passing or {k: self.cells[k] for k in self.cells}
             for k in range(self.plan.boxes - 1, 0, -1):
-                _, entering = cells.backward(stashed[k + 1], trails[k + 1], back, passes_on=True)
+                _, entering = cells.backward(stashed[k + 1], trails[k + 1], back, passes_on=True, scratch=self.scratch)
                 assert entering is not None
                 back = entering
                 self.train_oracle(k, batch, trails[k].h, back)
@@ -105,14 +106,14 @@ class Reference:
         h: Array | None = None
         trails, gradients = {}, []
         for k, cell in self.cells.items():
-            trails[k] = cells.forward(cell, self.batches.inputs(batch, k), h)
+            trails[k] = cells.forward(cell, self.batches.inputs(batch, k), h, self.scratch)
             h = trails[k].h
         g: Array | None = self.head(batch, trails[self.plan.boxes].h)
         for k in range(self.plan.boxes, 0, -1):
             assert g is not None
-            factors, g = cells.backward(self.cells[k], trails[k], g, passes_on=k > 1)
+            factors, g = cells.backward(self.cells[k], trails[k], g, passes_on=k > 1, scratch=self.scratch)
             if not self.plan.sums_gradients:
-                cells.descend(self.cells[k], factors, self.rates)
+                cells.descend(self.cells[k], factors, self.rates, self.scratch)
                 continue
             own = cells.gradient(factors, self.cells[k])
             own = self._sums[k] = accumulate(self._sums.get(k, {}), own)
@@ -130,7 +131,7 @@ class Reference:
         """The control: only the head learns."""
         h: Array | None = None
         for k, cell in self.cells.items():
-            h = cells.forward(cell, self.batches.inputs(batch, k), h).h
+            h = cells.forward(cell, self.batches.inputs(batch, k), h, self.scratch).h
         assert h is not None
         self.head(batch, h)
 
@@ -138,7 +139,7 @@ class Reference:
         """Step the head on the true loss and return the gradient at its entrance."""
         a, y_hat = heads.forward(self.layer, h, self.loss)
         y = self.batches.wanted(self.batches.labels(batch))
-        self.costs.append(heads.cost(a, y, self.loss))
+        self.costs.append(heads.cost(a, y, self.loss, y_hat))
         micro = self.plan.micro
         dense, g = heads.backward(self.layer, h, y_hat, y, self.loss, micro)
         self._head = accumulate(self._head, dense)
@@ -149,7 +150,7 @@ class Reference:
 
     def train_oracle(self, k: int, batch: int, h: Array, target: Array) -> None:
         """Fit oracle k to a target gradient at h."""
-        oracles.train(self.oracles[k], h, self.label(batch), target, self.config.train.rate_oracle)
+        oracles.train(self.oracles[k], h, self.label(batch), target, self.config.train.rate_oracle, self.scratch)
 
     def label(self, batch: int) -> Array | None:
         """Return the one-hot labels of a batch where the oracles see them."""
@@ -159,7 +160,7 @@ class Reference:
         """Judge one batch of test images."""
         h: Array | None = None
         for k, cell in self.cells.items():
-            h = cells.forward(cell, self.batches.evaluation_inputs(evaluation, k), h).h
+            h = cells.forward(cell, self.batches.evaluation_inputs(evaluation, k), h, self.scratch).h
         assert h is not None
         self.judged.append(head.judge(self.layer, h, self.batches, evaluation, self.loss))
 
@@ -197,7 +198,7 @@ class Late:
         h: Array | None = None
         for k, cell in reference.cells.items():
             self.settle(k, batch - self.ahead[k])
-            trail = cells.forward(cell, reference.batches.inputs(batch, k), h)
+            trail = cells.forward(cell, reference.batches.inputs(batch, k), h, reference.scratch)
             self._flights[k, batch] = trail, cell["Wrec"].copy() if self.stashes else cell["Wrec"]
             h = trail.h
         assert h is not None
@@ -213,10 +214,10 @@ class Late:
                 self.settle(k + 1, batch)
             trail, Wrec = self._flights.pop((k, batch))
             g = self._gradients.pop((k, batch))
-            factors, entering = cells.backward({"Wrec": Wrec}, trail, g, passes_on=k > 1)
+            factors, entering = cells.backward({"Wrec": Wrec}, trail, g, passes_on=k > 1, scratch=reference.scratch)
             if entering is not None:
                 self._gradients[k - 1, batch] = entering
-            cells.descend(reference.cells[k], factors, reference.rates)
+            cells.descend(reference.cells[k], factors, reference.rates, reference.scratch)
             self._settled[k] += 1
 
     def settle_all(self) -> None:
@@ -254,7 +255,7 @@ def main(arguments: list[str] | None = None) -> int:
     if is_stopped:
         _say(word="stopped")
         return 0
-    digests = [box.digest(weights) for weights in reference.weights()]
+    digests = [weights.digest(each) for each in reference.weights()]
     warm = len(ends) // 10
     steady = (len(ends) - 1 - warm) / max(ends[-1] - ends[warm], 1e-9) / reference.plan.micro
     _say(word="done", batches=len(reference.costs), busy_s=ends[-1] - ends[0], digests=digests, batches_per_s=steady)

@@ -40,7 +40,9 @@ def steps(plan: Plan) -> list[Step]:
         if bootstrapped and k > 1:
             found.append((k - 1, "T", "train", f"train oracle {k - 1} on the target from {plan.name(k)}"))
     found.append((plan.head, "F", "forward", f"y from h{last} Wfc"))
-    update = "update on the true loss" if plan.micro == 1 else "add to the batch's gradient; the last part of it updates"
+    update = (
+        "update on the true loss" if plan.micro == 1 else "add to the batch's gradient; the last part of it updates"
+    )
     found.append((plan.head, "F", "update", update))
     back = range(last, last - 1, -1) if bootstrapped else range(last, 0, -1)
     for k in back:

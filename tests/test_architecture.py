@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     "errors schema config actions plan programs filled emulation costs mnist data arrays stash cells oracles heads files "
     "frames",
-    "lacks standing stage schedules reckon steps box head works payloads probe wire trace sums control results worklog",
+    "lacks standing stage schedules reckon steps weights box head works payloads probe wire trace sums control results worklog",
     "transport tape recorder",
     "maxplus drive grid simulate replay lifeline backup emulate delays live worker reference",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.arrays import BLOCK, Weights, descend, product, step, total
+from pipeline.arrays import BLOCK, TURNED, Scratch, Weights, descend, product, step, through, total
 
 DTYPES = ["float32", "float64"]
 
@@ -97,3 +97,75 @@ def test_a_step_on_what_is_not_finite_shows() -> None:
     step(W, np.array([[0.0, np.nan, 1.0]]), np.array([[1.0, np.inf]]), 0.1)
     assert np.isnan(W[1]).all()
     assert np.isinf(W[2, 1])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("rows", "inputs"), [(1, 40), (1, 2 * BLOCK // 7 + 5), (4, 30)])
+@pytest.mark.parametrize("share", [0.2, 1.0])
+def test_a_scratch_changes_no_bit_of_a_step_however_often_it_is_used(
+    rows: int, inputs: int, share: float, dtype: str
+) -> None:
+    rng = np.random.default_rng(3)
+    W = rng.standard_normal((inputs, 7)).astype(dtype)
+    other, scratch = W.copy(), Scratch()
+    for _ in range(3):
+        a = (rng.standard_normal((rows, inputs)) * (rng.random((rows, inputs)) < share)).astype(dtype)
+        delta = rng.standard_normal((rows, 7)).astype(dtype)
+        given = a.copy(), delta.copy()
+        step(W, a, delta, 0.3)
+        step(other, a, delta, 0.3, scratch)
+        assert W.tobytes() == other.tobytes()
+        assert np.array_equal(a, given[0])
+        assert np.array_equal(delta, given[1])
+
+
+def test_a_scratch_keeps_an_array_by_name_shape_and_dtype() -> None:
+    scratch, single = Scratch(), np.dtype("float32")
+    kept = scratch.array("G", (3, 2), single)
+    assert (kept.shape, kept.dtype, kept.flags.c_contiguous) == ((3, 2), single, True)
+    assert scratch.array("G", (3, 2), single) is kept
+    others = [
+        scratch.array("g", (3, 2), single),
+        scratch.array("G", (2, 3), single),
+        Scratch().array("G", (3, 2), single),
+    ]
+    others.append(scratch.array("G", (3, 2), np.dtype("float64")))
+    assert not any(np.shares_memory(kept, other) for other in others)
+
+
+LARGE = int(TURNED**0.5) // 4
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("rows", "inputs", "outputs"), [(1, 5, 3), (4, 5, 1), (4, 5, 3), (1, LARGE, LARGE), (17, LARGE, LARGE)]
+)
+def test_a_gradient_passes_through_a_weight_whatever_way_it_goes(
+    rows: int, inputs: int, outputs: int, dtype: str
+) -> None:
+    rng = np.random.default_rng(4)
+    W, delta = rng.standard_normal((inputs, outputs)).astype(dtype), rng.standard_normal((rows, outputs)).astype(dtype)
+    found = through(delta, W)
+    wanted = delta.astype(float) @ W.astype(float).T
+    np.testing.assert_allclose(found, wanted, rtol=1e-4 if dtype == "float32" else 1e-9, atol=1e-4)
+    assert (found.shape, found.dtype, found.flags.c_contiguous) == ((rows, inputs), np.dtype(dtype), True)
+    scratch, out = Scratch(), np.empty_like(found)
+    assert through(delta, W, scratch, out) is out
+    assert out.tobytes() == found.tobytes() == through(delta, W, scratch).tobytes()
+    assert not np.shares_memory(through(delta, W, scratch), through(delta, W, scratch))
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_a_product_goes_where_it_is_told_to(rows: int) -> None:
+    rng = np.random.default_rng(5)
+    a, delta, out = rng.standard_normal((rows, 4)), rng.standard_normal((rows, 3)), np.empty((4, 3))
+    assert product(a, delta, out) is out
+    assert out.tobytes() == product(a, delta).tobytes()
+
+
+def test_a_summand_may_be_used_again_when_it_was_added() -> None:
+    summand = np.array([4.0])
+    parts: list[Weights] = [{"Wx": np.array([1.0])}, {"Wx": np.array([2.0]), "Wrec": summand}]
+    summed = total(parts)
+    summand[:] = 7
+    assert summed["Wrec"] == [4.0]

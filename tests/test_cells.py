@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from pipeline.arrays import Array, Weights
-from pipeline.cells import backward, forward, gradient, initial_weights
+from pipeline.arrays import Array, Scratch, Weights
+from pipeline.cells import backward, descend, forward, gradient, initial_weights
 
 INPUTS, WIDTH = 4, 3
 
@@ -144,6 +144,35 @@ def test_forward_and_backward_leave_what_they_are_given() -> None:
     backward(weights, forward(weights, x, h), g, passes_on=True)
     for array, copy in zip(given, before, strict=True):
         assert np.array_equal(array, copy)
+
+
+@SHAPES
+@BIAS
+@FIRST
+def test_a_scratch_changes_no_bit_and_nothing_that_goes_out_lies_in_it(
+    steps: int, rows: int, bias: bool, first: bool
+) -> None:
+    weights, x, h, g = some_box(steps, rows, bias)
+    copies = {name: W.copy() for name, W in weights.items()}
+    rates, scratch, out = dict.fromkeys(weights, 0.1), Scratch(), []
+    for turn in range(3):
+        entering = None if first else np.tanh(h + turn)
+        alone, kept = forward(weights, x, entering), forward(copies, x, entering, scratch)
+        factors, back = backward(weights, alone, g, passes_on=True)
+        same_factors, same_back = backward(copies, kept, g, passes_on=True, scratch=scratch)
+        assert back is not None
+        assert same_back is not None
+        for one, other in zip((*alone, *factors, back), (*kept, *same_factors, same_back), strict=True):
+            assert one.tobytes() == other.tobytes()
+        for name, G in gradient(factors, weights).items():
+            assert G.tobytes() == gradient(same_factors, copies, scratch)[name].tobytes()
+        descend(weights, factors, rates)
+        descend(copies, same_factors, rates, scratch)
+        for name, W in weights.items():
+            assert W.tobytes() == copies[name].tobytes()
+        out += [(one, one.copy()) for one in (kept.leaving, same_factors.delta, same_back)]
+    for one, was in out:
+        assert np.array_equal(one, was), "what was sent is never written to again"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

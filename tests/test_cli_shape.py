@@ -15,8 +15,8 @@ from pipeline.config import fields
 pytestmark = pytest.mark.in_process
 
 COMMANDS = (
-    "run", "list", "logs", "order", "stats", "timeline", "report", "compare", "sweep", "replay", "simulate", "schedule", "doctor",
-    "bench",
+    *("run", "list", "logs", "order", "stats", "timeline", "report", "compare", "sweep", "replay", "simulate"),
+    *("schedule", "doctor", "bench"),
 )
 
 

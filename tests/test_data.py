@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import resolve
-from pipeline.data import Batches, Split, load
+from pipeline.data import ORDERS, Batches, Split, load
 from pipeline.plan import EVALUATION_ROWS, Plan
 from pipeline.schema import Config, Data
 
@@ -62,6 +62,19 @@ def test_another_seed_is_another_order() -> None:
         orders.append(numbers(batches.inputs(0, 1)))
     assert orders[0] != orders[1]
     assert sorted(orders[0]) == sorted(orders[1])
+
+
+def test_going_to_and_fro_between_epochs_draws_an_order_once_and_keeps_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With batches in flight every F and T crossed the boundary of two epochs, and each drew the order anew."""
+    _, batches = batches_of(data__train=10, train__epochs=9)
+    drawn, draw = [], np.random.default_rng
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: drawn.append(seed) or draw(seed))
+    for index in (9, 10, 8, 11, 9, 12):
+        batches.places(index)
+    assert len(drawn) == 2
+    for epoch in range(9):
+        batches.places(10 * epoch)
+    assert len(batches._orders) == ORDERS
 
 
 @pytest.mark.parametrize(("train", "batch"), [(10, 1), (10, 3), (10, 10), (12, 4), (300, 7)])

@@ -27,7 +27,7 @@ from network import (
 )
 
 from pipeline.actions import ACTIVATION, CREDIT_ACTIVATION, TARGET, Action, Message, format_journal, parse_journal
-from pipeline.box import Arrays, digest
+from pipeline.box import Arrays
 from pipeline.data import Batches
 from pipeline.drive import advance
 from pipeline.errors import ScheduleError, WireError
@@ -37,6 +37,7 @@ from pipeline.reference import Reference
 from pipeline.schedules import Greedy, Program
 from pipeline.schema import Config
 from pipeline.stage import Stage
+from pipeline.weights import digest
 
 pytestmark = pytest.mark.in_process
 

@@ -99,6 +99,15 @@ def test_forward_and_backward_leave_what_they_are_given(loss: str, outputs: int)
 
 
 @LOSSES
+@ROWS
+@DTYPES
+def test_a_cost_is_the_same_with_the_outputs_at_hand(loss: str, outputs: int, rows: int, dtype: str) -> None:
+    weights, h, y = some_head(outputs, rows, False, dtype)
+    a, y_hat = forward(weights, h, loss)
+    assert cost(a, y, loss, y_hat) == cost(a, y, loss)
+
+
+@LOSSES
 def test_rows_that_repeat_change_neither_loss_nor_gradient(loss: str, outputs: int) -> None:
     weights, h, y = some_head(outputs, 2, True)
     twice, wanted_twice = np.concatenate([h, h]), np.concatenate([y, y])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_cells import assert_close, numerical_gradient
 
-from pipeline.arrays import Array, Weights
+from pipeline.arrays import Array, Scratch, Weights
 from pipeline.oracles import RANDOM_SCALE, initial_weights, predict, train
 from pipeline.schema import Oracle
 
@@ -88,6 +88,21 @@ def test_predicting_and_training_leave_what_they_are_given() -> None:
     train(weights, h, y, target, 0.0)
     for array, copy in zip(given, before, strict=True):
         assert np.array_equal(array, copy)
+
+
+@KINDS
+@ROWS
+@DTYPES
+def test_kept_memory_changes_no_bit(label: bool, bias: bool, rows: int, dtype: str) -> None:
+    weights, h, y, target = some_oracle(label, bias, rows, dtype)
+    copies, scratch, out = {name: W.copy() for name, W in weights.items()}, Scratch(), np.empty_like(h)
+    for _ in range(3):
+        assert predict(copies, h, y, out) is out
+        assert out.tobytes() == predict(weights, h, y).tobytes()
+        errors = train(weights, h, y, target, 0.1), train(copies, h, y, target, 0.1, scratch)
+        assert errors[0].tobytes() == errors[1].tobytes()
+        for name, W in weights.items():
+            assert W.tobytes() == copies[name].tobytes()
 
 
 @KINDS

@@ -14,12 +14,13 @@ from launch.live import launch
 from pipeline import heads, results
 from pipeline.actions import Action
 from pipeline.arrays import Weights
-from pipeline.box import BoxWork, digest
+from pipeline.box import BoxWork
 from pipeline.errors import RunError
 from pipeline.head import HeadWork
 from pipeline.plan import Plan
 from pipeline.probe import Probe, probed
 from pipeline.schema import Config
+from pipeline.weights import digest
 
 pytestmark = pytest.mark.in_process
 
