@@ -5,7 +5,8 @@
     compare_controls  which controls are missing, and how they are run
     compare           medians and intervals, ratios, verdicts, warnings           this file
 
-Nothing is claimed where intervals meet, where there are too few repeats, or where times come from different machines.
+Nothing is claimed where intervals meet, where there are fewer than `spread.LEAST` repeats, which have no interval, or where
+times come from different machines.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ def document(
         "missing_controls": compare_controls.missing(rows, command),
         "left_out": [{"run": name, "why": why} for name, why in left_out],
         "warnings": [f"{name} is left out: {why}" for name, why in left_out] + warnings(rows),
+        "more_repeats": _more_repeats(rows, repeats),
         "out": None,
     }
     if out is not None:
@@ -84,6 +86,14 @@ def document(
         compare_plots.draw(made, out)
         made["out"] = str(out)
     return made
+
+
+def _more_repeats(rows: Sequence[Row], limit: int | None) -> str | None:
+    """Return how to come to more repeats where a row has too few for an interval, or None."""
+    if all(len(row.runs) >= LEAST for row in rows):
+        return None
+    is_limited = limit is not None and limit < LEAST <= len(rows[0].runs)
+    return f"--repeats {LEAST}" if is_limited else "timebox sweep"
 
 
 def _check_picture(out: Path) -> None:

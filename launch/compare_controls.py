@@ -2,11 +2,13 @@
 
 A comparison of learning without controls proves nothing: boxes that never learn (`frozen`), full backpropagation
 (`locked`) and one process say what the network does anyway. Each control has the configuration of the run that it stands
-beside, its seeds too; only what makes it a control is another.
+beside, its seeds too; only what makes it a control is another. One that an earlier comparison left in `controls` is taken
+from there.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from pipeline.errors import ConfigError
 from pipeline.schema import Config, Oracle, Schedule
 
 from . import live
+from . import runs as folders
 from .compare_rows import Row, is_control
 from .compare_runs import REFERENCE, VIRTUAL, WHOLE, Measured, measure
 
@@ -52,8 +55,10 @@ def missing(rows: Sequence[Row], command: Callable[[str | None], str]) -> list[d
             configured(kind, rows[0].first if is_first else first.first)
         except ConfigError as error:
             how, why = None, str(error)
-        text = f"no {words} of this network{names}: " + (how or f"there can be none: {why}")
-        found.append({"control": kind, "rows": [row.label for row in without], "command": how, "text": text})
+        what = f"no {words} of this network{names}" + ("" if how else f": there can be none: {why}")
+        text = f"{what}: {how}" if how else what
+        labels = [row.label for row in without]
+        found.append({"control": kind, "rows": labels, "command": how, "what": what, "text": text})
     return found
 
 
@@ -98,8 +103,8 @@ def configured(kind: str, of: Measured) -> tuple[Config, bool]:
 def run(rows: Sequence[Row], repeats: int | None, say: Callable[[str], None]) -> list[Measured]:
     """Run the controls that the first row is without, as often as it has repeats or `repeats` at most, and measure them.
 
-    They take turns, so that what the machine does besides falls on all alike. Raises ConfigError where the first row was
-    simulated, KeyboardInterrupt where a control was interrupted.
+    They take turns, so that what the machine does besides falls on all alike; those that are there from before are taken as
+    they are. Raises ConfigError where the first row was simulated, KeyboardInterrupt where a control was interrupted.
     """
     first = rows[0]
     if first.first.mode == VIRTUAL:
@@ -113,11 +118,17 @@ def run(rows: Sequence[Row], repeats: int | None, say: Callable[[str], None]) ->
             except ConfigError as error:
                 say(f"no {_name(kind)}: {error}")
     chosen = first.runs if repeats is None else first.runs[:repeats]
+    there = _there(Path(configured(kinds[0], first.first)[0].run.dir)) if kinds else []
     found, place = [], 0
     for beside in chosen:
         for kind in kinds:
             place += 1
             config, is_reference = configured(kind, beside)
+            earlier = next((each for each in there if _is_same(each, config, is_reference, beside)), None)
+            if earlier is not None:
+                there.remove(earlier)
+                found.append(earlier)
+                continue
             say(f"control {place} of {len(chosen) * len(kinds)}: {_name(kind)} beside {beside.folder.name}")
             result = live.launch(config, reference=is_reference, label=kind)
             if result.status == "interrupted":
@@ -127,3 +138,19 @@ def run(rows: Sequence[Row], repeats: int | None, say: Callable[[str], None]) ->
             else:
                 say(f"{result.folder.name}: {result.status}: {result.document.get('error')}; it is left out")
     return found
+
+
+def _there(parent: Path) -> list[Measured]:
+    """Return the controls that earlier comparisons left in a folder, but those that did not end well."""
+    found = []
+    for folder in folders.all_runs(parent):
+        if folders.describe(folder)["status"] in WHOLE:
+            with contextlib.suppress(ConfigError):
+                found.append(measure(folder.resolve()))
+    return found
+
+
+def _is_same(there: Measured, config: Config, is_reference: bool, beside: Measured) -> bool:
+    """Whether a run is what a control would be, on the same machine; only its name may be another."""
+    is_equal = msgspec.structs.replace(there.config, run=config.run) == config
+    return is_equal and (there.mode == REFERENCE) == is_reference and there.machine == beside.machine

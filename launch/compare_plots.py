@@ -1,7 +1,8 @@
 """The picture of a comparison: throughput, accuracy by time and by images, where the boxes' time went. Draws with matplotlib.
 
-Every row has one colour and one dash in all panels. A bar ends at the median and its whisker spans the 95 % interval, or the
-range under three repeats; a line joins the medians of an evaluation, and its band spans the repeats.
+Every row has one colour and one dash in all panels. A bar ends at the median and its whisker spans the 95 % interval; fewer
+repeats than `spread.LEAST` have none, and a dotted line spans their range. A line joins the medians of an evaluation, and its
+band spans the repeats.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from .compare_runs import REFERENCE, SHARES
 from .outfile import cannot_write
 from .palette import BLOCKED, BLOCKED_LINE, COPY, INK, MUTED, PART_COLOURS, SETTINGS, STARVED
+from .spread import LEAST
 
 #: Okabe and Ito's, the dark ones first; dashes tell rows apart where colours come again.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#59626c")
@@ -28,8 +30,12 @@ FILLS = {
     "blocked": (BLOCKED, BLOCKED_LINE, "/////"),
     "other": ("#ffffff", "#a9b1ba", "....."),
 }
+#: What the line across a bar's end is, as the axis says.
+INTERVAL, RANGE = "whisker: 95 % interval", f"dotted: range, under {LEAST} repeats"
 #: More evaluations than this have no marks: they would hide the line.
 MARKED = 20
+#: Most names in a line of the legend.
+ACROSS = 4
 
 
 def draw(document: dict[str, Any], path: Path) -> None:
@@ -56,7 +62,8 @@ def draw(document: dict[str, Any], path: Path) -> None:
         _shares(time, rows)
         handles, names = by_images.get_legend_handles_labels()
         if handles:
-            figure.legend(handles, names, loc="outside upper center", ncols=min(len(rows), 4), frameon=False)
+            lines = -(-len(names) // ACROSS)
+            figure.legend(handles, names, loc="outside upper center", ncols=-(-len(names) // lines), frameon=False)
         try:
             figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
         except OSError as error:
@@ -80,7 +87,7 @@ def points(row: dict[str, Any], axis: str) -> list[tuple[float, float, float, fl
 
 
 def _curves(axes: Any, rows: Sequence[dict[str, Any]], axis: str) -> None:
-    from matplotlib.ticker import StrMethodFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     ends = []
     for place, row in enumerate(rows):
@@ -99,16 +106,19 @@ def _curves(axes: Any, rows: Sequence[dict[str, Any]], axis: str) -> None:
         ends.append(max(x))
     is_time = axis == "seconds"
     what = "time" if is_time else "images seen"
-    axes.set_title(f"accuracy by {what} (line: median, band: all repeats)", loc="left", fontsize=9)
-    axes.set_xlabel("seconds since the first go" if is_time else "training images seen")
+    axes.set_title(f"accuracy by {what}", loc="left", fontsize=9)
+    spans = " (median; band: all repeats)" if any(row["repeats"] > 1 for row in rows) else ""
+    axes.set_xlabel(("seconds since the first go" if is_time else "training images seen") + spans)
     axes.set_ylabel("test images right")
     axes.yaxis.set_major_formatter(_percent)
     axes.set_ylim(0, 1.03)
     # A fast row would be a dash at the edge beside one that takes many times as long.
     if is_time and ends and min(ends) > 0 and max(ends) > 8 * min(ends):
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(ends) < 1e3 * min(ends) else (1,)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.set_xlabel("seconds since the first go, logarithmic")
+        axes.set_xlabel(f"seconds since the first go, logarithmic{spans}")
     if not is_time:
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axes.set_xlim(left=0)
@@ -124,28 +134,30 @@ def _throughput(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
 
     is_images = len({row["batch"] for row in rows}) > 1
     name = "images_per_s" if is_images else "batches_per_s"
+    kinds: set[str] = set()
     for place, row in enumerate(rows):
         found = row["spread"].get(name)
         if found is None:
             continue
         value = found["median"]
         axes.barh(place, value, height=0.62, color=COLOURS[place % len(COLOURS)])
-        low, high = (found["least"], found["most"]) if found["low"] is None else (found["low"], found["high"])
-        if row["repeats"] > 1:
-            axes.errorbar(
-                value, place, xerr=[[value - low], [high - value]], color=INK, capsize=3, linewidth=1, fmt="none"
-            )
+        kind, low, high = INTERVAL, found["low"], found["high"]
+        if low is None:
+            kind, low, high = RANGE, found["least"], found["most"]
+        if found["repeats"] > 1:
+            dashes, mark = ("-", "|") if kind == INTERVAL else (":", "")
+            axes.plot((low, high), (place, place), color=INK, linewidth=1, linestyle=dashes, marker=mark, markersize=7)
+            kinds.add(kind)
         axes.annotate(f"{value:,.0f}" if value >= 10 else f"{value:.2f}", (max(value, high), place), (4, 0),
                       textcoords="offset points", va="center", color=INK)  # fmt: skip
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     _lanes(axes, rows)
-    axes.margins(x=0.12)
+    axes.margins(x=0.16)
     axes.set_xlim(left=0)
     axes.set_title("steady throughput", loc="left", fontsize=9)
-    is_less = any(1 < row["repeats"] < 3 for row in rows)
-    whisker = "median; whisker: 95 % interval" + (", or range" if is_less else "")
-    axes.set_xlabel(f"{'images' if is_images else 'batches'} a second ({whisker})")
+    told = "; ".join(("median", *sorted(kinds, reverse=True)))
+    axes.set_xlabel(f"{'images' if is_images else 'batches'} a second ({told})")
     _bare(axes, "x")
 
 
@@ -165,6 +177,8 @@ def _shares(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
             axes.barh(place, width, left=left, height=0.62, color=fill, edgecolor=edge, hatch=hatch, linewidth=0)
             left += width
     _lanes(axes, rows)
+    axes.set_yticklabels([])  # they stand beside the bars of throughput, in the same lanes
+    axes.tick_params(axis="y", length=0)
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(_percent)
     axes.set_title("where a box's time went", loc="left", fontsize=9)

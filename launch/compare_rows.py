@@ -100,7 +100,9 @@ def _label(config: Config, mode: str, rows: Sequence[tuple[Config, str]], varyin
     same_way = [flat(other) for other, way in rows if way == mode]
     mine, parts = flat(config), [WAYS[mode]] if WAYS[mode] else []
     kinds = {each["schedule.kind"] for each in same_way}
-    if (mode != REFERENCE and ("schedule.kind" in varying or not varying)) or len(kinds) > 1:
+    is_told = "schedule.kind" in varying or not varying
+    # One process is full backpropagation by itself, which is what people take it for: another schedule is told.
+    if len(kinds) > 1 or (is_told and (mode != REFERENCE or config.schedule.kind != "locked")):
         parts.append(config.schedule.kind)
     for key in sorted(varying, key=lambda key: not key.startswith("schedule.")):
         if key.startswith("schedule."):

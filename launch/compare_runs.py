@@ -167,8 +167,8 @@ def _rows(config: Config) -> float:
 
 
 def _images_per_s(config: Config, plan: Plan, batches_per_s: float | None) -> float | None:
-    """Return the steady throughput in images; what travels as a batch may be a part of one of the data."""
-    return None if batches_per_s is None else batches_per_s * config.data.train * config.train.epochs / plan.batches
+    """Return the steady throughput in images."""
+    return None if batches_per_s is None else batches_per_s * config.data.train * config.train.epochs / plan.steps
 
 
 def _recorded(folder: Path, warnings: list[str]) -> Recording | None:

@@ -1,7 +1,7 @@
 """What `timebox compare` prints for people, in 80 columns. Pure.
 
 A figure is its median with the interval in brackets: `1,175 (1,020 – 1,310)`; in square brackets the range, where there are
-too few repeats for an interval.
+fewer than `spread.LEAST` repeats, which have no interval and claim nothing.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ COLUMNS = 80
 #: Longer labels than this are told once, and stand as a number in the tables.
 LONGEST = 20
 GAP = 2
-#: From so many repeats on their whole range would be a 95 % interval of the median, and the bootstrap's can be narrower.
-ENOUGH = 6
+PERCENT = 100.0
 #: The kinds of staleness, in the order in which they are told.
 STALE = ("update", "target", "increment")
 
@@ -31,11 +30,11 @@ def render(document: dict[str, Any]) -> str:
     rows = document["rows"]
     names, key = _names(rows)
     blocks = [_machine(document), key]
-    blocks += [*_packed("speed", _speed(rows), rows, names), *_packed("time", _time(), rows, names)]
+    blocks += [*_packed("speed", _speed(document), rows, names), *_packed("time", _time(), rows, names)]
     blocks += [*_packed("stale", _stale(rows), rows, names), *_packed("learning", _learning(document), rows, names)]
     for title, columns in zip(("speed beside", "accuracy beside"), _shown(document), strict=True):
         blocks += _packed(title, columns, rows, names)
-    blocks += [_missing(document), _notes(document)]
+    blocks += [_too_few(document), _missing(document), _notes(document)]
     return "\n\n".join(block for block in blocks if block)
 
 
@@ -83,38 +82,51 @@ def _packed(title: str, columns: Sequence[Column], rows: Sequence[dict[str, Any]
 
 
 def figure(row: dict[str, Any], name: str, times: float = 1.0) -> str:
-    """Return a figure of a row with its spread, to three digits or more, or a dash."""
+    """Return a figure of a row with its spread, per cent to a tenth, others to three digits or more; or a dash."""
     found = row["spread"].get(name)
     if found is None:
         return "–"
     shown = scaled(Spread(**found), times)
     size = max(abs(shown.least), abs(shown.most))
     form = "{:,.0f}" if size >= 100 else "{:.1f}" if size >= 10 else "{:.2f}" if size >= 0.1 or not size else "{:.3f}"
-    text = shown.text(form)
+    text = shown.text("{:.1f}" if times == PERCENT else form)
     # Of a ratio to a row of fewer repeats the verdict tells how many there were.
-    is_ratio = name.startswith(("speed_up", "efficiency"))
-    return text if is_ratio or found["repeats"] == row["repeats"] else f"{text} of {found['repeats']}"
+    return text if _is_ratio(name) or found["repeats"] == row["repeats"] else f"{text} of {found['repeats']}"
+
+
+def _is_ratio(name: str) -> bool:
+    return name.startswith(("speed_up", "efficiency"))
 
 
 def _column(head: str, name: str, times: float = 1.0) -> Column:
     return head, lambda row: figure(row, name, times)
 
 
-def _speed(rows: Sequence[dict[str, Any]]) -> list[Column]:
+def _speed(document: dict[str, Any]) -> list[Column]:
+    rows = document["rows"]
+    beside = {each["label"]: each["speed_up"] for each in document["beside_first"] if each["speed_up"] is not None}
+
+    def times(row: dict[str, Any]) -> str:
+        found = beside.get(row["label"])
+        return figure({"spread": {"speed_up": found}, "repeats": found["repeats"]}, "speed_up") if found else "–"
+
     columns: list[Column] = [("repeats", lambda row: str(row["repeats"])), _column("batches/s", "batches_per_s")]
     if any(row["batch"] != rows[0]["batch"] for row in rows) or rows[0]["batch"] > 1:
         columns.append(_column("images/s", "images_per_s"))
     columns += [_column("× one process", "speed_up_process"), _column("× locked", "speed_up_locked")]
-    columns += [("workers", lambda row: str(row["workers"])), _column("% of workers", "efficiency", 100)]
-    columns.append(_column("% of ideal", "efficiency_cores", 100))
-    return columns
+    columns += [("× the first row", times), ("workers", lambda row: str(row["workers"]))]
+    return [
+        *columns,
+        _column("% of workers", "efficiency", PERCENT),
+        _column("% of ideal", "efficiency_cores", PERCENT),
+    ]
 
 
 def _time() -> list[Column]:
     columns = [_column("seconds", "seconds"), _column("training", "training_s")]
     return [
         *columns,
-        _column("idle % of makespan", "bubble.of_makespan", 100),
+        _column("idle % of makespan", "bubble.of_makespan", PERCENT),
         _column("idle ÷ busy", "bubble.of_busy"),
     ]
 
@@ -126,13 +138,13 @@ def _stale(rows: Sequence[dict[str, Any]]) -> list[Column]:
 
 def _learning(document: dict[str, Any]) -> list[Column]:
     marks = document["marks"]
-    columns = [_column("% right at end", "accuracy", 100)]
+    columns = [_column("% right at end", "accuracy", PERCENT)]
     if marks["seconds"] is not None:
-        columns.append(_column(f"% at {marks['seconds']:.3g} s", "accuracy_at_time", 100))
+        columns.append(_column(f"% at {marks['seconds']:.3g} s", "accuracy_at_time", PERCENT))
     if marks["accuracy"] is not None:
-        columns.append(_column(f"s to {100 * marks['accuracy']:.3g} %", "seconds_to_accuracy"))
+        columns.append(_column(f"s to {PERCENT * marks['accuracy']:.3g} %", "seconds_to_accuracy"))
     if marks["images"] is not None:
-        columns.append(_column(f"% after {marks['images']:,} images", "accuracy_at_images", 100))
+        columns.append(_column(f"% after {marks['images']:,} images", "accuracy_at_images", PERCENT))
     return columns
 
 
@@ -143,16 +155,12 @@ def _shown(document: dict[str, Any]) -> list[list[Column]]:
     def of_first(name: str) -> Callable[[dict[str, Any]], str]:
         return lambda row: _short(beside.get(row["label"], {}).get(name))
 
-    def times(row: dict[str, Any]) -> str:
-        found = beside.get(row["label"], {}).get("speed_up")
-        return figure({"spread": {"speed_up": found}, "repeats": found["repeats"]}, "speed_up") if found else "–"
-
     def of(kind: str) -> Callable[[dict[str, Any]], str]:
         return lambda row: _short(row["verdicts"].get(kind))
 
     speed: list[Column] = [("one process", of("speed_up_process")), ("locked", of("speed_up_locked"))]
     return [
-        [*speed, ("the first row", of_first("speed")), ("× the first row", times)],
+        [*speed, ("the first row", of_first("speed"))],
         [("boxes that never learn", of("accuracy")), ("the first row", of_first("accuracy"))],
     ]
 
@@ -165,49 +173,58 @@ def _short(verdict: str | None) -> str:
     return f"{few.rstrip(')').replace('are needed', 'needed')}" if few else head
 
 
+def _too_few(document: dict[str, Any]) -> str:
+    """Return the line on figures without an interval, with the way out where a row has too few repeats."""
+    if all(found["low"] is not None for row in document["rows"] for found in row["spread"].values()):
+        return ""
+    way = f"; more: {document['more_repeats']}" if document["more_repeats"] else ""
+    return f"under {LEAST} repeats: no interval, no claim, only [least – most]{way}"
+
+
 def _missing(document: dict[str, Any]) -> str:
-    texts = [each["text"] for each in document["missing_controls"]]
-    # A command stands on one line, however long: it is there to be copied.
-    return (
-        "\n".join(("without controls a comparison of learning proves nothing:", *(f"  {t}" for t in texts)))
-        if texts
-        else ""
-    )
+    missing = document["missing_controls"]
+    if not missing:
+        return ""
+    lines = [_filled("without controls a comparison of learning proves nothing:")]
+    for command in dict.fromkeys(each["command"] for each in missing):
+        lines += [_filled(f"  {each['what']}") for each in missing if each["command"] == command]
+        # A command stands on one line, however long: it is there to be copied.
+        lines += [f"    {command}"] if command else []
+    return "\n".join(lines)
 
 
 def _notes(document: dict[str, Any]) -> str:
-    rows = document["rows"]
+    rows, marks = document["rows"], document["marks"]
     notes = [
-        "median (95 % bootstrap interval of the median)"
-        + (f"; with under {LEAST} repeats [least – most]" if any(row["repeats"] < LEAST for row in rows) else "")
-        + "; batches/s: steady, without the first tenth",
-        "seconds: with the start of the processes; training: from the first go to the last end",
+        "figures: median (95 % bootstrap interval of the median)",
+        "batches/s: steady, without the first tenth",
+        "seconds: with the start of the processes; training: first go to last end",
     ]
-    if any(LEAST <= row["repeats"] < ENOUGH for row in rows):
-        # The range of n repeats misses the true median with a chance of 2 / 2^n.
-        notes.append(
-            f"under {ENOUGH} repeats the interval is hardly less than the range, and holds the true median less often than "
-            "that: 3 in 4 times with 3 repeats; more of them say more"
-        )
     if any("efficiency" in row["spread"] for row in rows):
-        notes.append(
-            "% of workers: speed-up over one process ÷ workers (boxes and head); % of ideal: ÷ the fewer of workers and cores"
-        )
+        notes.append("% of workers: × one process ÷ workers (boxes and head)")
+        notes.append("% of ideal: × one process ÷ workers or cores, the fewer")
     if any(row["bubble"] for row in rows):
-        notes.append("idle: starved or blocked, the mean over the boxes; stale: mean over the boxes' updates")
-    if any(value is not None for value in document["marks"].values()):
-        notes.append(
-            "% at a time: when the fastest row ended that is not one process or frozen; s to an accuracy: to the best that all "
-            "runs reached, but frozen ones"
-        )
+        notes.append("idle: starved or blocked, mean over the boxes")
+    if any(row["staleness"] for row in rows):
+        notes.append("stale: mean over the boxes' updates")
+    if marks["seconds"] is not None:
+        notes.append(f"% at {marks['seconds']:.3g} s: when the first run ended, one process and frozen aside")
+    if marks["accuracy"] is not None:
+        notes.append(f"s to {PERCENT * marks['accuracy']:.3g} %: the best that every run reached, frozen aside")
+    if any(
+        found["repeats"] < row["repeats"]
+        for row in rows
+        for name, found in row["spread"].items()
+        if not _is_ratio(name)
+    ):
+        notes.append("of N after a figure: only N of the repeats have it")
     if estimated := [row["label"] for row in rows if row["is_estimated"]]:
-        notes.append(
-            f"when evaluations ended is in proportion to the images seen, not on record: {', '.join(estimated)}"
-        )
+        notes.append(f"times of evaluations are estimated from the images seen: {', '.join(estimated)}")
     if document["out"]:
         notes.append(f"picture: {document['out']}")
     return "\n".join(_filled(note) for note in notes)
 
 
 def _filled(text: str) -> str:
-    return textwrap.fill(text, COLUMNS, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    indent = "    " if text.startswith("  ") else "  "
+    return textwrap.fill(text, COLUMNS, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

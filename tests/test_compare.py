@@ -14,7 +14,7 @@ from launch import compare, compare_controls, compare_plots, compare_rows, compa
 from launch.compare_rows import Row
 from launch.compare_runs import Evaluation
 from launch.live import launch
-from launch.spread import NO_DIFFERENCE, spread, verdict
+from launch.spread import LEAST, NO_DIFFERENCE, spread, verdict
 from pipeline.config import load, resolve
 from pipeline.errors import ConfigError
 from pipeline.lacks import MESSAGE, WINDOW, Lack
@@ -69,12 +69,17 @@ def repeats(parent: Path, name: str, rates: Sequence[float], flags: dict[str, An
         fabricate(parent / f"{name}-{seed}", {"train.seed": seed, **(flags or {})}, rate=rate, **more)
 
 
+def about(middle: float, step: float = 1.0) -> list[float]:
+    """Return as many figures as an interval needs; their median is the one in the middle."""
+    return [middle + step * (place - LEAST // 2) for place in range(LEAST)]
+
+
 def controlled(parent: Path) -> Path:
     """Make a comparison with all of its controls: decoupled at 80, locked at 50, one process at 100 batches a second."""
-    repeats(parent, "a", (79, 80, 81))
-    repeats(parent, "b", (49, 50, 51), LOCKED)
-    repeats(parent, "c", (99, 100, 101), LOCKED, reference=True)
-    repeats(parent, "d", (119, 120, 121), {"oracle.kind": "frozen"}, accuracy=(0.5, 0.5))
+    repeats(parent, "a", about(80))
+    repeats(parent, "b", about(50), LOCKED)
+    repeats(parent, "c", about(100), LOCKED, reference=True)
+    repeats(parent, "d", about(120), {"oracle.kind": "frozen"}, accuracy=(0.5, 0.5))
     return parent
 
 
@@ -97,13 +102,14 @@ def config(**flags: Any) -> Config:
 
 
 def test_runs_that_differ_in_seeds_names_logs_and_recording_are_repeats(tmp_path: Path) -> None:
-    for name, flags in {
+    asked: dict[str, dict[str, Any]] = {
         "a": {},
         "b": {"train.seed": 1},
         "c": {"data.seed": 5},
         "d": {"run.name": "x", "log.level": "action"},
         "e": {"trace.every": 2},
-    }.items():
+    }
+    for name, flags in asked.items():
         fabricate(tmp_path / name, flags)
     fabricate(tmp_path / "f", {"train.rate_head": 0.5})
     fabricate(tmp_path / "g", LOCKED)
@@ -145,6 +151,10 @@ def test_runs_that_differ_in_seeds_names_logs_and_recording_are_repeats(tmp_path
         (
             [({"schedule_kind": "locked"}, "reference"), ({"schedule_kind": "article"}, "reference")],
             ["one process locked", "one process article"],
+        ),
+        (
+            [({"schedule_kind": "decoupled"}, "processes"), ({"schedule_kind": "article"}, "reference")],
+            ["decoupled", "one process article"],
         ),
     ],
 )  # fmt: skip
@@ -205,8 +215,9 @@ def test_the_baseline_in_one_process_is_the_fastest_of_its_network(tmp_path: Pat
 def test_repeats_are_paired_only_within_one_sweep(tmp_path: Path) -> None:
     folder = tmp_path / "sweep" / "runs"
     folder.mkdir(parents=True)
-    repeats(folder, "a", (10, 20, 40))
-    repeats(folder, "b", (5, 10, 20), LOCKED)
+    rates = [10.0 * 2**place for place in range(LEAST)]
+    repeats(folder, "a", rates)
+    repeats(folder, "b", [rate / 2 for rate in rates], LOCKED)
     alone = document(folder)["beside_first"][0]["speed_up"]
     (folder.parent / "sweep.toml").touch()
     paired = document(folder)["beside_first"][0]["speed_up"]
@@ -235,39 +246,67 @@ def test_repeats_are_paired_by_seed_and_not_where_one_is_missing(tmp_path: Path)
 
 
 def test_a_ratio_of_medians_has_an_interval_from_both_rows() -> None:
-    ratio = compare.ratio_of_medians([19, 20, 21], [9, 10, 11])
-    assert (ratio.median, ratio.least, ratio.most) == (2.0, 19 / 11, 21 / 9)
+    of, to = about(20), about(10)
+    ratio = compare.ratio_of_medians(of, to)
+    least, most = min(of) / max(to), max(of) / min(to)
+    assert (ratio.median, ratio.least, ratio.most) == (2.0, least, most)
     assert ratio.low is not None
     assert ratio.high is not None
-    assert 19 / 11 <= ratio.low < 2 < ratio.high <= 21 / 9
-    assert compare.ratio_of_medians([20, 20, 20], [10, 10, 10])[1:] == (2.0,) * 5
-    assert ratio == compare.ratio_of_medians([19, 20, 21], [9, 10, 11]), "the same figures, the same interval"
+    assert least <= ratio.low < 2 < ratio.high <= most
+    assert compare.ratio_of_medians([20] * LEAST, [10] * LEAST)[1:] == (2.0,) * 5
+    assert ratio == compare.ratio_of_medians(of, to), "the same figures, the same interval"
 
 
 def test_a_ratio_whose_interval_holds_one_shows_no_difference() -> None:
-    assert verdict(compare.ratio_of_medians([9, 10, 14], [8, 11, 12])) == NO_DIFFERENCE
-    assert verdict(compare.ratio_of_medians([13, 14, 15], [8, 11, 12])) == "faster"
-    assert verdict(compare.ratio_of_medians([5, 6, 7], [8, 11, 12])) == "slower"
+    assert verdict(compare.ratio_of_medians(about(101), about(100))) == NO_DIFFERENCE
+    assert verdict(compare.ratio_of_medians(about(120), about(100))) == "faster"
+    assert verdict(compare.ratio_of_medians(about(80), about(100))) == "slower"
 
 
-@pytest.mark.parametrize(("of", "to"), [([90, 91], [1, 2, 3]), ([90, 91, 92], [1, 2]), ([90], [1])])
-def test_under_three_repeats_a_ratio_has_no_interval_and_claims_nothing(of: list[float], to: list[float]) -> None:
-    ratio = compare.ratio_of_medians(of, to)
+@pytest.mark.parametrize(("of", "to"), [(LEAST - 1, LEAST), (LEAST, LEAST - 1), (1, 1)])
+def test_under_the_least_repeats_a_ratio_has_no_interval_and_claims_nothing(of: int, to: int) -> None:
+    ratio = compare.ratio_of_medians(about(90)[:of], about(10)[:to])
     assert (ratio.low, ratio.high) == (None, None)
-    assert verdict(ratio).startswith(f"{NO_DIFFERENCE} ({min(len(of), len(to))} repeat")
+    assert verdict(ratio).startswith(f"{NO_DIFFERENCE} ({min(of, to)} repeat")
+
+
+def test_rows_of_too_few_repeats_claim_nothing_and_one_line_says_the_way_out(tmp_path: Path) -> None:
+    repeats(tmp_path, "a", about(90)[1:])
+    repeats(tmp_path, "b", about(10), LOCKED, accuracy=(0.1, 0.1))
+    repeats(tmp_path, "c", about(200)[:1], LOCKED, reference=True)
+    made = document(tmp_path)
+    row = by_label(made)["decoupled"]
+    claims = [*row["verdicts"].values(), made["beside_first"][0]["speed"], made["beside_first"][0]["accuracy"]]
+    assert {each.partition(" (")[0] for each in claims} == {NO_DIFFERENCE}
+    assert row["spread"]["batches_per_s"]["low"] is None
+    assert made["more_repeats"] == "timebox sweep"
+    text = compare_text.render(made)
+    line = f"under {LEAST} repeats: no interval, no claim, only [least – most]; more: timebox sweep"
+    assert text.splitlines().count(line) == 1
+    assert "90.5 [89.0 – 92.0]" in text
+    assert f"{LEAST - 1} repeats, {LEAST} needed" in text
+    whole = document(controlled(tmp_path / "whole"))
+    assert whole["more_repeats"] is None
+    assert "no claim" not in compare_text.render(whole)
+
+
+def test_where_the_controls_alone_are_too_few_the_way_out_is_to_ask_for_more_of_them(tmp_path: Path) -> None:
+    repeats(controlled(tmp_path / "runs"), "e", (1, 2), {"model.width": 9})
+    made = document(tmp_path / "runs", controls=True, repeats=2)
+    assert made["more_repeats"] == f"--repeats {LEAST}"
 
 
 def test_accuracies_differ_only_where_intervals_do_not_meet() -> None:
-    low, middle, high = spread([0.1, 0.2, 0.3]), spread([0.25, 0.4, 0.5]), spread([0.8, 0.9, 0.95])
+    low, middle, high = (spread(about(each, 0.05)) for each in (0.2, 0.35, 0.8))
     assert compare.difference(high, low) == "higher"
     assert compare.difference(low, high) == "lower"
     assert compare.difference(low, middle) == NO_DIFFERENCE
-    assert compare.difference(spread([0.9, 0.9]), low) == f"{NO_DIFFERENCE} (2 repeats, 3 are needed)"
+    assert compare.difference(spread([0.9, 0.9]), low) == f"{NO_DIFFERENCE} (2 repeats, {LEAST} are needed)"
 
 
 def test_other_machines_show_no_difference_and_are_named(tmp_path: Path) -> None:
-    repeats(tmp_path, "a", (10, 10, 10))
-    repeats(tmp_path, "b", (90, 90, 90), LOCKED, environment={"processor": "P2"})
+    repeats(tmp_path, "a", about(10))
+    repeats(tmp_path, "b", about(90), LOCKED, environment={"processor": "P2"})
     made = document(tmp_path)
     assert made["beside_first"][0]["speed"] == compare.INCOMPARABLE
     assert any("not comparable: processor P1 and P2" in text for text in made["warnings"])
@@ -351,8 +390,8 @@ def test_staleness_is_the_mean_over_all_boxes_updates(tmp_path: Path) -> None:
 
 
 def test_batches_of_another_size_are_compared_as_images(tmp_path: Path) -> None:
-    repeats(tmp_path, "a", (100, 100, 100), {"data.train": 8})
-    repeats(tmp_path, "b", (60, 60, 60), {"data.train": 8, "data.batch": 2})
+    repeats(tmp_path, "a", about(100), {"data.train": 8})
+    repeats(tmp_path, "b", about(60), {"data.train": 8, "data.batch": 2})
     made = document(tmp_path)
     assert [row["batches_per_s"] for row in made["rows"]] == [100, 60]
     assert [row["images_per_s"] for row in made["rows"]] == [100, 120]
@@ -379,7 +418,9 @@ def test_missing_controls_are_named_with_the_command_that_adds_them(tmp_path: Pa
     assert [each["control"] for each in made["missing_controls"]] == ["process", "locked", "frozen"]
     command = f"timebox compare {tmp_path / 'a'} --run.dir nowhere --controls"
     assert {each["command"] for each in made["missing_controls"]} == {command}
-    assert compare_text.render(made).count(command) == 3
+    text = compare_text.render(made)
+    assert text.count(command) == 1, "one command adds all"
+    assert text.count(" of this network\n") == 3
     assert len(made["rows"]) == 1, "one row is a table too"
 
 
@@ -511,17 +552,17 @@ def test_text_fits_80_columns_but_for_commands_that_are_there_to_be_copied(tmp_p
     repeats(tmp_path, "e", (7, 8), {"model.width": 9, "train.rate_input": 0.123, "data.batch": 2})
     text = compare_text.render(document(tmp_path))
     assert [line for line in text.splitlines() if len(line) > 80 and "timebox compare" not in line] == []
-    assert "2 repeats, 3 needed" in text
+    assert f"2 repeats, {LEAST} needed" in text
 
 
 def test_text_tells_medians_intervals_and_what_is_shown(tmp_path: Path) -> None:
     text = compare_text.render(document(controlled(tmp_path)))
     (line,) = [line for line in text.splitlines() if line.startswith("decoupled  ") and "80.0" in line]
-    assert "80.0 (79.0 – 81.0)" in line
-    assert "0.80 (0.78 – 0.82)" in line
+    assert "80.0 (78.0 – 82.0)" in line
+    assert "0.80 (0.77 – 0.83)" in line
     shown = text.partition("speed beside")[2].splitlines()
     assert shown[2].split()[:3] == ["decoupled", "slower", "faster"]
-    assert text.startswith("12 runs in 4 rows; P1, 2 cores")
+    assert text.startswith(f"{4 * LEAST} runs in 4 rows; P1, 2 cores")
 
 
 def test_the_document_has_plain_figures_and_their_spread_by_name(tmp_path: Path) -> None:
@@ -529,7 +570,7 @@ def test_the_document_has_plain_figures_and_their_spread_by_name(tmp_path: Path)
     row = made["rows"][0]
     assert [type(row[name]) for name in ("label", "seconds", "batches_per_s", "accuracy")] == [str, float, float, float]
     assert row["spread"]["batches_per_s"] == {
-        "repeats": 3, "median": 80.0, "least": 79.0, "most": 81.0, "low": 79.0, "high": 81.0,
+        "repeats": LEAST, "median": 80.0, "least": 78.0, "most": 82.0, "low": 78.0, "high": 82.0,
     }  # fmt: skip
     assert {"rows", "missing_controls", "warnings", "environment"} <= made.keys()
 
@@ -546,6 +587,14 @@ def test_a_picture_has_all_panels_and_is_the_same_each_time(tmp_path: Path, suff
         for text in ("accuracy by time", "accuracy by images seen", "steady throughput", "where a box", "seconds since",
                      "batches a second", "locked (n", "one process (n", "blocked"):  # fmt: skip
             assert text in first.decode(), text
+
+
+@pytest.mark.parametrize(("few", "wanted"), [(0, compare_plots.INTERVAL), (1, compare_plots.RANGE)])
+def test_a_bar_has_a_whisker_only_where_there_is_an_interval(tmp_path: Path, few: int, wanted: str) -> None:
+    repeats(tmp_path / "runs", "a", about(80)[few:])
+    document(tmp_path / "runs", out=tmp_path / "a.svg")
+    drawn = (tmp_path / "a.svg").read_text()
+    assert [told for told in (compare_plots.INTERVAL, compare_plots.RANGE) if told in drawn] == [wanted]
 
 
 def test_the_band_spans_the_repeats_and_the_line_is_their_median(tmp_path: Path) -> None:
@@ -582,6 +631,12 @@ def test_controls_run_beside_the_first_row_with_its_seeds_and_are_compared(tmp_p
     assert row["bubble"]["of_makespan"] > 0
     assert set(row["staleness"]) == {"target", "increment"}
     assert row["speed_up_locked"] > 0
-    again = document(tmp_path, tmp_path / "controls", controls=True, say=said.append)
-    assert len(said) == 3, "what is there is not run again"
-    assert by_label(again) == rows
+    for words in ((tmp_path, tmp_path / "controls"), (tmp_path,)):
+        again = document(*words, controls=True, repeats=1, say=said.append)
+        assert len(said) == 3, "what is there is not run again"
+        assert by_label(again) == rows
+    (missing, *_) = document(tmp_path)["missing_controls"]
+    assert missing["command"].endswith("--controls")
+    (tmp_path / "controls" / controls[0].name / "summary.json").unlink()
+    document(tmp_path, controls=True, repeats=1, say=said.append)
+    assert len(said) == 4, "one that did not end well is"
