@@ -32,6 +32,7 @@ EPILOGS = {
     "report": "example: timebox report locked decoupled --out both.html",
     "compare": "Runs that differ in their seeds alone are repeats of one row. "
     "example: timebox compare runs --controls --out compare.png",
+    "sweep": "example: timebox sweep decoupling --out sweeps/mine --plot rates.svg",
     "replay": "example: timebox replay latest --until box-1:T17 --out moment.npz",
     "simulate": "example: timebox simulate latest --what-if latency_ms=5 schedule.kind=locked",
     "schedule": "example: timebox schedule --schedule.kind 1f1b --model.boxes 4 --model.tied false > mine.txt; "
@@ -125,6 +126,20 @@ def _dispatch(arguments: list[str]) -> int:
     )
     compare.add_argument("--repeats", type=int, help="with --controls: at most so many of each (as the first row has)")
     _add_run_dir(compare)
+    sweep = command("sweep", "runs over a grid of configuration keys, in turn, into one table with intervals")
+    sweep.add_argument(
+        "file", metavar="FILE", help="a TOML file, or decoupling, decoupling-latency, staleness, observer, boxes"
+    )
+    sweep.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="where its rows and runs go, or to go on with (sweeps/NAME)"
+    )
+    sweep.add_argument("--plot", type=Path, metavar="FILE", help="draw rates, and accuracies, as .svg or .png")
+    sweep.add_argument(
+        "--keep-runs",
+        choices=("true", "false"),
+        default="false",
+        help="keep the folder of every run, not only of those that failed (false)",
+    )
     replay = command("replay", "the run again from its journals, bit for bit, or the first difference")
     _add_run(replay)
     replay.add_argument("--until", metavar="STAGE:ACTION", help="stop there, as box-1:T17, and give the arrays")

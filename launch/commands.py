@@ -197,6 +197,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "replay": _replay,
     "simulate": studies.simulate,
     "compare": studies.compare,
+    "sweep": studies.sweep,
     "schedule": studies.schedule,
     "doctor": _doctor,
     "bench": studies.bench,

@@ -90,6 +90,24 @@ def compare(options: argparse.Namespace) -> int:
     return tell(options, made, compare_text.render)
 
 
+def sweep(options: argparse.Namespace) -> int:
+    """Run a grid of configurations in turn."""
+    from .environment import BLAS_THREADS
+
+    os.environ.update(BLAS_THREADS)  # before numpy is imported: virtual time measures its arithmetic in this process
+    from . import sweep, sweep_plot, sweep_points, sweep_text
+
+    request = sweep_points.read(options.file)
+    if options.plot is not None:
+        sweep_plot.check_plot(options.plot, request.numeric)
+    made = sweep.sweep(request, options.out, keep_runs=options.keep_runs == "true", quiet=options.json)
+    if options.plot is not None:
+        sweep_plot.draw(made, request.numeric, options.plot)
+        made["plot"] = str(options.plot)
+    tell(options, made, sweep_text.render)
+    return sweep.exit_code(made)
+
+
 def schedule(options: argparse.Namespace) -> int:
     """Show a schedule as text and as a staircase."""
     from pipeline.config import resolve
