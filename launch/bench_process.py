@@ -79,7 +79,8 @@ def config_of(case: Case, schedule: str, folder: str) -> Config:
         "article",
         flags={
             "schedule.kind": schedule, "model.width": case.width, "model.tied": False, "data.reading": case.reading,
-            "model.steps_per_box": case.steps,            "data.batch": case.rows, "data.name": "mnist", "data.train": case.rows * case.batches, "data.test": 100,
+            "model.steps_per_box": case.steps, "data.batch": case.rows, "data.name": "mnist",
+            "data.train": case.rows * case.batches, "data.test": 100,
             "model.loss": "softmax", "model.init": 1.0, "train.epochs": 1, "train.evaluate_every": 0, "log.level": "info",
             "run.dir": folder, "run.plot": False, "trace.probe": 0,
         },

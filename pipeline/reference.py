@@ -263,8 +263,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _save(reference: Reference, folder: Path) -> None:
-    for number, weights in enumerate(reference.weights(), 1):
-        results.save_weights(folder / f"{reference.plan.name(number)}.npz", weights)
+    for number, each in enumerate(reference.weights(), 1):
+        results.save_weights(folder / f"{reference.plan.name(number)}.npz", each)
 
 
 def _say(**document: object) -> None:

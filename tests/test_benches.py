@@ -45,7 +45,8 @@ def test_a_table_states_machine_repeats_and_spread() -> None:
 
 def test_a_ratio_whose_interval_holds_one_shows_no_difference() -> None:
     row = {
-        "reading": "rows", "steps": 14, "width": 784, "rows": 32, "batches": 9, "processes": figure(9.0), "one_process": figure(9.0),
+        "reading": "rows", "steps": 14, "width": 784, "rows": 32, "batches": 9, "processes": figure(9.0),
+        "one_process": figure(9.0),
         "ratio": figure(0.9, 1.0, 1.1, 1.0, 0.95), "machine": figure(1.9), "balance": 1.9, "verdict": "no difference shown",
     }  # fmt: skip
     made = {"bench": "process", "repeats": 5, "rows": [row], "environment": collect()}
