@@ -45,7 +45,9 @@ def measure(repeats: int) -> dict[str, Any]:
             for name in KINDS:
                 result = _run(name, Path(folder))
                 # As they travel: with micro-batches a batch of the data is so many of them.
-                rates[name].append(float(result.document["batches_per_s"]) * KINDS[name][1].get("schedule.micro_batches", 1))
+                rates[name].append(
+                    float(result.document["batches_per_s"]) * KINDS[name][1].get("schedule.micro_batches", 1)
+                )
                 bubbles[name].append(bubble(result.folder))
     rows = [
         {

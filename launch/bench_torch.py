@@ -46,9 +46,8 @@ from .torch_peer import MISSING, WARM
 MICRO, BOXES = 8, 2
 #: Losses that differ by less, relatively, are of the same training: float32 sums in another order.
 SAME = 1e-3
-#: Seconds after which a run of torch's is given up.
-PATIENCE_S = 600.0
-TICK_S = 0.1
+#: Seconds after which a run of torch's is given up, and between two looks at it.
+PATIENCE_S, TICK_S = 600.0, 0.1
 
 
 class Case(NamedTuple):

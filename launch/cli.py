@@ -184,6 +184,12 @@ def _dispatch(arguments: list[str]) -> int:
     known_benches = "; ".join(f"{name}: {what} ({repeats})" for name, (what, repeats) in BENCHES.items())
     bench.add_argument("what", choices=tuple(BENCHES), metavar="WHAT", help=f"what to measure. {known_benches}")
     bench.add_argument("--repeats", type=int, help="how often; usual is what stands in brackets")
+    bench.add_argument(
+        "--into",
+        type=Path,
+        metavar="FILE",
+        help="put the table into a page as well, the README say: into the block after its line <!-- bench WHAT -->",
+    )
 
     options, rest = parser.parse_known_args(arguments)
     if options.command is None:

@@ -120,10 +120,15 @@ def schedule(options: argparse.Namespace) -> int:
 
 def bench(options: argparse.Namespace) -> int:
     """Measure this machine."""
-    from . import bench
+    from . import bench, results_page
     from .benches import BENCHES
 
     repeats = BENCHES[options.what][1] if options.repeats is None else options.repeats
     if repeats < 1:
         raise ConfigError(f"--repeats: {repeats} repeats measure nothing; at least 1")
-    return tell(options, bench.BENCHES[options.what].measure(repeats), bench.render)
+    if options.into is not None:
+        results_page.check(options.into, options.what)
+    made = bench.BENCHES[options.what].measure(repeats)
+    if options.into is not None:
+        results_page.put(options.into, options.what, bench.render(made))
+    return tell(options, made, bench.render)

@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol
 
 from . import cells, oracles
 from .actions import ACTIVATION, EVALUATION, GRADIENT, INCREMENT, TARGET, Action, Message, Part
-from .arrays import Array, Scratch, Weights, accumulate, descend, total
+from .arrays import Array, Scratch, Weights, descend, total
 from .cells import Factors, Trail
 from .data import Batches
 from .payloads import sends_factors
@@ -94,7 +94,7 @@ class BoxWork:
         self._inbox: dict[tuple[str, int, int], Arrays] = {}
         self._flights: dict[int, Flight] = {}
         self._own: dict[int, Factors | Weights] = {}  # step: own gradient, until the step on the sum
-        self._gradient: Weights = {}  # the sum of a batch's micro-batches so far
+        self._parts: dict[int, list[Factors]] = {}  # step: its micro-batches' gradients, until the step
         # A single first step passes nothing back: there is nothing to keep for it.
         is_passed = number > 1 or box_steps(config)[number - 1] > 1
         self._stash = Stash(self.cell) if plan.weights == "stash" and plan.rule != "frozen" and is_passed else None
@@ -218,12 +218,10 @@ class BoxWork:
             self.outputs[GRADIENT] = (before,)
         if self.plan.micro > 1:
             self._note(factors)
-            self._gradient = accumulate(
-                self._gradient, cells.gradient(factors, self.cell, self._scratch if self._gradient else None)
-            )
-            if (batch + 1) % self.plan.micro == 0:
-                self._own[batch // self.plan.micro] = self._shared(self._gradient)
-                self._gradient = {}
+            step = batch // self.plan.micro
+            self._parts.setdefault(step, []).append(factors)
+            if self.plan.shares_increments and (batch + 1) % self.plan.micro == 0:
+                self._own[step] = self._shared(cells.gradient(cells.stack(self._parts.pop(step)), self.cell))
         elif self.plan.sums_gradients:
             self._note(factors)
             self._own[batch] = self._shared(factors)
@@ -249,10 +247,12 @@ class BoxWork:
 
     def _step(self, batch: int) -> Iterator[Part]:
         read = self.version
-        own = self._own.pop(batch)
         if self._stash:
             self._stash.part()
-        descend(self.cell, total(self._summands(batch, own)), self._rates)
+        if batch in self._parts:  # nobody else has a share in it
+            cells.descend(self.cell, cells.stack(self._parts.pop(batch)), self._rates, self._scratch)
+        else:
+            descend(self.cell, total(self._summands(batch, self._own.pop(batch))), self._rates)
         self.version += 1
         yield Part("apply", read, self.version)
 

@@ -14,7 +14,7 @@ The first box starts from h_0 = 0: its first step has no recurrent term, forward
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -102,6 +102,19 @@ def backward(
             g = through(delta, weights["Wrec"], scratch)
     factors = Factors(x.reshape(steps * rows, -1), entering.reshape(-1, width), deltas.reshape(-1, width))
     return factors, (g if passes_on else None)
+
+
+def stack(parts: Sequence[Factors]) -> Factors:
+    """Return the factors of the sum of several gradients: their rows one below the other.
+
+    One product of all rows costs less than a product for each part and their sum, up to half as much.
+    """
+    # In a first box the first step has no entering state: such rows come first, as in each part.
+    alone = [len(part.delta) - len(part.entering) for part in parts]
+    rows = [(part.x[:n], part.delta[:n]) for part, n in zip(parts, alone, strict=True) if n]
+    rows += [(part.x[n:], part.delta[n:]) for part, n in zip(parts, alone, strict=True)]
+    x, delta = (np.concatenate(each) for each in zip(*rows, strict=True))
+    return Factors(x, np.concatenate([part.entering for part in parts]), delta)
 
 
 def gradient(factors: Factors, weights: Weights, scratch: Scratch | None = None) -> Weights:

@@ -56,7 +56,7 @@ class Reference:
         self.costs: list[float] = []
         self.judged: list[head.Judged] = []
         self.late = Late(self) if config.schedule.kind in ("1f1b", "delayed") and self.plan.micro == 1 else None
-        self._sums: dict[int, Weights] = {}  # of a batch's micro-batches so far, by box
+        self._parts: dict[int, list[cells.Factors]] = {}  # of a batch's micro-batches so far, by box
         self._head: Weights = {}
 
     def run(self) -> Iterator[int]:
@@ -104,7 +104,7 @@ class Reference:
     def backward(self, batch: int) -> None:
         """Full backpropagation through time; tied boxes make one step on the sum of their gradients."""
         h: Array | None = None
-        trails, gradients = {}, []
+        trails = {}
         for k, cell in self.cells.items():
             trails[k] = cells.forward(cell, self.batches.inputs(batch, k), h, self.scratch)
             h = trails[k].h
@@ -115,17 +115,17 @@ class Reference:
             if not self.plan.sums_gradients:
                 cells.descend(self.cells[k], factors, self.rates, self.scratch)
                 continue
-            own = cells.gradient(factors, self.cells[k])
-            own = self._sums[k] = accumulate(self._sums.get(k, {}), own)
-            gradients.append(own)
+            self._parts.setdefault(k, []).append(factors)
         if not self.plan.sums_gradients or (batch + 1) % self.plan.micro:
             return
-        self._sums = {}
+        # Micro-batches are stacked, boxes are summed, the last one first.
+        sums = {k: cells.stack(parts) if len(parts) > 1 else parts[0] for k, parts in self._parts.items()}
+        self._parts = {}
         if self.plan.tied:
-            descend(self.cells[1], total(gradients), self.rates)
+            descend(self.cells[1], total(cells.gradient(each, self.cells[1]) for each in sums.values()), self.rates)
             return
-        for k, own in zip(range(self.plan.boxes, 0, -1), gradients, strict=True):
-            descend(self.cells[k], own, self.rates)
+        for k, each in sums.items():
+            cells.descend(self.cells[k], each, self.rates, self.scratch)
 
     def frozen(self, batch: int) -> None:
         """The control: only the head learns."""

@@ -199,3 +199,20 @@ def test_the_first_weights_have_the_scale_of_their_inputs(bias: bool, dtype: str
     assert weights["Wx"].std() == pytest.approx(3 / 20, rel=0.03)
     assert weights["Wrec"].std() == pytest.approx(3 / 10, rel=0.03)
     assert not weights.get("b", np.zeros(1)).any()
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_stacked_factors_are_the_sum_of_the_gradients(steps: int, is_first: bool) -> None:
+    """Of a first box too, whose first step has no state that enters: its rows must not slip."""
+    rng = np.random.default_rng(7)
+    weights = cells.initial_weights(5, 4, True, 1.0, rng, "float64")
+    parts = []
+    for rows in (2, 2, 1):
+        h = None if is_first else rng.standard_normal((rows, 4))
+        trail = cells.forward(weights, rng.standard_normal((steps, rows, 5)), h)
+        parts.append(cells.backward(weights, trail, rng.standard_normal((rows, 4)), passes_on=False)[0])
+    summed = cells.gradient(cells.stack(parts), weights)
+    for name, G in summed.items():
+        np.testing.assert_allclose(G, sum(cells.gradient(part, weights)[name] for part in parts), atol=1e-12)
+    assert ("Wrec" in summed) == (steps > 1 or not is_first)
