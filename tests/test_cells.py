@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from pipeline import cells
 from pipeline.arrays import Array, Scratch, Weights
 from pipeline.cells import backward, descend, forward, gradient, initial_weights
 
