@@ -21,7 +21,7 @@ from pipeline.config import resolve
 
 from . import recording
 from .environment import collect
-from .live import Result, launch
+from .live import Result, run
 from .spread import ratios, spread
 from .text import table
 
@@ -78,7 +78,7 @@ def _run(name: str, folder: Path) -> Result:
         "train.epochs": 1, "train.evaluate_every": 0, "emulate.compute_ms": COMPUTE_MS, "log.level": "info",
         "run.dir": str(folder), "run.plot": False,
     }  # fmt: skip
-    return launch(resolve("article", flags=common | flags))
+    return run(resolve("article", flags=common | flags))
 
 
 def closed_form(name: str) -> float | None:

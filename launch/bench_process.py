@@ -19,7 +19,7 @@ from pipeline.schema import Config
 
 from . import calibrate
 from .environment import collect
-from .live import launch
+from .live import run
 from .spread import ratios, spread, verdict
 from .text import table
 
@@ -54,7 +54,7 @@ def measure(repeats: int) -> dict[str, Any]:
         for _ in range(repeats):
             for case in CASES:
                 ours, one = config_of(case, "decoupled", folder), config_of(case, "article", folder)
-                found[case]["processes"].append(float(launch(ours).document["batches_per_s"]))
+                found[case]["processes"].append(float(run(ours).document["batches_per_s"]))
                 found[case]["one"].append(_alone(one))
                 found[case]["machine"].append(_at_once(one) / found[case]["one"][-1])
         for case in CASES:
@@ -88,7 +88,7 @@ def config_of(case: Case, schedule: str, folder: str) -> Config:
 
 
 def _alone(config: Config) -> float:
-    return float(launch(config, reference=True).document["batches_per_s"])
+    return float(run(config, reference=True).document["batches_per_s"])
 
 
 def _at_once(config: Config) -> float:

@@ -79,6 +79,7 @@ def _logs(options: argparse.Namespace) -> int:
     if options.why:
         return _why(folder, wanted, options)
     logs.check(folder, wanted)
+    wanted = logs.of_run(folder, wanted)
     warnings: list[str] = []
     if options.follow:
         if options.json:

@@ -148,7 +148,7 @@ def launch(
         "seconds": round(time.monotonic() - started, 6),
         "reference": reference,
         "schedule": config.schedule.kind,
-        **_outcome(folder),
+        **_outcome(folder, config),
     }
     if isinstance(live, ReferenceRun):
         done = live.done
@@ -195,7 +195,9 @@ def _settle_probe(folder: Path, plan: Plan) -> None:
         log.close()
 
 
-def _outcome(folder: Path) -> dict[str, Any]:
+def _outcome(folder: Path, config: Config) -> dict[str, Any]:
+    if not config.emulate.arithmetic:
+        return {"accuracy": None, "costs": []}  # of zeros
     epochs = runs.read_metrics(folder)
     last = epochs[-1] if epochs else {}
     return {"accuracy": last.get("accuracy"), "costs": [epoch["cost"] for epoch in epochs]}

@@ -40,6 +40,7 @@ class Filter(NamedTuple):
     batch: int | None = None
     action: str | None = None
     level: str = "action"
+    micro: int = 1  # U counts steps of so many batches
 
     def __call__(self, line: Line) -> bool:
         """Whether to show a line. `--action F` takes all forwards, `--action F3` that of batch 3."""
@@ -47,16 +48,31 @@ class Filter(NamedTuple):
             return False
         if self.stage is not None and line["stage"] != self.stage:
             return False
-        if self.batch is not None and line.get("batch") != self.batch:
+        if self.batch is not None and line.get("batch") != self._index(line):
             return False
         if self.action is None:
             return True
         action = str(line.get("action", ""))
         return action == self.action or (self.action.isalpha() and action.startswith(self.action))
 
+    def _index(self, line: Line) -> int | None:
+        """Return what a line of the wanted batch calls it."""
+        is_step = str(line.get("action", "")).startswith("U") and "." not in str(line["action"])
+        return self.batch // self.micro if is_step and self.batch is not None else self.batch
+
     def takes(self, level: str) -> bool:
         """Whether lines of a level can be wanted at all."""
         return _RANKS[level] >= _RANKS[self.level] and (level != "message" or self.action is None)
+
+
+def of_run(folder: Path, wanted: Filter) -> Filter:
+    """Return a filter that knows how many batches a step of the run has, where its configuration can be read."""
+    if wanted.batch is None:
+        return wanted
+    try:
+        return wanted._replace(micro=Plan.of(load(folder / "config.toml")).micro)
+    except ConfigError:
+        return wanted
 
 
 def check(folder: Path, wanted: Filter) -> None:

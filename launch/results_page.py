@@ -1,9 +1,9 @@
 """Pages whose figures are what a command printed: a benchmark's table goes into the block that is marked for it.
 
-    <!-- bench hop -->
-    ```text
-    … what `timebox bench hop` printed, machine and repeats first …
-    ```
+<!-- bench hop -->
+```text
+… what `timebox bench hop` printed, machine and repeats first …
+```
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ def check(page: Path, name: str) -> str:
     try:
         text = page.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--into: {page}: cannot read the page: {getattr(error, 'strerror', None) or error}") from None
+        raise ConfigError(
+            f"--into: {page}: cannot read the page: {getattr(error, 'strerror', None) or error}"
+        ) from None
     found = len(_block(name).findall(text))
     if found != 1:
         raise ConfigError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.config import resolve
 from pipeline.errors import ConfigError
 from pipeline.grid import COLUMNS, of_program, rehearse
 from pipeline.plan import Plan
@@ -28,6 +29,7 @@ def document(config: Config) -> dict[str, Any]:
     grid = of_program(plan, batches - batches % plan.micro)
     return {
         "schedule": plan.schedule,
+        "run": _command(config),
         "micro_batches": plan.micro,
         "window": plan.window,
         "weights": plan.weights,
@@ -37,10 +39,25 @@ def document(config: Config) -> dict[str, Any]:
     }
 
 
+def _command(config: Config) -> str:
+    """Return the command that runs this schedule from its text."""
+    needs: dict[str, Any] = {"model.boxes": config.model.boxes, "model.tied": config.model.tied}
+    if (config.schedule.micro_batches or 1) > 1:
+        needs |= {"data.batch": config.data.batch, "schedule.micro_batches": config.schedule.micro_batches}
+    usual = resolve()
+    flags = [
+        f"--{key} {str(value).lower()}"
+        for key, value in needs.items()
+        if value != getattr(getattr(usual, key.partition(".")[0]), key.partition(".")[2])
+    ]
+    return " ".join(["timebox run --schedule.file FILE", *flags])
+
+
 def text(made: dict[str, Any]) -> str:
     """Return it for people: the text can be saved, changed, and given to `--schedule.file`."""
     notes = [f"# {made['schedule']}: {made['window']} in flight at most"]
     if made["micro_batches"] > 1:
         notes[0] += f", {made['micro_batches']} micro-batches a step"
+    notes.append(f"# {made['run']}")
     drawn = "\n".join(f"#{line}" for line in made["drawing"].splitlines())
     return "\n".join((*notes, made["text"], "# every action one unit of time, messages none", drawn))

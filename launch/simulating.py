@@ -19,6 +19,7 @@ import numpy as np
 
 from pipeline import results
 from pipeline.box import Work
+from pipeline.costs import Costs
 from pipeline.data import Batches
 from pipeline.data import load as load_data
 from pipeline.errors import ConfigError
@@ -57,7 +58,8 @@ def document(request: Request, *, seed: int = 0, arithmetic: bool = False, out: 
         "run": request.label,
         "schedule": plan.schedule,
         "boxes": plan.boxes,
-        "batches": plan.batches,
+        "batches": plan.steps,
+        "micro_batches": plan.micro,
         "costs": request.origin,
         "seed": seed,
         "cores": request.costs.cores,
@@ -127,11 +129,7 @@ def _errors(request: Request, found: Simulated) -> dict[str, Any]:
     stages: dict[str, float | None] = {}
     for (k, kind), samples in real.actions.items():
         mean = float(np.mean(samples))
-        samples, emulation = request.costs.actions.get((k, kind), (0,)), request.costs.emulation
-        if emulation is not None:
-            pad, slow = emulation.pad_ns(k, kind), emulation.slow_ns(k, kind)
-            samples = tuple(max(each, pad) + slow for each in samples)
-        guess = float(np.mean(samples))
+        guess = float(np.mean(_emulated(request.costs, k, kind)))
         kinds.setdefault(kind, []).append(guess / mean - 1 if mean else 0.0)
     for stage in measured.stages:
         busy = 0 if len(stage.of("g")) else calibrate.busy_ns(stage)
@@ -144,6 +142,17 @@ def _errors(request: Request, found: Simulated) -> dict[str, Any]:
             "per_stage": stages,
         },
     }
+
+
+def _emulated(costs: Costs, k: int, kind: str) -> list[float]:
+    """Return what an action costs with what is emulated, a straggler's time by its chance."""
+    samples, emulation = costs.actions.get((k, kind), (0,)), costs.emulation
+    if emulation is None:
+        return [*map(float, samples)]
+    straggle = emulation.emulate.straggle if emulation.stragglers(k, kind) else 0.0
+    stretch = 1 + straggle * (emulation.emulate.factor - 1)
+    pad, slow = emulation.pad_ns(k, kind), emulation.slow_ns(k, kind)
+    return [stretch * (max(each, pad) + slow) for each in samples]
 
 
 # For people

@@ -79,7 +79,8 @@ def _walk(box: _Box, journal: Sequence[Action]) -> None:
             # A step on micro-batches is as stale as the first of them.
             first = batch * plan.micro if kind == "U" else batch
             if first < len(box.read):
-                box.count("update", box.updates - box.read[first], first)
+                last = first + plan.micro - 1 if kind == "U" else first
+                box.count("update", box.updates - box.read[first], last)
                 box.update(box.number)
 
 

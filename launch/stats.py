@@ -81,6 +81,7 @@ def theoretical_bubbles(plan: Plan, durations: dict[tuple[int, str], int]) -> di
     costs = Costs({key: (took,) for key, took in durations.items() if key[1] != "E"})
     per_batch = plan.head * (2 + (plan.boxes if plan.shares_increments else 0))
     batches = max(1, min(plan.batches, BATCHES, ACTIONS // per_batch))
+    batches = max(plan.micro, batches - batches % plan.micro)
     try:
         found = simulate(plan._replace(batches=batches, epoch_batches=batches, evaluate_every=0), costs)
     except ScheduleError:

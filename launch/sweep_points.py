@@ -61,7 +61,12 @@ class Request(NamedTuple):
         run = msgspec.structs.replace(config.run, dir=str(out / "runs"), name="")
         seed = config.train.seed + (repeat - 1 if self.seeds else 0)
         train = msgspec.structs.replace(config.train, seed=seed)
-        return complete(msgspec.structs.replace(config, run=run, train=train))
+        # What is drawn of an emulated machine is another in each repeat: else they would be one draw, many times.
+        emulate = msgspec.structs.replace(config.emulate, seed=config.emulate.seed + repeat - 1)
+        is_drawn = bool(config.emulate.straggle or config.emulate.jitter)
+        return complete(
+            msgspec.structs.replace(config, run=run, train=train, emulate=emulate if is_drawn else config.emulate)
+        )
 
     def difference(self, before: Mapping[str, Any]) -> str:
         """Return what an earlier request asked for otherwise, in words; more repeats and another name are no difference."""
@@ -151,7 +156,7 @@ def _request(path: Path, asked: _File) -> Request:
     points: list[Point] = []
     for number, (mode, keys) in enumerate(entries, 1):
         try:
-            config = resolve(asked.preset, base, always | keys)
+            config = resolve(asked.preset, base, _beside(path, always | keys))
         except ConfigError as error:
             raise refused(str(path), number, keys, error) from None
         for other in points:
@@ -165,6 +170,9 @@ def _request(path: Path, asked: _File) -> Request:
     document = {key: value for key, value in msgspec.to_builtins(asked).items() if value is not None}
     document |= {"name": asked.name or path.stem, "set": always, "grid": axes}
     document |= {} if base is None else {"base": load(base)}
+    # A schedule's text decides what is measured as much as any key.
+    texts = {str(point.number): point.config.schedule.program for point in points if point.config.schedule.program}
+    document |= {"programs": texts} if texts else {}
     return Request(
         str(path), document["name"], asked.repeats, asked.warmup, asked.seeds, asked.beside, next(numeric, ""), varied,
         points, document,
@@ -189,6 +197,12 @@ def _keys(table: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _nearest(word: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, list(known), 1)
     return f"; did you mean {close[0]}?" if close else "; `timebox run --help` lists the keys"
+
+
+def _beside(path: Path, keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Return keys with a schedule's file looked for beside the sweep's own."""
+    file = keys.get("schedule.file")
+    return dict(keys) | ({"schedule.file": str(path.parent / file)} if isinstance(file, str) and file else {})
 
 
 def _of(config: Config, key: str) -> Any:

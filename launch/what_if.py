@@ -14,17 +14,15 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from pipeline.actions import Message
-from pipeline.config import parse_value, resolve
-from pipeline.costs import Costs, Samples
-from pipeline.emulation import NS, Emulation, of_each
+from pipeline.config import changed, parse_value
+from pipeline.costs import Costs
+from pipeline.emulation import Emulation
 from pipeline.errors import ConfigError
 from pipeline.grid import rehearse
-from pipeline.payloads import Payloads
 from pipeline.plan import Plan
 from pipeline.schema import Config, Emulate
 
-from . import calibrate, costs_file, recording, runs
+from . import calibrate, costs_file, emulated_costs, recording, runs
 from .recording import Recording
 
 #: What can be changed of the world, and its unit in the model's.
@@ -61,8 +59,9 @@ def of_run(folder: Path, calibration: Path | None, changes: Sequence[str]) -> Re
 def of_costs(config: Config, file: Path, changes: Sequence[str]) -> Request:
     """Return the request to simulate a configuration at the costs that a file gives; raises ConfigError."""
     keys, world = _parse(changes)
-    config = _rehearsed(_changed(config, keys))
+    config = _rehearsed(changed(config, keys))
     plan = Plan.of(config)
+    _check_world(config, world)
     costs = replace(costs_file.read(plan, file), emulation=emulated(config, plan), **world)
     return Request(config, costs, str(file), None, "simulated")
 
@@ -77,67 +76,37 @@ def _request(
     base: Config, source: Recording | None, changes: Sequence[str], measured: Recording | None, label: str
 ) -> Request:
     keys, world = _parse(changes)
-    config = _rehearsed(_changed(base, keys))
+    config = _rehearsed(changed(base, keys))
     plan = Plan.of(config)
+    _check_world(config, world)
     notes = []
     if source is None:
         costs = Costs(calibrate.from_arithmetic(config))
         origin = f"each action's arithmetic, measured here over {calibrate.TRIED} batches; messages are free"
     else:
-        costs, origin = _without_emulation(calibrate.from_trace(source), source), f"the trace of {source.folder.name}"
+        costs, origin = emulated_costs.bare(calibrate.from_trace(source), source), f"the trace of {source.folder.name}"
         notes = _doubts(source, plan)
         if source.config != config:
             ratios = _ratios(source.config, config)
             costs = calibrate.fitted(costs, source.plan, plan, ratios)
             origin += ", arithmetic scaled by what it takes here" if ratios else ", fitted to the changed stages"
+        costs, more = emulated_costs.padded(costs, source, config, plan)
+        notes += more
     return Request(config, replace(costs, emulation=emulated(config, plan), **world), origin, measured, label, notes)
+
+
+def _check_world(config: Config, world: Mapping[str, Any]) -> None:
+    """Raise ConfigError for processors that would be held by boxes that sleep."""
+    emulate = config.emulate
+    if world.get("cores") and (emulate.compute_ms or emulate.slow or emulate.straggle):
+        raise ConfigError(
+            "--what-if: cores: emulated compute sleeps and holds no processor; leave out cores, or what is emulated"
+        )
 
 
 def emulated(config: Config, plan: Plan) -> Emulation | None:
     """Return what a configuration emulates, or None where it is this machine."""
     return None if config.emulate == Emulate() else Emulation(config.emulate, plan)
-
-
-def _without_emulation(costs: Costs, source: Recording) -> Costs:
-    """Return a run's costs without what was emulated in it: that is added for the stages of the configuration.
-
-    Of an action that was padded its own time is not known, only that it was less: nothing is left of it but what it took
-    beyond the padding. Stragglers cannot be told from slow actions, so they are taken for one: the median stands for all.
-    """
-    emulation = Emulation(source.config.emulate, source.plan)
-    actions = dict(costs.actions)
-    for (k, kind), samples in costs.actions.items():
-        added, pad = emulation.slow_ns(k, kind), emulation.pad_ns(k, kind)
-        if emulation.stragglers(k, kind) is not None:
-            samples = (round(float(np.median(samples))),)
-        left = tuple(max(each - added, 0) for each in samples)
-        # A little more than the padding is the sleep's lateness, and comes again.
-        actions[k, kind] = tuple(each for each in left) if pad == 0 else tuple(max(each, pad) for each in left)
-    return replace(costs, actions=actions, **_without_links(costs, source, emulation))
-
-
-def _without_links(costs: Costs, source: Recording, emulation: Emulation) -> dict[str, Any]:
-    """Return the hops of a run without its emulated edges.
-
-    What was drawn for a message is not on record. The quickest one of its kind had next to no jitter and a free link, so what
-    it took beyond delay and bandwidth is the hop's own time.
-    """
-    if not emulation.changes_messages:
-        return {}
-    plan, payloads = source.plan, Payloads(source.config, source.plan)
-
-    def own(samples: Samples, j: int, k: int, kind: str) -> Samples:
-        link = emulation.link(j, k)
-        if link is None:
-            return samples
-        size = payloads.expected(Message(kind, 0, j, k)).size if kind else 0
-        delay = of_each(source.config.emulate.delay_ms, f"{plan.name(j)}>{plan.name(k)}") * NS
-        return (max(min(samples) - round(delay + size * link.ns_a_byte), 0),)
-
-    return {
-        "hops": {(j, k): own(samples, j, k, "") for (j, k), samples in costs.hops.items()},
-        "hops_of": {(j, k, kind): own(samples, j, k, kind) for (j, k, kind), samples in costs.hops_of.items()},
-    }
 
 
 def _doubts(source: Recording, plan: Plan) -> list[str]:
@@ -193,34 +162,11 @@ def _number(key: str, value: str) -> float | int:
     return number * WORLD[key] if key in ("straggle", "factor") else round(number * WORLD[key])
 
 
-def _changed(base: Config, keys: Mapping[str, Any]) -> Config:
-    if not keys:
-        return base
-    flags = _flat(base)
-    # What follows from the keys that change is worked out anew.
-    if base.schedule.kind != "decoupled" or any(key in keys for key in ("model.boxes", "schedule.kind")):
-        flags.pop("schedule.window", None)
-    if keys.get("schedule.kind", base.schedule.kind) != base.schedule.kind:
-        for key in ("micro_batches", "weights", "delay", "file", "program"):
-            flags.pop(f"schedule.{key}", None)
-    return resolve(flags=flags | dict(keys))
-
-
 def _rehearsed(config: Config) -> Config:
     """Return a configuration whose schedule, if it is a user's, gets through; raises ConfigError."""
     if config.schedule.kind == "own":
         rehearse(Plan.of(config), config.schedule.file or "schedule.program")
     return config
-
-
-def _flat(config: Config) -> dict[str, Any]:
-    document = msgspec.to_builtins(config)
-    return {
-        f"{group}.{key}": value
-        for group, values in document.items()
-        for key, value in values.items()
-        if value is not None
-    }
 
 
 def _ratios(old: Config, new: Config) -> dict[tuple[int, str], float]:

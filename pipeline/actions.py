@@ -6,7 +6,7 @@ An action belongs to one stage, a message to one directed edge. Both name a batc
     B3      backward of batch 3 on the true gradient                gradient 3 head>box-2
     T3      train the oracle on the target of batch 3               target 3 box-2>box-1
     U1.3    apply box 1's increment of batch 3                      increment 3 box-1>box-2
-    U3      one step on the sum of all boxes' gradients (locked)    evaluation 3 box-1>box-2
+    U3      one step on a sum of gradients (boxes', parts')         evaluation 3 box-1>box-2
     E3      evaluate: forward only, on test batch 3                 credit:activation 6 box-2>box-1
 
 The head is stage boxes + 1 and is called `head`, so a stage's name needs the number of boxes.

@@ -94,14 +94,46 @@ def resolve(preset: str | None = None, file: Path | None = None, flags: Mapping[
         _checked(layer, str(file))
         _merge(tree, layer)
         _include(tree, file.parent, str(file))
-    for key, value in (flags or {}).items():
+    return _with(tree, flags or {})
+
+
+def changed(config: Config, keys: Mapping[str, Any]) -> Config:
+    """Return a complete configuration with some keys changed, and what follows from them; raises ConfigError."""
+    tree = {
+        group: {k: v for k, v in values.items() if v is not None}
+        for group, values in msgspec.to_builtins(config).items()
+    }
+    return _with(tree, keys)
+
+
+def _with(tree: dict[str, dict[str, Any]], flags: Mapping[str, Any]) -> Config:
+    if flags:
+        _forget(tree, flags)
+    for key, value in flags.items():
         group, _, item = key.partition(".")
         _merge(tree, {group: {item: value}})
-    if "schedule.file" in (flags or {}):
+    if "schedule.file" in flags:
         tree["schedule"].pop("program", None)  # another file than the one that a run had
-        tree["schedule"].setdefault("kind", "own")
+        if "schedule.kind" not in flags:
+            tree["schedule"]["kind"] = "own"
     _include(tree, Path(), "flag")
     return complete(_checked(tree, "configuration"))
+
+
+def _forget(tree: dict[str, dict[str, Any]], flags: Mapping[str, Any]) -> None:
+    """Take out what had been filled in, as a run's config.toml has it: with other keys other values follow."""
+    schedule = tree.get("schedule", {})
+    bare = {key: value for key, value in schedule.items() if key not in filled.DERIVED}
+    try:
+        follows = complete(_checked({**tree, "schedule": bare}, "configuration")).schedule
+    except ConfigError:
+        return  # not a whole configuration: nothing in it had been filled in
+    for key in filled.DERIVED:
+        if key in schedule and schedule[key] == getattr(follows, key):
+            del schedule[key]
+    if flags.get("schedule.kind", follows.kind) != follows.kind or "schedule.file" in flags:
+        for key in (*filled.DERIVED, "file", "program"):
+            schedule.pop(key, None)  # they belong to the schedule that it was
 
 
 def _include(tree: dict[str, dict[str, Any]], folder: Path, source: str) -> None:

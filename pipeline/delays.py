@@ -13,9 +13,12 @@ import time
 from collections.abc import Sequence
 
 from .emulation import Emulation, Link
+from .errors import WireError
 from .frames import Frame
 from .transport import NAP_MS, Links
 
+#: The longest sleep while a message is held that is due within a poll's grain.
+SLICE_NS = 200_000
 _STAMP = struct.Struct("<qI")  # monotonic nanoseconds, the sender
 
 
@@ -46,15 +49,27 @@ class DelayedLinks:
                 return heapq.heappop(self._held)[2]
             if not wait or now >= until:
                 return None
-            left = min(self._held[0][0], until) - now if self._held else until - now
+            if not self._held:
+                self._links.poll(max((until - now) // 1_000_000, 1))
+                continue
+            left = min(self._held[0][0], until) - now
             if left >= 2_000_000:
                 self._links.poll(left // 1_000_000 - 1)
-            else:  # finer than a poll can be
-                time.sleep(left / 1e9)
+            else:  # finer than a poll can be; what comes on another edge meanwhile is soon seen
+                time.sleep(min(left, SLICE_NS) / 1e9)
 
     def _hold(self, frames: list[Frame]) -> None:
-        sent, source = _STAMP.unpack(frames.pop()) if len(frames) > 1 else (0, 0)
-        edge = self._edges.get(source)
+        stamp = frames.pop() if len(frames) > 1 else b""
+        if len(stamp) != _STAMP.size:
+            raise WireError(
+                f"a message whose last frame has {len(stamp)} bytes, where {_STAMP.size} say when it was sent"
+            )
+        sent, source = _STAMP.unpack(stamp)
+        if source not in self._edges:
+            raise WireError(f"a message from stage {source}, which does not send to stage {self._number}")
+        if sent > time.monotonic_ns():
+            raise WireError(f"a message from stage {source} that says it was sent in the future")
+        edge = self._edges[source]
         size = sum(len(frame) for frame in frames[1:])
         arrival = edge.arrival(sent, size) if edge is not None else sent
         heapq.heappush(self._held, (arrival, next(self._count), frames))

@@ -20,12 +20,8 @@ USUAL_PARTS = 8
 
 def schedule(config: Config) -> Schedule:
     """Return the schedule of a checked configuration with what depends on other keys filled in."""
-    given, boxes = config.schedule, config.model.boxes
-    micro = given.micro_batches or 1
-    if given.kind == "gpipe" and given.micro_batches is None:
-        micro = max(parts for parts in range(1, USUAL_PARTS + 1) if config.data.batch % parts == 0)
-    # A box that trains its oracle later than the next one's F may pass a true gradient on through either weights as well.
-    is_late = given.kind in ("1f1b", "delayed", "own") and micro == 1
+    given, boxes, micro = config.schedule, config.model.boxes, _parts(config)
+    is_late = given.kind in ("1f1b", "delayed", "own") and micro == 1 and rule_of(config) == "backward"
     delay = (boxes if given.delay is None else given.delay) if given.kind == "delayed" else 0
     whole = msgspec.structs.replace(
         given, micro_batches=micro, weights=given.weights or ("stash" if is_late else "latest"), delay=delay
@@ -40,6 +36,18 @@ def schedule(config: Config) -> Schedule:
                 "leave it out, or use decoupled"
             )
     return msgspec.structs.replace(whole, window=window)
+
+
+def _parts(config: Config) -> int:
+    """Return into how many micro-batches a batch is cut."""
+    given = config.schedule
+    if given.kind == "gpipe" and given.micro_batches is None:
+        return max(parts for parts in range(1, USUAL_PARTS + 1) if config.data.batch % parts == 0)
+    return given.micro_batches or 1
+
+
+#: What `schedule` fills in.
+DERIVED = ("window", "micro_batches", "weights", "delay")
 
 
 def _window(config: Config) -> int:
@@ -77,8 +85,7 @@ def _check_schedule(config: Config) -> None:
             f"schedule.micro_batches: {micro} parts do not divide data.batch, {data.batch} rows; "
             f"{_divisors(data.batch)} do"
         )
-    cuts = micro > 1 or (given.kind == "gpipe" and given.micro_batches is None and data.batch > 1)
-    if cuts and data.train % data.batch:
+    if _parts(config) > 1 and data.train % data.batch:
         raise ConfigError(
             f"data.train: with micro-batches every batch must be whole, and {data.train:,} images are no multiple of "
             f"data.batch {data.batch}; {data.train - data.train % data.batch:,} are"
@@ -93,12 +100,17 @@ def _check_schedule(config: Config) -> None:
             f"schedule.file: only read by schedule.kind own, not by {given.kind}; leave out one of the two"
         )
     rule = _own_rule(config) if given.kind == "own" else rule_of(config)
+    if rule == "synthetic" and micro > 1:
+        raise ConfigError(
+            f"schedule.micro_batches: boxes that learn by their oracles (T) update at once, so {micro} parts cannot make one "
+            "update; leave it out"
+        )
     if given.weights == "stash" and rule != "backward" and config.oracle.target != "true":
         raise ConfigError(
             f"schedule.weights: no gradient comes late by {given.kind} with bootstrapped targets; leave it out, or use "
             "1f1b, delayed, or --oracle.target true"
         )
-    if config.model.tied and rule == "backward" and micro == 1 and given.kind in ("1f1b", "delayed", "own"):
+    if config.model.tied and rule == "backward" and micro == 1 and given.kind in ("1f1b", "delayed"):
         way_out = "add --model.tied false" + (", or micro-batches" if given.kind == "1f1b" else "")
         raise ConfigError(
             f"model.tied: by {given.kind} each box steps at a time of its own, which shared weights cannot; {way_out}"

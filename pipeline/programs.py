@@ -48,6 +48,7 @@ class Pattern(NamedTuple):
 
 def unroll(pattern: Pattern, first: int, count: int, micro: int) -> Iterator[Action]:
     """Yield the actions for `count` batches from `first` on; both are multiples of `micro`."""
+    assert first % micro == count % micro == 0, "a batch of micro-batches is whole"
     steps, first_step = count // micro, first // micro
     for kind, batch, sibling in pattern.start:
         is_step = kind == "U" and not sibling

@@ -171,7 +171,7 @@ class Emulate(Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = 0.0
     arithmetic: Annotated[
-        bool, Meta(description="false: nothing is computed, messages carry zeros; what compute_ms says takes its place")
+        bool, Meta(description="false: boxes compute nothing and send zeros; what compute_ms says takes its place")
     ] = True
     slow: Annotated[
         dict[str, Milliseconds],

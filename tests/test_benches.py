@@ -51,4 +51,8 @@ def test_a_ratio_whose_interval_holds_one_shows_no_difference() -> None:
     }  # fmt: skip
     made = {"bench": "process", "repeats": 5, "rows": [row], "environment": collect()}
     assert "no difference shown" in bench.render(made)
-    assert bench_process.CASES[0].width >= 784
+
+
+def test_the_cases_are_those_that_are_claimed() -> None:
+    assert all(case.width >= 784 for case in bench_process.CASES)
+    assert {case.steps for case in bench_process.CASES} == {1, 14, 16}

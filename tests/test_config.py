@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import complete, dump, fields, load, parse_value, resolve
+from pipeline.config import changed, complete, dump, fields, load, parse_value, resolve
 from pipeline.errors import ConfigError
 from pipeline.schema import PRESETS, Config, Data, Model, Schedule
 
@@ -318,3 +318,73 @@ def test_every_key_has_a_description_and_its_default() -> None:
     for key, field in found.items():
         assert field.description, key
         assert field.default == value_of(Config(), key)
+
+
+ROUND = [
+    {
+        "schedule.kind": kind,
+        "oracle.kind": oracle,
+        "oracle.target": target,
+        "model.tied": tied,
+        "data.batch": 10,
+        **more,
+    }
+    for kind in ("article", "locked", "gpipe", "1f1b", "delayed", "decoupled")
+    for oracle in ("linear", "frozen")
+    for target in ("bootstrapped", "true")
+    for tied in (True, False)
+    for more in ({}, {"schedule.micro_batches": 5})
+    if not (more and kind not in ("gpipe", "1f1b"))
+    and not (tied and oracle == "linear" and (kind == "delayed" or (kind == "1f1b" and not more)))
+]
+
+
+@pytest.mark.parametrize("flags", ROUND, ids=lambda flags: "-".join(map(str, flags.values())))
+def test_a_resolved_configuration_is_the_same_when_it_is_read_again(flags: dict[str, Any], tmp_path: Path) -> None:
+    config = resolve(flags=flags)
+    (tmp_path / "config.toml").write_text(dump(config))
+    assert load(tmp_path / "config.toml") == config
+    assert resolve(file=tmp_path / "config.toml") == config
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "box-1: F0 T0\nbox-2: F0 T0\nhead: F0",
+        "box-1: F0 F1 | B0 F2\nbox-2: F0 | B0 F1\nhead: F0",
+        "box-1: F0\nbox-2: F0\nhead: F0",
+    ],
+)
+def test_a_schedule_of_ones_own_is_whole_in_the_resolved_file(text: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text(text)
+    config = resolve(flags={"schedule.file": str(tmp_path / "mine.txt"), "model.tied": False})
+    assert config.schedule.kind == "own"
+    (tmp_path / "config.toml").write_text(dump(config))
+    (tmp_path / "mine.txt").write_text("changed since")
+    assert load(tmp_path / "config.toml") == config
+    assert changed(config, {"train.epochs": 3}).schedule == config.schedule
+
+
+def test_what_was_filled_in_follows_when_a_flag_changes_what_it_follows_from(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(dump(resolve(flags={"schedule.kind": "1f1b", "model.tied": False})))
+    assert resolve(file=file, flags={"schedule.kind": "locked"}).schedule.window == 1
+    assert resolve(file=file, flags={"schedule.kind": "decoupled"}).schedule.weights == "latest"
+    assert resolve(file=file, flags={"model.boxes": 4}).schedule.window == 5
+    assert resolve(file=file, flags={"oracle.kind": "frozen"}).schedule.weights == "latest"
+    delayed = resolve(flags={"schedule.kind": "delayed", "model.tied": False})
+    assert changed(delayed, {"model.boxes": 4}).schedule.delay == 4
+    given = resolve(flags={"schedule.kind": "delayed", "schedule.delay": 7, "model.tied": False})
+    assert changed(given, {"model.boxes": 4}).schedule.delay == 7
+
+
+def test_a_schedule_file_goes_before_the_kind_of_a_preset_or_a_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("box-1: F0 T0\nbox-2: F0 T0\nhead: F0")
+    assert (
+        resolve("digits", flags={"schedule.file": str(tmp_path / "mine.txt"), "model.tied": False}).schedule.kind
+        == "own"
+    )
+
+
+def test_a_batch_that_nothing_divides_is_not_cut() -> None:
+    assert resolve(flags={"schedule.kind": "gpipe", "data.batch": 11}).schedule.micro_batches == 1

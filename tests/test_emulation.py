@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +11,16 @@ import pytest
 from network import make_config, make_plan
 
 from launch import recording, resolve, run
+from launch.stats import theoretical_bubbles
 from launch.what_if import of_config, of_run
 from pipeline.actions import ACTIVATION, Action, Message
 from pipeline.config import dump, load, parse_value
 from pipeline.costs import Costs
 from pipeline.data import Batches
 from pipeline.data import load as load_data
+from pipeline.delays import DelayedLinks
 from pipeline.emulation import Emulation, Link, of_each
+from pipeline.errors import ConfigError, WireError
 from pipeline.plan import Plan
 from pipeline.schema import Emulate
 from pipeline.simulate import simulate
@@ -178,3 +183,57 @@ def test_thirty_two_boxes_that_compute_nothing_run_on_any_machine_and_replay(tmp
     result = run(resolve("article", flags=flags))
     assert result.status == "done"
     assert result.replay()["same"]
+
+
+def hop_of(frames_at: int, frames: list[bytes]) -> DelayedLinks:
+    """Return edges of box 2 that hold frames as if they had just come."""
+    links = DelayedLinks.__new__(DelayedLinks)
+    links._number, links._edges = frames_at, {1: None, 3: None}
+    links._held, links._count = [], itertools.count()
+    links._hold(frames)
+    return links
+
+
+@pytest.mark.parametrize(
+    ("stamp", "why"),
+    [
+        (b"", "last frame has 0 bytes"),
+        (b"x" * 13, "last frame has 13 bytes"),
+        (struct.pack("<qI", 1, 9), "stage 9, which does not send to stage 2"),
+        (struct.pack("<qI", 1 << 62, 1), "sent in the future"),
+    ],
+)
+def test_a_stamp_that_cannot_be_is_refused(stamp: bytes, why: str) -> None:
+    with pytest.raises(WireError, match=why):
+        hop_of(2, [b"header", b"array", stamp])
+    hop_of(2, [b"header", b"array", struct.pack("<qI", 1, 1)])
+
+
+def test_the_theory_of_a_bubble_takes_whole_batches_of_micro_batches() -> None:
+    plan = make_plan("gpipe", boxes=3, batches=800, micro=8, tied=False)
+    theory = theoretical_bubbles(plan, {(k, kind): 10 for k in (1, 2, 3) for kind in "FB"})
+    found = theory[1]["theory_of_makespan"]
+    assert found is not None
+    assert abs(found - 2 / 10) < 0.01  # (S − 1) ÷ (M + S − 1)
+
+
+@pytest.mark.live
+def test_padding_can_be_more_or_less_elsewhere(tmp_path: Path) -> None:
+    flags = {
+        "schedule.kind": "1f1b", "model.boxes": 2, "model.width": 16, "model.tied": False, "data.train": 40, "train.epochs": 1,
+        "run.dir": str(tmp_path), "run.plot": False, "emulate.compute_ms": 10.0, "train.evaluate_every": 0, "data.test": 10,
+    }  # fmt: skip
+    folder = run(resolve("article", flags=flags)).folder
+
+    def predicted(*changes: str) -> float:
+        request = of_run(folder, None, changes)
+        return simulate(Plan.of(request.config), request.costs).makespan_ns / MS
+
+    usual = predicted()
+    assert 40 * 20 < usual < 40 * 20 * 1.5
+    assert 1.8 * usual < predicted("emulate.compute_ms=20") < 2.1 * usual
+    assert 0.4 * usual < predicted("emulate.compute_ms=5") < 0.8 * usual
+    assert 0.8 * usual < predicted("model.width=32") < 1.2 * usual
+    assert of_run(folder, None, ["emulate.compute_ms=0"]).notes
+    with pytest.raises(ConfigError, match="cores"):
+        of_run(folder, None, ["cores=2"])

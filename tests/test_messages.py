@@ -347,7 +347,7 @@ def test_following_and_one_document_exclude_each_other(a_run: Path, capsys: pyte
         (["doctor", "--run.dri", "x"], ["--run.dri", "did you mean --run.dir"]),
         (["list", "all"], ["argument all", "timebox list --help"]),
         (["--verison"], ["--verison", "--version"]),
-        (["bench"], ["what"]),
+        (["bench"], ["WHAT"]),
         (["bench", "hopp"], ["'hopp'", "hop"]),
         (["bench", "hop", "--repeats", "0"], ["--repeats", "at least 1"]),
     ],

@@ -98,3 +98,12 @@ def test_the_summary_is_count_median_and_most() -> None:
     assert summary({"0": 5, "10": 4}) == {"count": 9, "median": 0, "most": 10}
     assert summary({"2": 1, "0": 1, "1": 1}) == {"count": 3, "median": 1, "most": 2}
     assert summary({}) == {"count": 0, "median": None, "most": None}
+
+
+def test_an_update_by_micro_batches_that_flush_is_never_late() -> None:
+    """Zero is what the order of one process would give, in updates and in batches."""
+    plan = make_plan("gpipe", boxes=3, batches=8, micro=4, tied=False)
+    network = Network(plan)
+    run_hostile(network, 1)
+    found = staleness(plan, network.journals)
+    assert all(found[box]["update"] == {"updates": {"0": 2}, "batches": {"0": 2}} for box in (1, 2, 3))
