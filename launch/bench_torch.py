@@ -2,7 +2,7 @@
 
 Both train the same network from the same first weights on the same micro-batches in the same order, with one update for each
 batch of them: GPipe against `ScheduleGPipe`, 1F1B against `Schedule1F1B`, one thread a process. Each repeat runs ours and
-then torch again from our run's folder (`torch_peer`), and holds the losses and the final weights of the two against each
+then torch again from our run's folder (`torch_peer`), and holds the last losses and weights of the two against each
 other: that shows that the same mathematics is compared.
 
     ours     box 1 │ box 2 │ head     three processes; the clock runs from go to the head's last action
