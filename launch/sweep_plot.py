@@ -70,6 +70,9 @@ def draw(made: Mapping[str, Any], key: str, path: Path) -> None:
         axes[0, 0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes[0, 0].yaxis.set_major_formatter(FuncFormatter(lambda each, _: f"{each:,g}"))
         axes[0, 0].yaxis.minorticks_off()
+    if len(panels) > 1:
+        low, high = axes[1, 0].get_ylim()
+        axes[1, 0].set_ylim(low, min(high, 101))  # of a share there is no more than all
     axes[-1, 0].set_xlabel(key)
     if len(curves) > 1:
         axes[0, 0].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
