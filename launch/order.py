@@ -263,7 +263,7 @@ def _legend(order: Order, zero: int) -> list[str]:
             which = f"step{'s' * (len(early) > 1)} {', '.join(early)}"
             lines.append(f"  ★  weights that had changed before that{known}: {which}")
         else:
-            lines.append(f"     No weight had changed before that{known}.")
+            lines.append(f"     By this batch no weight had changed before that{known}.")
         if any(row.mark == "☆" for row in order.rows):
             lines.append("  ☆  weights that were being changed at that moment")
     elif order.unrecorded:

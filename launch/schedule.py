@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.config import resolve
 from pipeline.errors import ConfigError
 from pipeline.grid import COLUMNS, of_program, rehearse
-from pipeline.plan import Plan
+from pipeline.plan import Plan, rule_of
 from pipeline.programs import PROGRAMS, render
 from pipeline.schema import Config
 
@@ -44,11 +44,17 @@ def _command(config: Config) -> str:
     needs: dict[str, Any] = {"model.boxes": config.model.boxes, "model.tied": config.model.tied}
     if (config.schedule.micro_batches or 1) > 1:
         needs |= {"data.batch": config.data.batch, "schedule.micro_batches": config.schedule.micro_batches}
+    if (
+        (config.schedule.micro_batches or 1) == 1
+        and rule_of(config) == "backward"
+        and config.schedule.weights == "latest"
+    ):
+        needs["schedule.weights"] = "latest"
     usual = resolve()
     flags = [
         f"--{key} {str(value).lower()}"
         for key, value in needs.items()
-        if value != getattr(getattr(usual, key.partition(".")[0]), key.partition(".")[2])
+        if key == "schedule.weights" or value != getattr(getattr(usual, key.partition(".")[0]), key.partition(".")[2])
     ]
     return " ".join(["timebox run --schedule.file FILE", *flags])
 

@@ -29,7 +29,9 @@ def announce(config: Config, plan: Plan, *, reference: bool) -> None:
     boxes = "1 box" if model.boxes == 1 else f"{model.boxes} {tied} boxes"
     print(f"{config.schedule.kind}: {boxes} of width {model.width} over {steps} step{'s' * (steps > 1)}, and a head")
     images = f"{data.train:,} training and {data.test:,} test images"
-    epochs, batches = _count(config.train.epochs, "epoch"), _count(plan.epoch_batches, "batch")
+    epochs, batches = _count(config.train.epochs, "epoch"), _count(plan.epoch_batches // plan.micro, "batch")
+    if plan.micro > 1:
+        batches += f", each in {plan.micro} micro-batches, which are what travels"
     print(f"{data.name} ({data.source}): {images}; {epochs} of {batches}")
     if reference:
         print("one process, the reference loop")
@@ -54,16 +56,17 @@ def draw_picture(result: Result, config: Config) -> Path | None:
 
 def result(outcome: Result, plan: Plan, picture: Path | None) -> None:
     """Print the tables of a run."""
+    document = outcome.document
+    is_computed = document.get("costs") != []  # with boxes that compute nothing there is nothing to tell
     epochs = outcome.metrics
-    if epochs:
+    if epochs and is_computed:
         print()
         print(_epoch_table(epochs, runs.partial_epoch(outcome.folder, outcome.status, outcome.metrics, plan)))
         print()
     predictions = outcome.folder / "metrics" / "predictions.csv"
-    if predictions.is_file():
+    if predictions.is_file() and is_computed:
         print(_predictions(predictions))
         print()
-    document = outcome.document
     print(f"{document['status']} in {document['seconds']:.1f} s", end="")
     if document["batches_per_s"]:
         print(f", {document['batches_per_s']:.0f} batches a second", end="")

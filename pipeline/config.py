@@ -76,7 +76,10 @@ def parse_value(key: str, text: str, source: str) -> Any:
         wanted = (
             f"one of {', '.join(words)}"
             if words
-            else _plain(str(error)).replace(", got str", "").partition(" - at ")[0]
+            else _plain(str(error))
+            .replace(", got str", "")
+            .partition(" - at ")[0]
+            .replace("float | object", "a number, or name=number with commas,")
         )
         raise ConfigError(f"{source}: {key}: {wanted.removeprefix('expected ')} is wanted, not {text!r}") from None
 
@@ -247,6 +250,9 @@ def _bare(hint: Any) -> Any:
 def choices(hint: Any) -> tuple[str, ...]:
     """Return the words a key accepts, or none when it accepts more than words."""
     hint = _bare(hint)
+    given = [part for part in typing.get_args(hint) if part is not type(None)]
+    if type(None) in typing.get_args(hint) and len(given) == 1:  # it may be left out
+        hint = _bare(given[0])
     if hint is bool:
         return ("true", "false")
     return typing.get_args(hint) if typing.get_origin(hint) is Literal else ()

@@ -146,14 +146,15 @@ def _check_emulation(config: Config) -> None:
         value = getattr(emulate, key)
         for edge in value if isinstance(value, Mapping) else ():
             if edge != "all":
-                _check_edge(f"emulate.{key}", edge, boxes)
+                _check_edge(f"emulate.{key}", edge, config)
     if not emulate.arithmetic and not emulate.compute_ms:
         raise ConfigError(
             "emulate.arithmetic: false computes nothing; say with emulate.compute_ms what takes its place"
         )
 
 
-def _check_edge(key: str, edge: str, boxes: int) -> None:
+def _check_edge(key: str, edge: str, config: Config) -> None:
+    boxes = config.model.boxes
     source, arrow, target = edge.partition(">")
     if not arrow:
         raise ConfigError(f"{key}: {edge!r} is no edge; edges look like box-1>box-2, or all")
@@ -163,3 +164,8 @@ def _check_edge(key: str, edge: str, boxes: int) -> None:
         raise ConfigError(f"{key}: {edge}: {error}") from None
     if numbers[0] == numbers[1]:
         raise ConfigError(f"{key}: {edge}: no stage sends to itself")
+    are_siblings = config.model.tied and rule_of(config) != "frozen" and boxes + 1 not in numbers
+    if abs(numbers[0] - numbers[1]) > 1 and not are_siblings:
+        raise ConfigError(
+            f"{key}: {edge}: there is no such edge; stages send to their neighbours, tied boxes to each other"
+        )

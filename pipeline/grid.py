@@ -213,6 +213,9 @@ def _check_counts(plan: Plan, number: int, pattern: Pattern, batches: int, name:
     if grid.stuck != stage.name:
         grid = grid._replace(stuck=stage.name)
     what = "is there more than once" if twice is not None else "is missing"
+    if twice is None and wrong.kind == "U" and not wrong.sibling:
+        why = "tied boxes" if plan.tied else f"{plan.micro} micro-batches"
+        what += f", the step that {why} make; without them there is none"
     raise ConfigError(
         f"{name}: {stage.name}: {wrong} {what}", grid._replace(at=f"{wrong}{'' if twice else '?'}").draw()
     )

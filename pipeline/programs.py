@@ -231,8 +231,9 @@ def learning_rule(patterns: Mapping[str, Pattern]) -> str:
     first = next(iter(rules))
     for name, rule in rules.items():
         if rule != rules[first]:
+            settles = {"synthetic": "T", "backward": "B", "frozen": "neither B nor T"}
             raise ScheduleError(
-                f"{first} learns by the rule {rules[first]!r}, {name} by {rule!r}; all boxes learn alike"
+                f"{first} has {settles[rules[first]]} in its line, {name} has {settles[rule]}; all boxes learn alike"
             )
     return rules[first]
 

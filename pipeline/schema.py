@@ -167,7 +167,7 @@ class Emulate(Struct, frozen=True, forbid_unknown_fields=True):
     compute_ms: Annotated[
         ForEach,
         Meta(
-            description="milliseconds that F, B and T of every box are padded to: 20, or F=20,B=40 (never U, E or the head)"
+            description="milliseconds that each F, B and T of every box is padded to: 20, or F=20,B=40 (never U, E or the head)"
         ),
     ] = 0.0
     arithmetic: Annotated[

@@ -560,7 +560,7 @@ def test_order_of_a_locked_run_has_no_update_before_the_forward_pass_has_ended(
         drawn = parse_diagram(text)
         assert_diagram_is_the_trace(locked, document["rows"], drawn, batch)
         assert "★" not in text
-        assert "No weight had changed before that." in text
+        assert "By this batch no weight had changed before that." in text
         steps = sorted((row.step, row.stage, row.action[0], row.part) for row in drawn if row.step)
         assert steps[:4] == [
             (1, "box-1", "F", "forward"),

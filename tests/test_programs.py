@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
 import pytest
 from network import Network, check_history, make_plan, random_plan, run_hostile, telling
 
+from launch.cli import main
 from pipeline.actions import Action, format_journal
 from pipeline.errors import ScheduleError
 from pipeline.grid import of_program
@@ -110,7 +112,7 @@ def test_a_text_that_is_no_program_is_refused_with_its_line(text: str, why: str)
 def test_all_boxes_learn_by_one_rule() -> None:
     assert learning_rule(parse("box-1: F0 T0\nbox-2: F0 T0\nhead: F0", 2)) == "synthetic"
     assert learning_rule(parse("box-1: F0\nbox-2: F0\nhead: F0", 2)) == "frozen"
-    with pytest.raises(ScheduleError, match="box-1 learns by the rule 'synthetic', box-2 by 'backward'"):
+    with pytest.raises(ScheduleError, match="box-1 has T in its line, box-2 has B"):
         learning_rule(parse("box-1: F0 T0\nbox-2: F0 B0\nhead: F0", 2))
     with pytest.raises(ScheduleError, match="T and B in one program"):
         learning_rule(parse("box-1: F0 T0 B0\nhead: F0", 1))
@@ -122,3 +124,28 @@ def test_the_widest_moment_of_a_program_is_its_window() -> None:
     plan = KINDS["gpipe"]
     assert widest(program(plan, 1), "U", 4) == 4
     assert widest([Action("F", 0), Action("F", 1), Action("U", 0, 2)], "U", 1) == 2
+
+
+def test_what_a_text_needs_besides_itself_stands_above_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The command that is printed with a schedule runs that schedule, weights and micro-batches too."""
+    for flags in (
+        ["--schedule.kind", "1f1b", "--schedule.weights", "latest", "--model.tied", "false", "--model.boxes", "3"],
+        ["--schedule.kind", "gpipe", "--data.batch", "10", "--model.tied", "false"],
+        ["--schedule.kind", "locked"],
+        ["--schedule.kind", "article"],
+    ):
+        assert main(["schedule", *flags]) == 0
+        text = capsys.readouterr().out
+        (tmp_path / "mine.txt").write_text(text)
+        command = next(line for line in text.splitlines() if "timebox run" in line)
+        words = command.partition("timebox run ")[2].replace("FILE", str(tmp_path / "mine.txt")).split()
+        assert main(["schedule", *words]) == 0
+        again = capsys.readouterr().out
+        assert again.splitlines()[2:] == text.splitlines()[2:]
+        assert json_of(capsys, words)["weights"] == json_of(capsys, flags)["weights"]
+
+
+def json_of(capsys: pytest.CaptureFixture[str], flags: list[str]) -> dict[str, object]:
+    """Return the document of a schedule."""
+    assert main(["schedule", "--json", *flags]) == 0
+    return dict(json.loads(capsys.readouterr().out))
