@@ -36,6 +36,8 @@ from .what_if import Request
 
 #: What `--out` calls a file, and not a folder.
 TRACES = (".json", ".json.gz")
+#: A range is wide whose end is so many times its beginning.
+WIDE = 1.25
 #: So many seeds tell how much a prediction depends on what is drawn.
 SEEDS = 5
 
@@ -176,6 +178,12 @@ def render(made: Mapping[str, Any]) -> str:
         "",
         text.table(header, rows, left=(0,)),
     ]
+    low, high = made.get("range_s", (0.0, 0.0))
+    if high > WIDE * low > 0:
+        lines += [
+            "",
+            f"what is drawn decides much: of {SEEDS} seeds the longest is {high / low:.1f} times the shortest",
+        ]
     if errors:
         kinds = ", ".join(f"{kind} {_signed(error)}" for kind, error in errors["per_action"].items())
         is_other = any(abs(error) > 1e-9 for error in errors["per_action"].values())  # else they are its own

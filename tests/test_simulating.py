@@ -17,6 +17,7 @@ import pytest
 from launch import calibrate, paying, recording, what_if
 from launch.cli import main
 from launch.live import launch
+from launch.simulating import render
 from pipeline.config import resolve
 from pipeline.costs import Costs, Dice
 from pipeline.results import load_weights
@@ -384,3 +385,13 @@ def test_a_map_takes_a_runs_own_costs(runs_of: Callable[[str], Path], monkeypatc
 def test_a_request_says_where_its_costs_are_from() -> None:
     config = resolve("article", flags=FLAGS)
     assert "measured here" in what_if.of_config(config, None, []).origin
+
+
+def test_a_prediction_that_hangs_on_what_is_drawn_says_so() -> None:
+    made = {
+        "schedule": "article", "boxes": 2, "batches": 9, "makespan_s": 2.0, "batches_per_s": 4.5, "costs": "a file", "cores": 0,
+        "seed": 0, "actions": 9, "actions_per_s": 9.0, "stages": [],
+    }  # fmt: skip
+    assert "the longest is 2.0 times the shortest" in render(made | {"range_s": [1.0, 2.0]})
+    assert "the longest" not in render(made | {"range_s": [1.9, 2.0]})
+    assert "the longest" not in render(made)
