@@ -187,7 +187,9 @@ def test_with_the_head_stopped_the_boxes_fill_their_windows_and_go_no_further(wi
         span.action.kind == "F" and span.part == "update" and span.start_ns < going_ns for span in spans["head"]
     )
     ahead = sum(s.action.kind == "F" and s.part == "forward" and s.start_ns < going_ns for s in spans["box-1"])
-    assert ahead == pytest.approx(heads + 2 * window, abs=1)
+    # The head may have been stopped in an update whose gradient was not sent, and with the one before still in its socket: the
+    # stop takes ZeroMQ's thread as well.
+    assert heads + 2 * window - 2 <= ahead <= heads + 2 * window + 1
 
 
 def test_with_the_head_stopped_a_locked_run_waits_for_the_batch_in_flight(tmp_path: Path) -> None:
