@@ -111,13 +111,13 @@ def _why(folder: Path, wanted: logs.Filter, options: argparse.Namespace) -> int:
 
 
 def _order(options: argparse.Namespace) -> int:
-    from . import order, runs
+    from . import order, runs, text
 
     found = order.collect(runs.find(options.run, options.run_dir), options.batch)
     if options.json:
         print_json(order.document(found))
     else:
-        print(order.draw(found, order.terminal_width()), end="")
+        print(order.draw(found, text.terminal_width()), end="")
     return 0
 
 

@@ -17,17 +17,14 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-import numpy as np
-
 from pipeline.errors import ConfigError
 
 from . import compare_controls
 from .compare_rows import Row, baseline, grouped, pairs
 from .compare_runs import REFERENCE, TIMES, VIRTUAL, Measured, choose, measure
-from .outfile import check_place
-from .spread import DRAWS, LEAST, NO_DIFFERENCE, Spread, overlap, ratios, spread, verdict
+from .outfile import check_picture
+from .spread import LEAST, NO_DIFFERENCE, Spread, overlap, ratio_of_medians, ratios, scaled, spread, verdict
 
-PICTURES = (".svg", ".png")
 INCOMPARABLE = "not comparable: other machines or versions"
 #: Figures that stand in a row by their own name; the others stand in a group, as `bubble.of_busy`.
 FIGURES = ("seconds", "training_s", "batches_per_s", "images_per_s", "accuracy")
@@ -52,7 +49,7 @@ def document(
     if repeats is not None and not controls:
         raise ConfigError("--repeats: goes with --controls, whose repeats it limits")
     if out is not None:
-        _check_picture(out)
+        check_picture(out, "compare.png")
     folders, left_out = choose(words, parent)
     measured: list[Measured] = []
     for folder in folders:
@@ -94,16 +91,6 @@ def _more_repeats(rows: Sequence[Row], limit: int | None) -> str | None:
         return None
     is_limited = limit is not None and limit < LEAST <= len(rows[0].runs)
     return f"--repeats {LEAST}" if is_limited else "timebox sweep"
-
-
-def _check_picture(out: Path) -> None:
-    from . import plots
-
-    if not out.name.lower().endswith(PICTURES):
-        raise ConfigError(f"--out: {out.name!r} is no kind of picture; its name ends with {' or '.join(PICTURES)}")
-    check_place(out, "compare.png")
-    if not plots.is_available():
-        raise ConfigError("--out: a picture needs matplotlib: pip install 'timebox[plot]'")
 
 
 def compared(rows: Sequence[Row]) -> dict[str, Any]:
@@ -152,28 +139,6 @@ def learning(run: Measured, marks: dict[str, float | int | None]) -> dict[str, f
         if wanted is not None and each.accuracy >= wanted and found["seconds_to_accuracy"] is None:
             found["seconds_to_accuracy"] = each.seconds
     return found
-
-
-def ratio_of_medians(of: Sequence[float], to: Sequence[float], seed: int = 0) -> Spread:
-    """Return the ratio of the medians of two rows that were not measured in pairs, with its 95 % bootstrap interval.
-
-    Each row is drawn again from itself, apart from the other. Least and most are the ratios of the extremes.
-    """
-    low = high = None
-    if min(len(of), len(to)) >= LEAST:
-        draw = np.random.default_rng(seed)
-        above, below = (
-            np.median(draw.choice(np.asarray(values, float), (DRAWS, len(values))), axis=1) for values in (of, to)
-        )
-        low, high = (float(edge) for edge in np.percentile(above / below, (2.5, 97.5)))
-    repeats = min(len(of), len(to))
-    return Spread(repeats, median(of) / median(to), min(of) / max(to), max(of) / min(to), low, high)
-
-
-def scaled(found: Spread, times: float) -> Spread:
-    """Return a spread in another unit: so many times as large."""
-    low, high = (None if edge is None else edge * times for edge in (found.low, found.high))
-    return Spread(found.repeats, found.median * times, found.least * times, found.most * times, low, high)
 
 
 def difference(a: Spread, b: Spread) -> str:

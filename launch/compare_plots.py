@@ -15,13 +15,11 @@ from typing import Any
 
 from .compare_runs import REFERENCE, SHARES
 from .outfile import cannot_write
-from .palette import BLOCKED, BLOCKED_LINE, COPY, INK, MUTED, PART_COLOURS, SETTINGS, STARVED
+from .palette import BLOCKED, BLOCKED_LINE, COPY, INK, LINES, MARKS, MUTED, PART_COLOURS, SETTINGS, STARVED
 from .spread import LEAST
 
-#: Okabe and Ito's, the dark ones first; dashes tell rows apart where colours come again.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#59626c")
+#: They tell rows apart where colours come again.
 DASHES: tuple[Any, ...] = ("solid", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
-MARKS = "osD^vPX"
 #: What a box's time went to: fill, edge and hatch.
 FILLS = {
     "compute": (PART_COLOURS["forward"][0], None, ""),
@@ -95,8 +93,8 @@ def _curves(axes: Any, rows: Sequence[dict[str, Any]], axis: str) -> None:
         if not found:
             continue
         x, middle, low, high = zip(*found, strict=True)
-        colour = COLOURS[place % len(COLOURS)]
-        dashes = DASHES[(place + place // len(COLOURS)) % len(DASHES)]
+        colour = LINES[place % len(LINES)]
+        dashes = DASHES[(place + place // len(LINES)) % len(DASHES)]
         mark = MARKS[place % len(MARKS)] if len(x) <= MARKED else None
         axes.plot(
             x, middle, color=colour, linestyle=dashes, marker=mark, markersize=3.5, linewidth=1.5, label=_name(row)
@@ -140,7 +138,7 @@ def _throughput(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
         if found is None:
             continue
         value = found["median"]
-        axes.barh(place, value, height=0.62, color=COLOURS[place % len(COLOURS)])
+        axes.barh(place, value, height=0.62, color=LINES[place % len(LINES)])
         kind, low, high = INTERVAL, found["low"], found["high"]
         if low is None:
             kind, low, high = RANGE, found["least"], found["most"]

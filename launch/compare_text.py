@@ -10,8 +10,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .compare import scaled
-from .spread import LEAST, Spread
+from .spread import LEAST, Spread, scaled
 from .text import table
 
 COLUMNS = 80

@@ -217,11 +217,8 @@ def _timing(folder: Path, plan: Plan, since_ns: int, seconds: float | None) -> d
         ]
         first = [_first_update(folder, plan.name(k)) for k in range(1, plan.boxes + 1)]
     except RunError:
-        return {
-            "batches_per_s": plan.steps / seconds if seconds else None,
-            "first_update_s": None,
-            "first_update_ns": None,
-        }
+        whole = plan.steps / seconds if seconds else None
+        return {"batches_per_s": whole, "first_update_s": None, "first_update_ns": None}
     warm = int(len(ends) * WARM_UP)
     batches_per_s = None
     if len(ends) > warm + 1:
@@ -292,9 +289,9 @@ def check(config: Config, *, reference: bool) -> None:
                 "emulate: a reference is one process without stages or edges to slow; leave out one of the two"
             )
     if config.schedule.kind == "own":
-        from pipeline.grid import rehearse
+        from pipeline import grid  # numpy comes with it
 
-        rehearse(Plan.of(config), config.schedule.file or "schedule.program")
+        grid.check(config)
     mnist.locate(config.data)
     if not reference:
         check_ports(config)

@@ -6,8 +6,6 @@ left out, a trace that is missing, damaged, or at odds with its journal. Pure bu
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,11 +63,11 @@ class Track(NamedTuple):
         """Return the parts that lie in a time, at least in part."""
         return self._spans(self.parts[(self.parts["start"] < last_ns) & (self.parts["end"] > first_ns)])
 
-    def of(self, batch: int, micro: int) -> list[Span]:
+    def of(self, batch: int, step: int) -> list[Span]:
         """Return the parts of a batch, and the step that its gradient goes into."""
         parts = self.parts
         is_step = (parts["kind"] == ord("U")) & (parts["peer"] == 0)
-        indices = np.where(is_step, batch // micro, batch)
+        indices = np.where(is_step, step, batch)
         return self._spans(parts[(parts["batch"] == indices) & (parts["kind"] != ord("E"))])
 
     def has_done(self, action: Action) -> bool:
@@ -97,37 +95,41 @@ def collect(folder: Path, batch: int) -> Order:
     tracks = [_track(folder, plan.name(k), warnings) for k in range(1, plan.head + 1)]
     if not any(len(track.parts) for track in tracks) and warnings:
         raise RunError(f"{folder.name}: nothing of its trace can be read: {'; '.join(warnings)}")
-    own = [span for track in tracks for span in track.of(batch, plan.micro)]
+    own = [span for track in tracks for span in track.of(batch, plan.step(batch))]
     if not own:
         raise _not_on_record(folder, config, batch, tracks, warnings)
     end = next((s.end_ns for s in own if s.stage == "head" and s.part == "forward"), None)
     numbered = [span for span in own if not span.action.sibling]
     limits = numbered or own
     first, last = min(span.start_ns for span in limits), max(span.end_ns for span in limits)
-    others = [span for track in tracks for span in track.between(first, last) if not _is_of(span, batch, plan.micro)]
+    others = [span for track in tracks for span in track.between(first, last) if not _is_of(span, batch, plan)]
     left_out = max(0, len(others) - MOST_OTHERS)
     numbers = {(step.stage, step.action, step.part): step.number for step in steps.steps(plan)}
     rows = []
     for span in sorted(numbered + sorted(others, key=lambda s: s.start_ns)[:MOST_OTHERS], key=lambda s: s.start_ns):
-        is_own = _is_of(span, batch, plan.micro)
+        is_own = _is_of(span, batch, plan)
         step = numbers.get((plan.number(span.stage), span.action.kind, span.part), 0) if is_own else 0
         rows.append(Row(step, span, _mark(span, end) if step else ""))
     shown = {row.step for row in rows}
     unrecorded = [
         step.number
         for step in steps.steps(plan)
-        if step.number not in shown
-        and tracks[step.stage - 1].has_done(Action(step.action, batch // plan.micro if step.action == "U" else batch))
+        if step.number not in shown and tracks[step.stage - 1].has_done(_own(step, batch, plan))
     ]
     if left := [t.name for t in tracks if ((t.gaps["start"] < last) & (t.gaps["end"] > first)).any()]:
         warnings.append(f"in this time {', '.join(left)} left records out: {why_left_out(config)}")
     return Order(folder, plan, batch, rows, end, left_out, unrecorded, warnings)
 
 
-def _is_of(span: Span, batch: int, micro: int) -> bool:
+def _own(step: steps.Step, batch: int, plan: Plan) -> Action:
+    """Return a step's action: of micro-batches it is their batch that U counts."""
+    return Action(step.action, plan.step(batch) if step.action == "U" else batch)
+
+
+def _is_of(span: Span, batch: int, plan: Plan) -> bool:
     """Whether a span is the batch's own: no other batch, no evaluation, no increment of another box."""
     kind, index, sibling = span.action
-    return index == (batch // micro if kind == "U" else batch) and kind != "E" and not sibling
+    return index == (plan.step(batch) if kind == "U" else batch) and kind != "E" and not sibling
 
 
 def _check_has_trace(folder: Path, config: Config) -> None:
@@ -273,10 +275,9 @@ def _legend(order: Order, zero: int) -> list[str]:
     shown = {row.step for row in order.rows}
     for step in steps.steps(order.plan):
         missing = "   (not on record)" if step.number in order.unrecorded else "   (not reached)"
-        lines.append(
-            f"{step.number:>5}  {order.plan.name(step.stage):<8} {_own(step, order)} {step.part:<9} {step.text}"
-            f"{'' if step.number in shown else missing}"
-        )
+        whose, action = order.plan.name(step.stage), _own(step, order.batch, order.plan)
+        told = "" if step.number in shown else missing
+        lines.append(f"{step.number:>5}  {whose:<8} {action} {step.part:<9} {step.text}{told}")
     return lines
 
 
@@ -293,17 +294,7 @@ def _others(order: Order, zero: int) -> list[str]:
     if any(span.action.sibling for span in spans):
         lines.append("  ·  U k.b: box k's increment of batch b to the weights that all boxes share")
     if order.left_out:
-        last = max(span.start_ns for span in spans if not _is_of(span, order.batch, order.plan.micro))
+        last = max(span.start_ns for span in spans if not _is_of(span, order.batch, order.plan))
         after = f"{(last - zero) / 1e6:.3f} ms"
         lines.append(f"  ·  the first {MOST_OTHERS} of these are shown; {order.left_out} after {after} are left out")
     return lines
-
-
-def _own(step: steps.Step, order: Order) -> Action:
-    """Return a step's action: of micro-batches it is their batch that U counts."""
-    return Action(step.action, order.batch // order.plan.micro if step.action == "U" else order.batch)
-
-
-def terminal_width() -> int:
-    """Return the columns of the terminal, 80 where there is none."""
-    return shutil.get_terminal_size((80, 24)).columns if os.environ.get("COLUMNS") or os.isatty(1) else 80

@@ -17,6 +17,9 @@ PART_COLOURS = {
     "evaluate": ("#7b8794", "#ffffff"),
     "probe": ("#56b4e9", "#00131f"),
 }
+#: Of lines and bars: Okabe and Ito's, which every kind of colour vision tells apart, the darker ones first; and their marks.
+LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#59626c", "#1b1f24")
+MARKS = "osD^vPX*"
 STARVED, BLOCKED, BLOCKED_LINE, COPY, INK, MUTED = "#dde3e9", "#f6dcd3", "#d99a84", "#59626c", "#1b1f24", "#59626c"
 #: Colour and dashes of arrows.
 ARROWS: dict[str, tuple[str, Any]] = {

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.config import resolve
 from pipeline.errors import ConfigError
-from pipeline.grid import COLUMNS, of_program, rehearse
+from pipeline.grid import COLUMNS, check, of_program
 from pipeline.plan import Plan, rule_of
 from pipeline.programs import PROGRAMS, render
 from pipeline.schema import Config
@@ -22,8 +22,7 @@ def document(config: Config) -> dict[str, Any]:
         raise ConfigError(
             f"schedule.kind: {plan.schedule} takes what comes and has no order; draw one of a run: timebox order"
         )
-    if plan.schedule == "own":
-        rehearse(plan, config.schedule.file or "schedule.program")
+    check(config)
     patterns = {plan.name(k): PROGRAMS[plan.schedule](plan, k) for k in range(1, plan.head + 1)}
     batches = min(plan.batches, max(plan.window + DRAWN // 2, -(-DRAWN // plan.micro) * plan.micro))
     grid = of_program(plan, batches - batches % plan.micro)

@@ -61,6 +61,30 @@ def ratios(of: Sequence[float], to: Sequence[float]) -> Spread:
     return spread([a / b for a, b in zip(of, to, strict=True)])
 
 
+def ratio_of_medians(of: Sequence[float], to: Sequence[float], seed: int = 0) -> Spread:
+    """Return the ratio of the medians of two rows that were not measured in pairs, with its 95 % bootstrap interval.
+
+    Each row is drawn again from itself, apart from the other. Least and most are the ratios of the extremes.
+    """
+    low = high = None
+    if min(len(of), len(to)) >= LEAST:
+        draw = np.random.default_rng(seed)
+        above, below = (
+            np.median(draw.choice(np.asarray(values, float), (DRAWS, len(values))), axis=1) for values in (of, to)
+        )
+        low, high = (float(edge) for edge in np.percentile(above / below, (2.5, 97.5)))
+    repeats = min(len(of), len(to))
+    return Spread(
+        repeats, statistics.median(of) / statistics.median(to), min(of) / max(to), max(of) / min(to), low, high
+    )
+
+
+def scaled(found: Spread, times: float) -> Spread:
+    """Return a spread in another unit: so many times as large."""
+    low, high = (None if edge is None else edge * times for edge in (found.low, found.high))
+    return Spread(found.repeats, found.median * times, found.least * times, found.most * times, low, high)
+
+
 def overlap(a: Spread, b: Spread) -> bool:
     """Whether two intervals meet, or one is missing: then the repeats show no difference."""
     if a.low is None or a.high is None or b.low is None or b.high is None:

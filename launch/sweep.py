@@ -28,6 +28,7 @@ from time import monotonic
 from typing import Any
 
 from pipeline import mnist
+from pipeline.config import read_toml
 from pipeline.errors import ConfigError, TimeboxError
 from pipeline.files import save_json, save_text
 from pipeline.plan import Plan
@@ -36,7 +37,7 @@ from pipeline.schema import Config
 from . import environment, runs, sweep_text
 from .live import Result, check, launch
 from .spawn import Observer
-from .sweep_points import Point, Request, load, refused
+from .sweep_points import Point, Request, refused
 from .sweep_rows import Rows
 
 #: What rates depend on besides the configuration, by its place in environment.json.
@@ -147,7 +148,7 @@ def _claim(request: Request, out: Path, here: dict[str, Any]) -> list[str]:
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out: {out} is not a folder; use another --out")
     if kept.is_file():
-        if difference := request.difference(load(kept)):
+        if difference := request.difference(read_toml(kept)):
             raise ConfigError(f"{out} holds another sweep: {difference}; use another --out")
     elif out.is_dir() and any(out.iterdir()):
         raise ConfigError(f"--out: {out} is not empty and holds no sweep; use another --out")

@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ConfigError
 
-from . import plots, spread
+from . import spread
+from .outfile import check_picture
+from .palette import LINES, MARKS
 from .sweep_text import label, value
-
-SUFFIXES = (".svg", ".png")
-#: Okabe and Ito's colours, which every kind of colour vision tells apart, the darker ones first.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#1b1f24", "#7b8794")
-MARKERS = "osD^vPX*"
 
 
 def check_plot(path: Path, numeric: str) -> None:
     """Raise ConfigError before the first run for a picture that could not be drawn after the last."""
-    if path.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"--plot: {path.name}: a picture is written as {' or '.join(SUFFIXES)}")
-    if path.is_dir():
-        raise ConfigError(f"--plot: {path} is a folder; name a file in it")
-    if not path.absolute().parent.is_dir():
-        raise ConfigError(f"--plot: there is no folder {path.parent}")
-    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
-        raise ConfigError(f"--plot: {path} cannot be written to; choose another file")
+    check_picture(path, "rates.svg", "--plot")
     if not numeric:
         raise ConfigError("--plot: no key of [grid] has numbers alone to draw along; leave --plot out")
-    if not plots.is_available():
-        raise ConfigError("--plot: matplotlib is not installed; pip install 'timebox[plot]', or leave --plot out")
 
 
 def draw(made: Mapping[str, Any], key: str, path: Path) -> None:
@@ -54,7 +41,7 @@ def draw(made: Mapping[str, Any], key: str, path: Path) -> None:
     figure, axes = pyplot.subplots(len(panels), 1, sharex=True, figsize=size, layout="constrained", squeeze=False)
     for (figure_key, title, unit), panel in zip(panels, axes[:, 0], strict=True):
         for place, (name, points) in enumerate(curves.items()):
-            style = {"label": name, "color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
+            style = {"label": name, "color": LINES[place % len(LINES)], "marker": MARKS[place % len(MARKS)]}
             places = [place_of(point[key], marks, place - (len(curves) - 1) / 2) for point in points]
             _curve(panel, [*zip(places, (point[figure_key] for point in points), strict=True)], unit, style)
         panel.set_ylabel(title)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import itertools
 import math
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -13,7 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Meta, Struct
 
-from pipeline.config import complete, fields, resolve
+from pipeline.config import complete, fields, read_toml, resolve
 from pipeline.errors import ConfigError
 from pipeline.schema import NAME, PRESETS, Config
 
@@ -106,7 +105,7 @@ def read(word: str) -> Request:
     path = NAMED / f"{word}.toml" if word in named() else Path(word)
     if not path.is_file():
         raise ConfigError(f"sweep: there is no file {word}; packaged sweeps are {', '.join(named())}")
-    tree = load(path)
+    tree = read_toml(path)
     for key in tree:
         if key not in _File.__struct_fields__:
             raise ConfigError(f"{path}: {key}: unknown key{_nearest(key, _File.__struct_fields__)}")
@@ -118,14 +117,6 @@ def read(word: str) -> Request:
     if asked.preset is not None and asked.preset not in PRESETS:
         raise ConfigError(f"{path}: preset: {asked.preset!r} is unknown; presets are {', '.join(PRESETS)}")
     return _request(path, asked)
-
-
-def load(path: Path) -> dict[str, Any]:
-    """Return what a TOML file holds; raises ConfigError that names it."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: cannot be read as TOML: {error}") from None
 
 
 def _request(path: Path, asked: _File) -> Request:
@@ -169,7 +160,7 @@ def _request(path: Path, asked: _File) -> Request:
     numeric = (key for key, values in axes.items() if all(type(value) in (int, float) for value in values))
     document = {key: value for key, value in msgspec.to_builtins(asked).items() if value is not None}
     document |= {"name": asked.name or path.stem, "set": always, "grid": axes}
-    document |= {} if base is None else {"base": load(base)}
+    document |= {} if base is None else {"base": read_toml(base)}
     # A schedule's text decides what is measured as much as any key.
     texts = {str(point.number): point.config.schedule.program for point in points if point.config.schedule.program}
     document |= {"programs": texts} if texts else {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Sequence
 
 
@@ -33,3 +35,8 @@ def share(value: float | None) -> str:
 def processors(cores: int) -> str:
     """Return on how many processors something was simulated; 0: one for each stage."""
     return f"{cores} processor{'s' * (cores > 1)}" if cores else "a processor for each stage"
+
+
+def terminal_width() -> int:
+    """Return the columns of the terminal, 80 where there is none."""
+    return shutil.get_terminal_size((80, 24)).columns if os.environ.get("COLUMNS") or os.isatty(1) else 80

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
+from pipeline import grid
 from pipeline.config import changed, parse_value
 from pipeline.costs import Costs
 from pipeline.emulation import Emulation
 from pipeline.errors import ConfigError
-from pipeline.grid import rehearse
 from pipeline.plan import Plan
 from pipeline.schema import Config, Emulate
 
@@ -59,7 +59,8 @@ def of_run(folder: Path, calibration: Path | None, changes: Sequence[str]) -> Re
 def of_costs(config: Config, file: Path, changes: Sequence[str]) -> Request:
     """Return the request to simulate a configuration at the costs that a file gives; raises ConfigError."""
     keys, world = _parse(changes)
-    config = _rehearsed(changed(config, keys))
+    config = changed(config, keys)
+    grid.check(config)
     plan = Plan.of(config)
     _check_world(config, world)
     costs = replace(costs_file.read(plan, file), emulation=emulated(config, plan), **world)
@@ -76,7 +77,8 @@ def _request(
     base: Config, source: Recording | None, changes: Sequence[str], measured: Recording | None, label: str
 ) -> Request:
     keys, world = _parse(changes)
-    config = _rehearsed(changed(base, keys))
+    config = changed(base, keys)
+    grid.check(config)
     plan = Plan.of(config)
     _check_world(config, world)
     notes = []
@@ -160,13 +162,6 @@ def _number(key: str, value: str) -> float | int:
     if key == "cores" and number != int(number):
         raise ConfigError(f"--what-if: cores={value}: a whole number is wanted")
     return number * WORLD[key] if key in ("straggle", "factor") else round(number * WORLD[key])
-
-
-def _rehearsed(config: Config) -> Config:
-    """Return a configuration whose schedule, if it is a user's, gets through; raises ConfigError."""
-    if config.schedule.kind == "own":
-        rehearse(Plan.of(config), config.schedule.file or "schedule.program")
-    return config
 
 
 def _ratios(old: Config, new: Config) -> dict[tuple[int, str], float]:

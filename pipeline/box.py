@@ -218,7 +218,7 @@ class BoxWork:
             self.outputs[GRADIENT] = (before,)
         if self.plan.micro > 1:
             self._note(factors)
-            step = batch // self.plan.micro
+            step = self.plan.step(batch)
             self._parts.setdefault(step, []).append(factors)
             if self.plan.shares_increments and (batch + 1) % self.plan.micro == 0:
                 self._own[step] = self._shared(cells.gradient(cells.stack(self._parts.pop(step)), self.cell))

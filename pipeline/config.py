@@ -93,7 +93,7 @@ def resolve(preset: str | None = None, file: Path | None = None, flags: Mapping[
             raise ConfigError(f"--preset: {name!r} is unknown; presets are {', '.join(PRESETS)}")
         _merge(tree, PRESETS[name])
     if file is not None:
-        layer = _read(file)
+        layer = read_toml(file)
         _checked(layer, str(file))
         _merge(tree, layer)
         _include(tree, file.parent, str(file))
@@ -164,7 +164,7 @@ def complete(config: Config) -> Config:
 
 def load(path: Path) -> Config:
     """Return the resolved configuration in `path`, as a run folder holds it; raises ConfigError."""
-    return complete(_checked(_read(path), str(path)))
+    return complete(_checked(read_toml(path), str(path)))
 
 
 def dump(config: Config) -> str:
@@ -178,7 +178,8 @@ def _without_none(struct: Struct) -> dict[str, Any]:
     return {key: value for key, value in msgspec.to_builtins(struct).items() if value is not None}
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what a TOML file holds; raises ConfigError that names it."""
     try:
         with path.open("rb") as stream:
             return tomllib.load(stream)

@@ -5,8 +5,6 @@ It sleeps, so another stage may have the processor meanwhile: on two cores eight
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +12,7 @@ from collections.abc import Iterator
 from .actions import Action, Part
 from .box import Around, Work
 from .emulation import PADDED, Emulation, Stragglers
+from .lifeline import prctl
 
 _PR_SET_TIMERSLACK = 29
 
@@ -65,5 +64,4 @@ def _sleep_finely() -> None:
     To wait for the last of it with open eyes would be as exact and take the processor from others that wake at the same time.
     """
     if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
+        prctl(_PR_SET_TIMERSLACK, 1)

@@ -105,4 +105,4 @@ class Emulation:
     @property
     def changes_messages(self) -> bool:
         """Whether any edge is emulated."""
-        return any(self.link(j, k) for k in range(1, self.plan.head + 1) for j in self.plan.sources(k))
+        return bool(self.emulate.delay_ms or self.emulate.jitter or self.emulate.bandwidth)

@@ -21,6 +21,7 @@ from .errors import ConfigError
 from .lacks import Lack, explain
 from .plan import Plan
 from .programs import PROGRAMS, Pattern, program, unroll
+from .schema import Config
 from .stage import Stage
 
 #: Columns that a drawing shows at most.
@@ -165,6 +166,12 @@ def of_program(plan: Plan, batches: int) -> Grid:
     """Return the grid of the plan's program over so many batches, without evaluations but for the last."""
     short = plan._replace(batches=batches, epoch_batches=batches, evaluate_every=0, chunks=1, train=batches, batch=1)
     return lay(short, {k: list(program(short, k)) for k in range(1, plan.head + 1)})
+
+
+def check(config: Config) -> None:
+    """Try the schedule of a configuration if it is a user's; raises ConfigError."""
+    if config.schedule.kind == "own":
+        rehearse(Plan.of(config), config.schedule.file or "schedule.program")
 
 
 def rehearse(plan: Plan, name: str) -> None:

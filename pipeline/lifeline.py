@@ -8,6 +8,13 @@ import signal
 import sys
 from types import FrameType
 
+_PR_SET_PDEATHSIG = 1
+
+
+def prctl(option: int, value: int) -> None:
+    """Set an option of this process or thread by its number (Linux; see prctl(2))."""
+    ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
 
 class Lifeline:
     """Knows whether this process should stop: told by SIGTERM, or left alone by its parent.
@@ -25,8 +32,7 @@ class Lifeline:
         signal.signal(signal.SIGTERM, self._note)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if sys.platform == "linux":
-            pr_set_pdeathsig = 1
-            ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGTERM)
+            prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
     def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         self.is_told = True

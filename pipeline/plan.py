@@ -88,6 +88,10 @@ class Plan(NamedTuple):
         """How many updates each box makes of its own: batches, or with micro-batches the batches of the data."""
         return self.batches // self.micro
 
+    def step(self, batch: int) -> int:
+        """Return which update a batch goes into: what U without a sibling, and increments of micro-batches, count."""
+        return batch // self.micro
+
     def goes_back(self, number: int) -> bool:
         """Whether a stage has a B for every batch."""
         return number != self.head and self.rule == "backward"

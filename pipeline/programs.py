@@ -23,6 +23,7 @@ M gradients of this box and, with tied weights, of all of them.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
@@ -136,7 +137,12 @@ def _alternating(plan: Plan, number: int, ahead: int) -> Pattern:
 
 def own(plan: Plan, number: int) -> Pattern:
     """Return the user's program; raises ScheduleError."""
-    return parse(plan.program, plan.boxes)[plan.name(number)]
+    return _parsed(plan.program, plan.boxes)[plan.name(number)]
+
+
+@functools.cache
+def _parsed(text: str, boxes: int) -> dict[str, Pattern]:
+    return parse(text, boxes)  # once for all its stages
 
 
 PROGRAMS: dict[str, Callable[[Plan, int], Pattern]] = {

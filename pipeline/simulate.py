@@ -207,10 +207,7 @@ class _Costly(_Actor):
         self.now += took
         self.busy += took
         if self._observer is not None:
-            name = PART[action.kind]
-            self._observer.part(
-                action, Part(name, 0, 1 if name in ("train", "apply", "backward") else 0), start, self.now
-            )
+            self._observer.part(action, Part(PART[action.kind], 0, int(action.kind in "TUB")), start, self.now)
 
     def end(self, action: Action) -> None:
         """Tell that an action has ended."""

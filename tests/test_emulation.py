@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,8 +106,8 @@ def test_virtual_time_pads_stretches_and_delays() -> None:
     plan = make_plan("locked", boxes=2, batches=10, tied=False)
     costs = Costs(actions={(k, kind): (MS,) for k in (1, 2, 3) for kind in "FBE"})
 
-    def makespan(**keys: object) -> int:
-        emulation = Emulation(Emulate(**keys), plan)  # type: ignore[arg-type]
+    def makespan(**keys: Any) -> int:
+        emulation = Emulation(Emulate(**keys), plan)
         return simulate(plan, Costs(actions=costs.actions, emulation=emulation)).makespan_ns
 
     usual = simulate(plan, costs).makespan_ns

@@ -188,7 +188,7 @@ REFUSED = [
     ('[[also]]\nmode = "walk"', "[[also]] 1: mode: 'walk' is none; modes are run, reference, simulate"),
     ("[[also]]\nmodel.widht = 3", "[[also]] 1: model.widht: unknown key; did you mean model.width?"),
     (f"[grid]\nmodel.width = {[*range(1, 200)]}\nmodel.boxes = {[*range(1, 200)]}", "more than 10,000 points"),
-    ("[grid", "cannot be read as TOML"),
+    ("[grid", "not TOML"),
 ]
 
 
@@ -546,7 +546,7 @@ def test_progress_is_a_line_a_run_elsewhere_than_on_a_terminal(
 @pytest.mark.parametrize(
     ("file", "key", "said"),
     [
-        ("x.pdf", "model.width", r"written as \.svg or \.png"),
+        ("x.pdf", "model.width", r"no kind of picture; its name ends with \.svg or \.png"),
         ("no/x.svg", "model.width", "there is no folder"),
         ("x.svg", "", "no key of"),
     ],
