@@ -15,7 +15,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from pipeline.actions import KINDS, Action, Message, Part
-from pipeline.box import Arrays
 from pipeline.costs import Costs
 from pipeline.drive import advance
 from pipeline.errors import ConfigError
@@ -24,6 +23,7 @@ from pipeline.plan import Plan
 from pipeline.schedules import make_schedule
 from pipeline.simulate import simulate
 from pipeline.stage import Stage
+from pipeline.work import Arrays
 
 from .environment import collect
 from .text import table

@@ -17,7 +17,6 @@ import numpy as np
 
 from pipeline.actions import ACTIONS, KINDS, Action, Part
 from pipeline.arrays import Array
-from pipeline.box import Around, Work
 from pipeline.costs import Costs, Samples
 from pipeline.data import Batches
 from pipeline.data import load as load_data
@@ -26,6 +25,7 @@ from pipeline.plan import Plan
 from pipeline.schema import Config
 from pipeline.simulate import simulate
 from pipeline.trace import GAP, PART_CODE, SENT, TAKEN, WAITED
+from pipeline.work import Around, Work
 from pipeline.works import make_work
 
 from .recording import Recording, StageRecords
@@ -215,13 +215,14 @@ def fitted(costs: Costs, plan: Plan, other: Plan, ratios: dict[tuple[int, str], 
 def _kinds(plan: Plan, number: int) -> str:
     if number == plan.head:
         return "FE"
-    settles = {"synthetic": "T", "backward": "B", "frozen": ""}[plan.rule]
-    return "F" + settles + ("U" if plan.shares_increments or plan.sums_gradients else "") + "E"
+    settles = {"synthetic": "T", "backward": "B"}.get(plan.learns(number), "")
+    settles += "C" if plan.settles_by(number) == "C" else ""
+    return "F" + settles + ("U" if plan.siblings(number) or plan.sums_gradients else "") + "E"
 
 
 def _likest(costs: Costs, number: int, kind: str) -> Samples | None:
     """Return what another kind of action costs where a run had none of this one: B, T and U are about as F."""
-    for other in {"B": "TF", "T": "BF", "U": "TBF", "E": "F"}.get(kind, ""):
+    for other in {"B": "TF", "T": "BF", "C": "BTF", "U": "TBF", "E": "F"}.get(kind, ""):
         if (number, other) in costs.actions:
             return costs.actions[number, other]
     return None

@@ -163,9 +163,9 @@ def _wait(number: int, why: int, kind: str, source: int, batch: int, name: str) 
 def _in_flight(found: Recording, stage: StageRecords, pid: int, origin: int, window: Window) -> Iterator[str]:
     """Yield how many batches a box has forwarded and not settled, whenever that changes."""
     plan = found.plan
-    if stage.number == plan.head or plan.rule == "frozen":
+    settles = plan.settles_by(stage.number)
+    if stage.number == plan.head or settles == "F":
         return
-    settles = "T" if plan.rule == "synthetic" else "U" if plan.sums_gradients else "B"
     parts = stage.parts
     forwards = parts[(parts["kind"] == ord("F")) & (parts["code"] == PART_CODE["forward"])]
     settled = parts[(parts["kind"] == ord(settles)) & (parts["peer"] == 0)]

@@ -56,7 +56,7 @@ class _Lane:
             return "copy"
         if kind == WAITED:
             return "wait"
-        return PARTS[self.codes[place]] if chr(kind) in "FBTUE" else "not on record"
+        return PARTS[self.codes[place]] if chr(kind) in "FBTCUE" else "not on record"
 
 
 def steps(recording: Recording) -> list[Step]:

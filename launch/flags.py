@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from pipeline.config import choices, fields, parse_value
 from pipeline.errors import ConfigError
-from pipeline.schema import PRESETS
+from pipeline.presets import PRESETS
 
 
 class Parser(argparse.ArgumentParser):

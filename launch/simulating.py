@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from pipeline import results
-from pipeline.box import Work
 from pipeline.costs import Costs
 from pipeline.data import Batches
 from pipeline.data import load as load_data
@@ -28,6 +27,7 @@ from pipeline.head import HeadWork
 from pipeline.plan import Plan
 from pipeline.simulate import Simulated, simulate
 from pipeline.weights import digest
+from pipeline.work import Work
 from pipeline.works import make_work
 
 from . import calibrate, recording, runs, text, virtual_run

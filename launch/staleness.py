@@ -1,6 +1,6 @@
 """How stale every update was, from the journals: three kinds, never mixed. Pure.
 
-    update      B i, or the step U i on the sum of all gradients: the box's updates between the forward that made the
+    update      B i, C i, or the step U i on the sum of all gradients: the box's updates between the forward that made the
                 gradient's batch and this one
     target      T i: the box's updates between the forward of batch i (its own update not counted) and the training of the
                 oracle on that batch's target
@@ -34,6 +34,7 @@ class _Box:
         self.seen = [0] * (plan.boxes + 1)  # increments applied, by box; the own ones too
         self.read: list[int] = []  # updates before the forward of each batch
         self.clocks: list[tuple[int, ...]] = []  # what was seen then
+        self.made: list[tuple[int, ...]] = []  # what was seen by the forward behind each increment of its own
         self.found: dict[str, tuple[Counter[int], Counter[int]]] = {}
 
     def count(self, kind: str, updates: int, batch: int) -> None:
@@ -46,6 +47,16 @@ class _Box:
         """Take note of an update by an increment of box `of`."""
         self.updates += 1
         self.seen[of] += 1
+
+    def update_own(self, batch: int) -> None:
+        """Take note of an update by an increment of its own, made of a batch."""
+        self.made.append(self.clocks[batch])
+        self.update(self.number)
+
+    def is_own(self, kind: str) -> bool:
+        """Whether an action makes an increment that siblings apply one by one."""
+        rule = self.plan.learns(self.number)
+        return kind == "C" or (kind == "F" and rule in ("synthetic", "local")) or (kind == "B" and rule == "backward")
 
 
 def staleness(plan: Plan, journals: Mapping[int, Sequence[Action]]) -> dict[int, dict[str, Histogram]]:
@@ -69,32 +80,32 @@ def _walk(box: _Box, journal: Sequence[Action]) -> None:
             box.forwards += 1
             box.read.append(box.updates)
             box.clocks.append(tuple(box.seen))
-            if plan.rule == "synthetic":
-                box.update(box.number)
+            if plan.learns(box.number) in ("synthetic", "local"):
+                box.update_own(batch)
         elif kind == "T" and batch < len(box.read):
             box.count("target", box.updates - box.read[batch] - 1, batch)
         elif kind == "U" and sibling:
             box.update(sibling)
-        elif kind == ("U" if plan.sums_gradients else "B"):
+        elif kind in ("U" if plan.sums_gradients else "B", "C"):
             # A step on micro-batches is as stale as the first of them.
             first = batch * plan.micro if kind == "U" else batch
             if first < len(box.read):
                 last = first + plan.micro - 1 if kind == "U" else first
-                box.count("update", box.updates - box.read[first], last)
-                box.update(box.number)
+                box.count("update", box.updates - box.read[first] - (kind == "C"), last)
+                box.update_own(first)
 
 
 def _increments(box: _Box, journal: Sequence[Action], boxes: Mapping[int, _Box]) -> None:
     """Count the increments that a box applied, once every box's clocks are known."""
     seen, forwards = [0] * (box.plan.boxes + 1), 0
     for kind, batch, sibling in journal:
-        if kind == "F":
-            forwards += 1
+        forwards += kind == "F"
+        if box.is_own(kind):
             seen[box.number] += 1
         elif kind == "U" and sibling:
             maker = boxes.get(sibling)
-            if maker is not None and batch < len(maker.clocks):
-                clock = maker.clocks[batch]
+            if maker is not None and batch < len(maker.made):
+                clock = maker.made[batch]
                 stale = sum(max(have - had, 0) for have, had in zip(seen, clock, strict=True))
                 box.forwards = forwards
                 box.count("increment", stale, batch)

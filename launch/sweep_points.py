@@ -14,7 +14,8 @@ from msgspec import Meta, Struct
 
 from pipeline.config import complete, fields, read_toml, resolve
 from pipeline.errors import ConfigError
-from pipeline.schema import NAME, PRESETS, Config
+from pipeline.presets import PRESETS
+from pipeline.schema import NAME, Config
 
 from . import sweep_text
 

@@ -11,7 +11,7 @@ import msgspec
 
 from pipeline import results
 from pipeline.actions import Action, Message, Part
-from pipeline.box import BoxWork, Work
+from pipeline.box import BoxWork
 from pipeline.config import dump
 from pipeline.errors import ConfigError
 from pipeline.files import save, save_json, save_text
@@ -22,6 +22,7 @@ from pipeline.plan import Plan
 from pipeline.recorder import Recorder
 from pipeline.schema import Config
 from pipeline.trace import DONE, GO
+from pipeline.work import Work
 
 from . import chrome, window
 from .environment import collect

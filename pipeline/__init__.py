@@ -1,12 +1,13 @@
 """The pipeline: facts, rules, the edge to ZeroMQ, and the drivers. Importing it imports nothing else.
 
-    layer 0  errors  frames  schema  config  filled  actions  plan  programs  emulation  costs   facts
-             mnist  data  arrays  stash  cells  oracles  heads  files
-    layer 1  lacks  standing  stage  schedules  reckon  steps  weights  box  head  works         rules
-             payloads  probe  wire  trace  sums  control  results  worklog
+    layer 0  errors  frames  schema  presets  config  checks  filled  actions  plan  programs     facts
+             emulation  costs  mnist  data  arrays  stash  cells  heads  files  optimizers  fitting
+             oracles  oracle_mlp  oracle_controls  oracle_own
+    layer 1  lacks  standing  stage  schedules  reckon  steps  weights  guard  work  stepper     rules
+             box  head  works  payloads  probe  wire  trace  sums  control  results  worklog
     layer 2  transport (the only file that imports zmq)  tape  recorder                          the edge
     layer 3  drive  grid  simulate  replay  maxplus  live  delays  emulate  backup  lifeline     drivers
-             worker  reference
+             worker  network  reference
 
 A file imports only from its own or lower layers. Layers 0 and 1 know no clock, socket, thread or process, but for the log's
 lines, which carry the time, and MNIST, which may be fetched.

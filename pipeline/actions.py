@@ -5,6 +5,7 @@ An action belongs to one stage, a message to one directed edge. Both name a batc
     F3      forward of batch 3; with an oracle also the update      activation 3 box-1>box-2
     B3      backward of batch 3 on the true gradient                gradient 3 head>box-2
     T3      train the oracle on the target of batch 3               target 3 box-2>box-1
+    C3      correct: the true gradient less the synthetic one       gradient 3 box-2>box-1
     U1.3    apply box 1's increment of batch 3                      increment 3 box-1>box-2
     U3      one step on a sum of gradients (boxes', parts')         evaluation 3 box-1>box-2
     E3      evaluate: forward only, on test batch 3                 credit:activation 6 box-2>box-1
@@ -20,7 +21,7 @@ from typing import NamedTuple
 
 from .errors import ScheduleError, WireError
 
-ACTIONS = "FBTUE"
+ACTIONS = "FBTCUE"
 
 #: What may travel. A credit says how many messages of its kind the sender of the credit has taken.
 ACTIVATION, GRADIENT, TARGET, INCREMENT, EVALUATION = "activation", "gradient", "target", "increment", "evaluation"
@@ -29,8 +30,8 @@ KINDS = (ACTIVATION, GRADIENT, TARGET, INCREMENT, EVALUATION, CREDIT_ACTIVATION,
 
 # One text for one value: no leading zeros, no digits of other scripts, no sibling 0, no endless number.
 _COUNT, _FROM_ONE = r"(0|[1-9][0-9]{0,98})", r"([1-9][0-9]{0,98})"
-_ACTION = re.compile(rf"([FBTE]){_COUNT}|U(?:{_FROM_ONE}\.)?{_COUNT}")
-_SHORT = re.compile(rf"[FBTUE]|U{_FROM_ONE}\.")
+_ACTION = re.compile(rf"([FBTCE]){_COUNT}|U(?:{_FROM_ONE}\.)?{_COUNT}")
+_SHORT = re.compile(rf"[FBTCUE]|U{_FROM_ONE}\.")
 _MESSAGE = re.compile(rf"(\S+) {_COUNT} (\S+)>(\S+)")
 _BOX = re.compile(rf"box-{_FROM_ONE}")
 

@@ -5,8 +5,9 @@ the arrays of the messages that the stage's `finish` names, by kind. A part says
 which it wrote. Arrays that are sent are never written to again: a transport may alias them.
 
     F   forward · update      box: activation; with an oracle the update on ĝ, target and increment · head: loss, gradient
-    B   backward              untied: the update too · tied: the increment · micro-batch: added to the batch's gradient
-    T   train                 the oracle's update; with true targets the gradient to the box before
+    B   backward              the update; on sums the increment · micro-batch: added to the batch's gradient
+    T   train                 the oracle's update; with true or mixed targets the gradient to the box before
+    C   correct               an update by the true gradient less the synthetic one
     U   apply                 a sibling's increment, or one step on the sum of boxes' or micro-batches' gradients
     E   evaluate              forward only
 """
@@ -14,54 +15,20 @@ which it wrote. Arrays that are sent are never written to again: a transport may
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from . import cells, oracles
+from . import cells, heads
 from .actions import ACTIVATION, EVALUATION, GRADIENT, INCREMENT, TARGET, Action, Message, Part
-from .arrays import Array, Scratch, Weights, descend, total
+from .arrays import Array, Scratch, Weights
 from .cells import Factors, Trail
 from .data import Batches
-from .payloads import sends_factors
-from .plan import Plan, box_steps
+from .guard import Guard
+from .optimizers import Pace, take
+from .plan import Plan
 from .schema import Config
-from .stash import Stash
-from .weights import box_rates, box_weights, oracle_weights
-
-Arrays = tuple[Array, ...]
-
-
-class Work(Protocol):
-    """What a stage computes. A simulation may have a work without arithmetic."""
-
-    @property
-    def outputs(self) -> dict[str, Arrays]:
-        """The arrays of the messages that the last action sends, by kind."""
-
-    def keep(self, message: Message, arrays: Arrays) -> None:
-        """Keep what a message brought until the action that consumes it."""
-
-    def do(self, action: Action) -> Iterator[Part]:
-        """Do an action, yielding after each part."""
-
-
-class Around:
-    """A work that does another's and adds something to `do`."""
-
-    def __init__(self, work: Work) -> None:
-        self.work = work
-
-    @property
-    def outputs(self) -> dict[str, Arrays]:
-        """The arrays of the messages that the last action sends, by kind."""
-        return self.work.outputs
-
-    def keep(self, message: Message, arrays: Arrays) -> None:
-        """Keep what a message brought until the action that consumes it."""
-        self.work.keep(message, arrays)
-
-    def do(self, action: Action) -> Iterator[Part]:
-        """Do an action, yielding after each part."""
-        return self.work.do(action)
+from .stepper import Stepper
+from .weights import head_optimizer, local_weights, make_fitting
+from .work import Arrays
 
 
 class Flight(NamedTuple):
@@ -70,6 +37,7 @@ class Flight(NamedTuple):
     trail: Trail
     read: int  # the version of the weights that its forward read
     weights: Weights  # what its gradient passes through
+    early: Array | None = None  # the delta of the update that was made before the true gradient came, to be corrected
 
 
 class BoxWork:
@@ -79,29 +47,47 @@ class BoxWork:
         self.number = number
         self.plan = plan
         self.batches = batches
-        self.cell = box_weights(config, number)
-        self.oracle = oracle_weights(config, number) if plan.rule == "synthetic" else {}
-        self.version = 0  # of the cell's weights: updates so far, own and siblings'
+        self.rule = plan.learns(number)
         self.oracle_version = 0
         self.outputs: dict[str, Arrays] = {}
-        self.changes: dict[str, Array] = {}  # what the last action's update was made of, by name
-        self._rates = box_rates(config)
         self._scratch = Scratch()
-        self._oracle_rate = config.train.rate_oracle
+        self.stepper = Stepper(config, plan, number, batches, self._scratch)
+        self.fitting = make_fitting(config, number) if self.rule == "synthetic" else None
+        self.local = local_weights(config, number) if self.rule == "local" else {}
+        self._local_optimizer = head_optimizer(config, self.local)
+        self._pace = Pace(config.train, plan.steps, rises=False)
+        self._loss = config.model.loss
+        self._mix, self._trust = config.oracle.mix, config.oracle.scale
         self._sees_label = config.oracle.sees_label
-        self._factors = sends_factors(config)
-        self._passes_on = number > 1
+        self._is_mixed = plan.target == "mixed"
+        self._is_bootstrapped = plan.target == "bootstrapped"
+        self._corrects = plan.settles_by(number) == "C"
+        self._passes_on = number > 1 and plan.wants_gradients(number - 1)
+        self._guard = Guard(plan.name(number), config.train.limit)
+        self.leaving: Array  # the hidden states of the last forward, for the probe
         self._inbox: dict[tuple[str, int, int], Arrays] = {}
         self._flights: dict[int, Flight] = {}
-        self._own: dict[int, Factors | Weights] = {}  # step: own gradient, until the step on the sum
-        self._parts: dict[int, list[Factors]] = {}  # step: its micro-batches' gradients, until the step
-        # A single first step passes nothing back: there is nothing to keep for it.
-        is_passed = number > 1 or box_steps(config)[number - 1] > 1
-        self._stash = Stash(self.cell) if plan.weights == "stash" and plan.rule != "frozen" and is_passed else None
+
+    @property
+    def cell(self) -> Weights:
+        """The weights of its cell."""
+        return self.stepper.cell
+
+    @property
+    def version(self) -> int:
+        """The version of these weights: updates so far, own and siblings'."""
+        return self.stepper.version
+
+    @property
+    def changes(self) -> dict[str, Array]:
+        """What the last action's update was made of, by name."""
+        return self.stepper.changes
 
     def weights(self) -> Weights:
         """Return all arrays that this stage learns, by the names that checkpoints use."""
-        return self.cell | {f"oracle_{name}": array for name, array in self.oracle.items()}
+        oracle = self.fitting.oracle.weights if self.fitting else {}
+        found = self.cell | {f"oracle_{name}": array for name, array in oracle.items()}
+        return found | {f"local_{name}": array for name, array in self.local.items()}
 
     def keep(self, message: Message, arrays: Arrays) -> None:
         """Keep what a message brought."""
@@ -116,13 +102,13 @@ class BoxWork:
         """Return what the forward of a batch in flight has left behind."""
         return self._flights[batch].trail
 
-    def _take(self, kind: str, batch: int, source: int) -> Arrays:
+    def _receive(self, kind: str, batch: int, source: int) -> Arrays:
         return self._inbox.pop((kind, batch, source))
 
     def do(self, action: Action) -> Iterator[Part]:
         """Do an action, yielding after each part; `outputs` is complete at the end."""
         self.outputs = {}
-        self.changes = {}
+        self.stepper.changes = {}
         kind, batch, sibling = action
         if kind == "F":
             return self._forward(batch)
@@ -130,145 +116,156 @@ class BoxWork:
             return self._train(batch)
         if kind == "B":
             return self._backward(batch)
+        if kind == "C":
+            return self._correct(batch)
         if kind == "U":
             return self._apply(batch, sibling) if sibling else self._step(batch)
         return self._evaluate(batch)
 
     def _forward(self, batch: int) -> Iterator[Part]:
-        entering = self._take(ACTIVATION, batch, self.number - 1)[0] if self.number > 1 else None
+        entering = self._receive(ACTIVATION, batch, self.number - 1)[0] if self.number > 1 else None
         trail = cells.forward(self.cell, self.batches.inputs(batch, self.number), entering, self._scratch)
         read = self.version
         self.outputs[ACTIVATION] = (trail.h,)
-        if self.plan.rule != "frozen":
-            self._flights[batch] = Flight(trail, read, self._stash.keep() if self._stash else self.cell)
+        self._guard.check("F", batch, "its activation", trail.h)
+        self.leaving = trail.leaving
         yield Part("forward", read, read)
-        if self.plan.rule == "synthetic":
-            h = trail.h
-            g = oracles.predict(self.oracle, h, self.label(batch), self._scratch.array("guess", h.shape, h.dtype))
-            sends_target = self._passes_on and self.plan.target == "bootstrapped"
-            # The target uses the weights that the forward read, so backward comes before the update.
-            factors, target = cells.backward(self.cell, trail, g, passes_on=sends_target, scratch=self._scratch)
-            if target is not None:
-                self.outputs[TARGET] = (target,)
-            self._update(self._shared(factors))
-            yield Part("update", read, self.version)
+        if self.updates_early:
+            yield self._update_early(batch, trail, read)
+        elif self.rule == "backward":
+            self._fly(batch, Flight(trail, read, self.cell))
+
+    @property
+    def updates_early(self) -> bool:
+        """Whether it updates before any gradient has come to it."""
+        return self.rule in ("synthetic", "local")
+
+    def _fly(self, batch: int, flight: Flight) -> None:
+        """Keep what a batch needs until it is settled."""
+        stash = self.stepper.stash
+        self._flights[batch] = flight._replace(weights=stash.keep()) if stash else flight
+
+    def _update_early(self, batch: int, trail: Trail, read: int) -> Part:
+        """Update on the word of the oracle, or of the box's own classifier."""
+        is_local = self.rule == "local"
+        g = self._classify(batch, trail.h) if is_local else self.guess(batch, trail.h)
+        self._guard.check("F", batch, "the gradient of its classifier" if is_local else "the synthetic gradient", g)
+        sends_target = self._passes_on and self._is_bootstrapped
+        # The target uses the weights that the forward read, so backward comes before the update.
+        factors, target = cells.backward(self.cell, trail, g, passes_on=sends_target, scratch=self._scratch)
+        if target is not None:
+            self.outputs[TARGET] = (target,)
+        if not is_local:
+            if self._trust != 1:
+                factors.delta[:] *= self._trust
+            self._fly(batch, Flight(trail, read, self.cell, factors.delta if self._corrects else None))
+        self._update(batch, factors)
+        return Part("update", read, self.version)
+
+    def guess(self, batch: int, h: Array) -> Array:
+        """Return the gradient that the box updates on before the true one is there; it may lie in a scratch."""
+        if self.fitting is None:
+            return self._local_gradient(batch, h)[1]
+        out = self._scratch.array("guess", h.shape, h.dtype)
+        return self.fitting.oracle.predict(h, self.label(batch), batch, out)
+
+    def _local_gradient(self, batch: int, h: Array) -> tuple[Weights, Array]:
+        """Return the gradient of the loss of the box's own classifier, by its weights and at the activation."""
+        _, y_hat = heads.forward(self.local, h, self._loss)
+        return heads.backward(self.local, h, y_hat, self.batches.wanted(self.batches.labels(batch)), self._loss)
+
+    def _classify(self, batch: int, h: Array) -> Array:
+        """Train the box's own classifier and return the gradient at the activation (Belilovsky et al. 2019)."""
+        dense, g = self._local_gradient(batch, h)
+        take(self.local, self._local_optimizer.step(dense, self._pace.at(batch)))
+        return g
 
     def label(self, batch: int) -> Array | None:
         """Return the one-hot labels of a batch where the oracle sees them."""
         return self.batches.one_hot(self.batches.labels(batch)) if self._sees_label else None
 
-    def _update(self, increment: Factors | Weights) -> None:
-        """Take one step on an increment, own or a sibling's, in the form in which it travels."""
-        if self._stash:
-            self._stash.part()
-        if isinstance(increment, Factors):
-            self._note(increment)
-            cells.descend(self.cell, increment, self._rates, self._scratch)
-        else:
-            descend(self.cell, increment, self._rates)
-        self.version += 1
-
-    def _note(self, factors: Factors) -> None:
-        # A dense increment is large, travels as it is, and is summed where it was made: it is not noted again.
-        self.changes |= {"delta": factors.delta, "entering": factors.entering}
-
-    def _shared(self, made: Factors | Weights) -> Factors | Weights:
-        """Put the increment out for the siblings, if there are any, and return it in the form in which it travels."""
-        if not self.plan.shares_increments:
-            return made
-        if self._factors and isinstance(made, Factors):
-            self.outputs[INCREMENT] = (made.delta, *([made.entering] if len(made.entering) else []))
-            return made
-        dense = cells.gradient(made, self.cell) if isinstance(made, Factors) else made
-        self.outputs[INCREMENT] = tuple(G.copy() for G in dense.values())  # the step uses the original up
-        return dense
+    def _update(self, batch: int, factors: Factors) -> None:
+        """Take one step on an own gradient, and put out what the siblings get of it."""
+        increment = self.stepper.own(batch, factors)
+        if increment:
+            self.outputs[INCREMENT] = increment
 
     def _train(self, batch: int) -> Iterator[Part]:
-        kind = self._settling_kind()
-        (target,) = self._take(kind, batch, self.number + 1)
-        flight = self._land(batch)
+        assert self.fitting is not None, "T belongs to a box with an oracle"
+        kind = self.plan.backward_kind(self.number)
+        assert kind is not None, "something comes back to a box with an oracle"
+        keeps = self._corrects and kind == GRADIENT  # C takes it
+        (target,) = self.kept(kind, batch, self.number + 1) if keeps else self._receive(kind, batch, self.number + 1)
+        self._guard.check("T", batch, f"the {kind} from {self.plan.name(self.number + 1)}", target)
+        flight = self._flights[batch] if self._corrects else self._land(batch)
         trail, read = flight.trail, self.oracle_version
-        self.changes["oracle's error"] = oracles.train(
-            self.oracle, trail.h, self.label(batch), target, self._oracle_rate, self._scratch
-        )
+        if self._is_mixed and self._passes_on:
+            mixed = self.fitting.oracle.predict(trail.h, self.label(batch), batch)
+            mixed *= 1 - self._mix
+            mixed += self._mix * target
+        else:
+            mixed = target
+        error = self.fitting.fit(batch, trail.h, self.label(batch), target, self._scratch)
+        self._guard.check("T", batch, "the oracle's error", error)
+        self.changes["oracle's error"] = error
         self.oracle_version += 1
-        if self.plan.target == "true" and self._passes_on:
-            _, g = cells.backward(flight.weights, trail, target, passes_on=True, scratch=self._scratch)
-            assert g is not None
-            self.outputs[GRADIENT] = (g,)
+        if not self._is_bootstrapped and self._passes_on:
+            self._pass_on(flight, mixed)
         yield Part("train", read, self.oracle_version)
+
+    def _pass_on(self, flight: Flight, g: Array) -> Factors:
+        factors, before = cells.backward(
+            flight.weights, flight.trail, g, passes_on=self._passes_on, scratch=self._scratch
+        )
+        if before is not None:
+            self.outputs[GRADIENT] = (before,)
+        return factors
+
+    def _correct(self, batch: int) -> Iterator[Part]:
+        (g,) = self._receive(GRADIENT, batch, self.number + 1)
+        flight = self._land(batch)
+        assert flight.early is not None, "C corrects an early update"
+        self._guard.check("C", batch, f"the gradient from {self.plan.name(self.number + 1)}", g)
+        passes_on, self._passes_on = self._passes_on, self._passes_on and self._is_bootstrapped
+        factors = self._pass_on(flight, g)
+        self._passes_on = passes_on
+        factors.delta[:] -= flight.early
+        self._update(batch, factors)
+        yield Part("correct", flight.read, self.version)
 
     def _land(self, batch: int) -> Flight:
         """Return a batch that is in flight no longer."""
         flight = self._flights.pop(batch)
-        if self._stash:
-            self._stash.give_back(flight.weights)
+        if self.stepper.stash:
+            self.stepper.stash.give_back(flight.weights)
         return flight
 
-    def _settling_kind(self) -> str:
-        kind = self.plan.backward_kind(self.number)
-        assert kind is not None, "a frozen box has nothing to settle"
-        return kind
-
     def _backward(self, batch: int) -> Iterator[Part]:
-        (g,) = self._take(GRADIENT, batch, self.number + 1)
-        trail, read, weights = self._land(batch)
-        factors, before = cells.backward(weights, trail, g, passes_on=self._passes_on, scratch=self._scratch)
-        if before is not None:
-            self.outputs[GRADIENT] = (before,)
-        if self.plan.micro > 1:
-            self._note(factors)
-            step = self.plan.step(batch)
-            self._parts.setdefault(step, []).append(factors)
-            if self.plan.shares_increments and (batch + 1) % self.plan.micro == 0:
-                self._own[step] = self._shared(cells.gradient(cells.stack(self._parts.pop(step)), self.cell))
-        elif self.plan.sums_gradients:
-            self._note(factors)
-            self._own[batch] = self._shared(factors)
-        else:
-            self._update(factors)
-        yield Part("backward", read, self.version)
-
-    def _increment(self, batch: int, sibling: int) -> Factors | Weights:
-        """Return a sibling's increment of a batch, as factors or dense."""
-        arrays = self._take(INCREMENT, batch, sibling)
-        if self._factors:
-            x = self.batches.inputs(batch, sibling)
-            delta, entering = arrays[0], arrays[1] if len(arrays) > 1 else arrays[0][:0]
-            return Factors(x.reshape(-1, x.shape[2]), entering, delta)
-        has_recurrent = len(arrays) == len(self.cell)
-        names = [name for name in self.cell if has_recurrent or name != "Wrec"]
-        return {name: G.copy() for name, G in zip(names, arrays, strict=True)}  # received arrays may be read-only
+        (g,) = self._receive(GRADIENT, batch, self.number + 1)
+        self._guard.check("B", batch, f"the gradient from {self.plan.name(self.number + 1)}", g)
+        flight = self._land(batch)
+        factors = self._pass_on(flight, g)
+        if not self.plan.sums_gradients:
+            self._update(batch, factors)
+        elif increment := self.stepper.add(batch, factors):
+            self.outputs[INCREMENT] = increment
+        yield Part("backward", flight.read, self.version)
 
     def _apply(self, batch: int, sibling: int) -> Iterator[Part]:
         read = self.version
-        self._update(self._increment(batch, sibling))
+        self.stepper.sibling(batch, sibling, self._receive(INCREMENT, batch, sibling))
         yield Part("apply", read, self.version)
 
     def _step(self, batch: int) -> Iterator[Part]:
         read = self.version
-        if self._stash:
-            self._stash.part()
-        if batch in self._parts:  # nobody else has a share in it
-            cells.descend(self.cell, cells.stack(self._parts.pop(batch)), self._rates, self._scratch)
-        else:
-            descend(self.cell, total(self._summands(batch, self._own.pop(batch))), self._rates)
-        self.version += 1
+        self.stepper.sum(batch, lambda k: self._receive(INCREMENT, batch, k))
         yield Part("apply", read, self.version)
 
-    def _summands(self, batch: int, own: Factors | Weights) -> Iterator[Weights]:
-        boxes = range(self.plan.boxes, 0, -1) if self.plan.shares_increments else (self.number,)
-        for k in boxes:
-            part = own if k == self.number else self._increment(batch, k)
-            if isinstance(part, Factors):
-                # The first is what is summed into; the others are added at once.
-                part = cells.gradient(part, self.cell, None if k == boxes[0] else self._scratch)
-            yield part
-
     def _evaluate(self, evaluation: int) -> Iterator[Part]:
-        entering = self._take(EVALUATION, evaluation, self.number - 1)[0] if self.number > 1 else None
+        entering = self._receive(EVALUATION, evaluation, self.number - 1)[0] if self.number > 1 else None
         trail = cells.forward(
             self.cell, self.batches.evaluation_inputs(evaluation, self.number), entering, self._scratch
         )
+        self._guard.check("E", evaluation, "its activation", trail.h)
         self.outputs[EVALUATION] = (trail.h,)
         yield Part("evaluate", self.version, self.version)

@@ -18,9 +18,10 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from . import filled
+from . import checks, filled
 from .errors import ConfigError
-from .schema import IMAGES, PRESETS, ROWS, Config
+from .presets import PRESETS
+from .schema import Config
 
 
 class Field(typing.NamedTuple):
@@ -119,6 +120,10 @@ def _with(tree: dict[str, dict[str, Any]], flags: Mapping[str, Any]) -> Config:
         tree["schedule"].pop("program", None)  # another file than the one that a run had
         if "schedule.kind" not in flags:
             tree["schedule"]["kind"] = "own"
+    if "oracle.file" in flags:
+        tree["oracle"].pop("code", None)
+        if "oracle.kind" not in flags:
+            tree["oracle"]["kind"] = "own"
     _include(tree, Path(), "flag")
     return complete(_checked(tree, "configuration"))
 
@@ -140,25 +145,26 @@ def _forget(tree: dict[str, dict[str, Any]], flags: Mapping[str, Any]) -> None:
 
 
 def _include(tree: dict[str, dict[str, Any]], folder: Path, source: str) -> None:
-    """Read a user's schedule into the configuration, which then is whole wherever it goes; raises ConfigError."""
-    schedule = tree.get("schedule", {})
-    if not schedule.get("file") or schedule.get("program"):
-        return
-    path = folder / str(schedule["file"])
-    try:
-        schedule["program"] = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise ConfigError(f"{source}: schedule.file: {path}: the file is not UTF-8 text") from None
-    except OSError as error:
-        raise ConfigError(f"{source}: schedule.file: {path}: cannot read the schedule: {error.strerror}") from None
-    if not schedule["program"].strip():
-        raise ConfigError(f"{source}: schedule.file: {path}: the file is empty; a line for each stage is wanted")
+    """Read a user's schedule and oracle into the configuration, which then is whole wherever it goes; raises ConfigError."""
+    for group, key, wanted in (("schedule", "program", "a line for each stage"), ("oracle", "code", "a class Oracle")):
+        values = tree.get(group, {})
+        if not values.get("file") or values.get(key):
+            continue
+        path = folder / str(values["file"])
+        try:
+            values[key] = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise ConfigError(f"{source}: {group}.file: {path}: the file is not UTF-8 text") from None
+        except OSError as error:
+            raise ConfigError(f"{source}: {group}.file: {path}: cannot read the {group}: {error.strerror}") from None
+        if not values[key].strip():
+            raise ConfigError(f"{source}: {group}.file: {path}: the file is empty; {wanted} is wanted")
 
 
 def complete(config: Config) -> Config:
     """Return `config` with what depends on other keys filled in, after checking it as a whole; raises ConfigError."""
     config = _checked(msgspec.to_builtins(config), "configuration")  # one made in Python is checked like a file
-    _check(config)
+    checks.check(config)
     return msgspec.structs.replace(config, schedule=filled.schedule(config))
 
 
@@ -257,40 +263,3 @@ def choices(hint: Any) -> tuple[str, ...]:
     if hint is bool:
         return ("true", "false")
     return typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
-
-
-def _check(config: Config) -> None:
-    """Check what concerns more than one key; raises ConfigError."""
-    model, data = config.model, config.data
-    if data.reading == "rows":
-        if model.boxes > ROWS:
-            raise ConfigError(
-                f"model.boxes: {model.boxes} boxes but only {ROWS} steps (rows of an image); at most {ROWS} boxes"
-            )
-        if model.steps_per_box and model.boxes * model.steps_per_box != ROWS:
-            raise ConfigError(
-                f"model.steps_per_box: {model.boxes} boxes of {model.steps_per_box} steps make "
-                f"{model.boxes * model.steps_per_box} steps, an image has {ROWS} rows; 0 spreads them evenly"
-            )
-    if data.batch > data.train:
-        raise ConfigError(
-            f"data.batch: a batch of {data.batch} from data.train {data.train} images; at most {data.train}"
-        )
-    if data.dir and data.source != "full":
-        raise ConfigError("data.dir: only read with data.source full; add --data.source full, or leave data.dir out")
-    if config.transport.port and config.transport.kind != "tcp":
-        raise ConfigError(
-            "transport.port: only read with transport.kind tcp; add --transport.kind tcp, or leave it out"
-        )
-    train, test = IMAGES[data.name, data.source]
-    if data.source == "packaged" and data.train + data.test > train:
-        raise ConfigError(
-            f"data.train, data.test: {data.train:,} + {data.test:,} images wanted, {train:,} of {data.name} are packaged; "
-            "ask for fewer, or use --data.source full"
-        )
-    if data.train > train or data.test > test:
-        wanted = f"{data.train:,} and {data.test:,} images wanted"
-        raise ConfigError(
-            f"data.train, data.test: {wanted}, the full {data.name} has {train:,} and {test:,}; ask for fewer"
-        )
-    filled.check(config)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from . import mnist
 from .arrays import Array
 from .errors import ConfigError
-from .plan import EVALUATION_ROWS, box_steps, outputs
+from .plan import EVALUATION_ROWS, box_steps, judged, outputs
 from .schema import LABELS, ROWS, Config, Data
 
 #: Epochs whose orders are kept: with batches in flight, a stage goes to and fro between neighbours.
@@ -54,18 +54,26 @@ def load(data: Data) -> Split:
     """Return the images that a configuration asks for; raises ConfigError.
 
     Of the packaged 10,000 images, those of the wanted digits are put into an order chosen by the seed; the first
-    `train` of them train, the next `test` test, as in the original. The full set keeps its own two parts.
+    `train` of them train, the next `test` test, as in the original, and the next `validation` validate. The full set keeps
+    its own two parts; those that follow the training images validate. What evaluations judge stands where test images do.
     """
     files = mnist.locate(data, check=False)
     wanted = LABELS[data.name]
     test_images, test_labels, test_places = _chosen(files, "t10k", wanted, data.seed)
     if data.source == "packaged":
-        end = data.train + data.test
+        first = data.train if data.judge == "test" else data.train + data.test
+        end = first + judged(data)
         return Split(
             test_images[: data.train], test_labels[: data.train],
-            test_images[data.train : end], test_labels[data.train : end], test_places[data.train : end],
+            test_images[first:end], test_labels[first:end], test_places[first:end],
         )  # fmt: skip
-    train_images, train_labels, _ = _chosen(files, "train", wanted, data.seed)
+    train_images, train_labels, train_places = _chosen(files, "train", wanted, data.seed)
+    if data.judge == "validation":
+        end = data.train + data.validation
+        return Split(
+            train_images[: data.train], train_labels[: data.train],
+            train_images[data.train : end], train_labels[data.train : end], train_places[data.train : end],
+        )  # fmt: skip
     return Split(
         train_images[: data.train], train_labels[: data.train],
         test_images[: data.test], test_labels[: data.test], test_places[: data.test],
@@ -102,7 +110,7 @@ class Batches:
         self._rows = config.data.reading == "rows"
         self._steps = box_steps(config)
         self._epoch_batches = -(-config.data.train // self._batch)
-        self._chunks = -(-config.data.test // EVALUATION_ROWS)
+        self._chunks = -(-judged(config.data) // EVALUATION_ROWS)
         self._orders: dict[int, Array] = {}  # epoch: its order
 
     def places(self, batch: int) -> Array:

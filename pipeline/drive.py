@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from .actions import Action, Message, Part
-from .box import Arrays, Work
 from .schedules import Schedule
 from .stage import Stage
+from .work import Arrays, Work
 
 
 class Port(Protocol):

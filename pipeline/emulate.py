@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterator
 
 from .actions import Action, Part
-from .box import Around, Work
 from .emulation import PADDED, Emulation, Stragglers
 from .lifeline import prctl
+from .work import Around, Work
 
 _PR_SET_TIMERSLACK = 29
 
@@ -23,12 +23,11 @@ class Emulated(Around):
     def __init__(self, work: Work, emulation: Emulation, number: int) -> None:
         super().__init__(work)
         _sleep_finely()
-        is_box = number != emulation.plan.head
         self._pads = {kind: emulation.pad_ns(number, kind) for kind in PADDED}
         self._slow = emulation.slow_ns(number, "F")
         self._stragglers: dict[str, Stragglers | None] = {kind: emulation.stragglers(number, kind) for kind in PADDED}
-        # The forward of a box with an oracle has two parts; each gets its half.
-        self._parts = {"F": 2 if emulation.plan.rule == "synthetic" and is_box else 1}
+        # The forward of a box that updates at once has two parts; each gets its half.
+        self._parts = {"F": 2 if emulation.plan.learns(number) in ("synthetic", "local") else 1}
 
     def do(self, action: Action) -> Iterator[Part]:
         """Do an action, each part until its time."""

@@ -23,3 +23,7 @@ class WireError(TimeboxError):
 
 class RunError(TimeboxError):
     """A run that had begun has failed. The command exits with 1."""
+
+
+class DivergedError(TimeboxError):
+    """A run's numbers have flown off: a value that is not finite, or above the limit."""

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from .actions import KINDS, Action, Message, Part
-from .box import Arrays
 from .drive import advance
 from .errors import ConfigError
 from .lacks import Lack, explain
@@ -23,6 +22,7 @@ from .plan import Plan
 from .programs import PROGRAMS, Pattern, program, unroll
 from .schema import Config
 from .stage import Stage
+from .work import Arrays
 
 #: Columns that a drawing shows at most.
 COLUMNS = 26
@@ -207,9 +207,11 @@ def _check_counts(plan: Plan, number: int, pattern: Pattern, batches: int, name:
     wanted = [("F", 0, batches)]
     if stage.settles_with is not None:
         wanted.append((stage.settling_action, 0, batches))
+    if stage.corrects:
+        wanted.append(("C", 0, batches))
     if stage.sums:
         wanted.append(("U", 0, batches // plan.micro))
-    wanted += [("U", k, batches) for k in stage.siblings if not stage.sums]
+    wanted += [("U", k, plan.updates(k) * batches // plan.batches) for k in stage.siblings if not stage.sums]
     counts = Counter(unroll(pattern, 0, batches, plan.micro))
     twice = next((action for action, times in counts.items() if times > 1), None)
     missing = (Action(kind, i, k) for kind, k, end in wanted for i in range(end) if Action(kind, i, k) not in counts)

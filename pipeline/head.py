@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from . import heads
 from .actions import ACTIVATION, EVALUATION, GRADIENT, Action, Message, Part
-from .arrays import Array, Weights, accumulate, descend
-from .box import Arrays
+from .arrays import Array, Weights, accumulate
 from .data import Batches
+from .guard import Guard
+from .optimizers import Pace, take
 from .plan import Plan
 from .schema import Config
-from .weights import head_weights
+from .weights import head_optimizer, head_weights
+from .work import Arrays
 
 
 class Judged(NamedTuple):
@@ -51,7 +53,9 @@ class HeadWork:
         self.judged: list[Judged] = []
         self._loss = config.model.loss
         self._gradient: Weights = {}  # the sum of a batch's micro-batches so far
-        self._rates = dict.fromkeys(self.layer, config.train.rate_head)
+        self._optimizer = head_optimizer(config, self.layer)
+        self._pace = Pace(config.train, plan.steps, rises=False)
+        self._guard = Guard(plan.name(plan.head), config.train.limit)
         self._inbox: dict[tuple[str, int], Array] = {}
 
     def weights(self) -> Weights:
@@ -80,11 +84,14 @@ class HeadWork:
         h = self._inbox.pop((ACTIVATION, batch))
         a, y_hat = heads.forward(self.layer, h, self._loss)
         y = self.batches.wanted(self.batches.labels(batch))
-        self.costs.append(heads.cost(a, y, self._loss, y_hat))
+        cost = heads.cost(a, y, self._loss, y_hat)
+        self._guard.check_number("F", batch, "the cost", cost)
+        self.costs.append(cost)
         read = self.version
         yield Part("forward", read, read)
         micro = self.plan.micro
         dense, g = heads.backward(self.layer, h, y_hat, y, self._loss, micro)
+        self._guard.check("F", batch, "the gradient", g)
         self.outputs[GRADIENT] = (g,)
         self.changes["ŷ"] = y_hat
         if micro > 1:
@@ -93,13 +100,14 @@ class HeadWork:
                 yield Part("update", read, read)
                 return
             self._gradient = {}
-        descend(self.layer, dense, self._rates)
+        take(self.layer, self._optimizer.step(dense, self._pace.at(self.plan.step(batch))))
         self.version += 1
         yield Part("update", read, self.version)
 
     def _evaluate(self, evaluation: int) -> Iterator[Part]:
         h = self._inbox.pop((EVALUATION, evaluation))
         self.judged.append(judge(self.layer, h, self.batches, evaluation, self._loss))
+        self._guard.check_number("E", evaluation, "the cost", self.judged[-1].cost)
         self.changes["ŷ"] = self.judged[-1].outputs
         yield Part("evaluate", self.version, self.version)
 

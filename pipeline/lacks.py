@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+from .actions import GRADIENT
 from .plan import Plan
 
 MESSAGE, WINDOW, CREDIT, DRAIN = "message", "window", "credit", "drain"
@@ -47,6 +48,7 @@ class Lack(NamedTuple):
 
 FORWARDED = Lack("every batch has been forwarded")
 SETTLED = Lack("every batch is settled")
+CORRECTED = Lack("every batch is corrected")
 EVALUATED = Lack("every evaluation is done")
 NOTHING_BACK = Lack("nothing comes back to this stage")
 NO_SUM = Lack("this stage makes no step on a sum")
@@ -56,6 +58,7 @@ EVALUATION_FIRST = Lack(FIRST, "evaluation")
 EVALUATED_SO_FAR = Lack(FIRST, "forward")
 FORWARD_FIRST = Lack(FIRST, "settling")
 BACKWARD_FIRST = Lack(FIRST, "sum")
+TRAIN_FIRST = Lack(FIRST, "correcting")
 DRAIN_FORWARD = Lack(DRAIN, "forward")
 
 
@@ -65,10 +68,12 @@ class Counters(Protocol):
     plan: Plan
     forwards: int
     trained: int
+    corrected: int
     settled: int
     micro: int
     evaluated: int
     settling_action: str
+    rule: str
 
     @property
     def stepped(self) -> int:
@@ -83,11 +88,12 @@ def explain(stage: Counters, lack: Lack) -> str:
     if why == STRANGER:
         return f"box {source} is no sibling that shares increments"
     if why == FOREIGN:
-        return f"{kind} is no action of a stage whose boxes learn by the rule {stage.plan.rule!r}"
+        return f"{kind} is no action of a stage {f'that learns by the rule {stage.rule!r}' if stage.rule else 'like the head'}"
     if why == FIRST:
         return {
             "evaluation": f"E{stage.evaluated} comes before F{stage.forwards}",
             "forward": f"F{stage.forwards} comes before E{stage.evaluated}",
+            "correcting": f"T{stage.corrected} comes before C{stage.corrected}",
             "settling": f"F{stage.forwards} comes before {stage.settling_action}{stage.trained}",
             "sum": f"B{(stage.stepped + 1) * stage.micro - 1} comes before U{stage.stepped}",
         }[kind]
@@ -109,7 +115,7 @@ def explain(stage: Counters, lack: Lack) -> str:
 def awaited(stage: Counters, lack: Lack) -> str:
     """Return in words which message a lack waits for, or nothing."""
     if lack.why == WINDOW and not lack.source:
-        return f"U{lack.batch}"
+        return f"{'C' if lack.kind == GRADIENT else 'U'}{lack.batch}"
     if not lack.is_wait:
         return ""
     name = stage.plan.name(lack.source)

@@ -8,13 +8,13 @@ from typing import Protocol
 
 from . import steps
 from .actions import ACTIVATION, Action, Message, Part
-from .box import Arrays
 from .frames import Frame
 from .lacks import Lack
 from .plan import Plan
 from .recorder import Recorder
 from .tape import Tape
 from .wire import Decoder, Encoder
+from .work import Arrays
 from .worklog import WorkLog
 
 _now = time.monotonic_ns
@@ -23,7 +23,9 @@ _now = time.monotonic_ns
 class Versioned(Protocol):
     """A stage's arithmetic, as far as messages tell of it."""
 
-    version: int
+    @property
+    def version(self) -> int:
+        """The version of its weights."""
 
 
 class Edges(Protocol):

@@ -1,24 +1,65 @@
-"""The linear oracle: predicts the gradient at a box's activation, and learns from the target. Pure arithmetic.
+"""Oracles: small models that predict the gradient at a box's activation, and learn from the target. Pure arithmetic.
 
-    ĝ = h L (+ y M) (+ c)                                      predict (Jaderberg et al. 2016, section 2.2)
-    L −= η hᵀ(ĝ − t) / rows, M −= η yᵀ(ĝ − t) / rows, …        train on ½‖ĝ − t‖², the mean over the rows
+An oracle is a class with `weights` and three methods; `fitting` does the rest: rates, optimizer, memory, caps.
 
-h is the activation (rows, width), y the one-hot label (rows, classes), t the target gradient (rows, width). ĝ is
-computed anew when the target comes, with the weights that the oracle has then.
+    predict(h, y, batch)           ĝ (rows, width) at the activation h (rows, width) with the labels y (rows, classes)
+    gradient(h, y, error)          of ½‖ĝ − t‖², the mean over the rows, by each weight; error is (ĝ − t) / rows
+    see(h, y, target, batch)       what it learns from a new target without a gradient: a scale, a mean; mostly nothing
+
+    linear   ĝ = h L (+ y M) (+ c)                           here (Jaderberg et al. 2016, section 2.2)
+    mlp      two layers on features that the label calibrates      `oracle_mlp`
+    stale, noise                                             the controls, `oracle_controls`
+    own      a user's class `Oracle`, in a file              `oracle_own`
+
+`y` is None where the oracle does not see labels. `predict` must change nothing and depend on nothing but its arguments and the
+weights: it is asked again when the target comes, by the probe, and by a replay. `batch` is there for randomness that replays.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from .arrays import Array, Scratch, Weights, step
-from .schema import Oracle
+from .arrays import Array, Scratch, Weights, product, step
+from .schema import Oracle as Config
 
 #: The published start of an oracle's weights, in standard deviations of a normal.
 RANDOM_SCALE = 0.2
 
 
-def initial_weights(config: Oracle, width: int, classes: int, rng: np.random.Generator, dtype: str) -> Weights:
+class Shape(NamedTuple):
+    """What an oracle must fit: the width of the activation, how many classes a label has, the dtype of all arrays."""
+
+    width: int
+    classes: int
+    dtype: str
+
+
+class Oracle:
+    """The least that an oracle is. It predicts nothing and learns nothing."""
+
+    weights: Weights
+
+    def predict(self, h: Array, y: Array | None, batch: int, out: Array | None = None) -> Array:  # noqa: ARG002
+        """Return the synthetic gradient (rows, width); in `out`, if it is given."""
+        g: Array = np.zeros_like(h) if out is None else out
+        g[:] = 0
+        return g
+
+    def gradient(self, h: Array, y: Array | None, error: Array) -> Weights:  # noqa: ARG002
+        """Return the gradient by each weight that is learnt so, for the error (rows, width) of the prediction made last."""
+        return {}
+
+    def see(self, h: Array, y: Array | None, target: Array, batch: int) -> None:
+        """Learn from a new target what takes no gradient."""
+
+    def power(self, h: Array, y: Array | None) -> float:
+        """Return the mean square norm of what the weights are multiplied with, for normalised steps; raises where none is."""
+        raise NotImplementedError
+
+
+def initial_weights(config: Config, width: int, classes: int, rng: np.random.Generator, dtype: str) -> Weights:
     """Return L (width, width), with labels M (classes, width), with bias c (width,); zero, or random but for c."""
     shapes: dict[str, tuple[int, ...]] = {"L": (width, width)}
     if config.sees_label:
@@ -33,30 +74,45 @@ def initial_weights(config: Oracle, width: int, classes: int, rng: np.random.Gen
     return weights
 
 
-def predict(weights: Weights, h: Array, y: Array | None, out: Array | None = None) -> Array:
-    """Return the synthetic gradient (rows, width) at h, in `out`, if given; y is needed where the oracle sees labels."""
-    g: Array = np.matmul(h, weights["L"], out=out)
-    if "M" in weights:
-        g += y @ weights["M"]
-    if "c" in weights:
-        g += weights["c"]
-    return g
+class Linear(Oracle):
+    """ĝ = h L (+ y M) (+ c), with label conditioning where labels are seen (Jaderberg et al. 2016, section 2.2)."""
 
+    def __init__(self, config: Config, shape: Shape, rng: np.random.Generator) -> None:
+        self.weights = initial_weights(config, shape.width, shape.classes, rng, shape.dtype)
 
-def train(
-    weights: Weights, h: Array, y: Array | None, target: Array, rate: float, scratch: Scratch | None = None
-) -> Array:
-    """Take one step of gradient descent on ½‖ĝ − t‖², averaged over the rows; return the error, per row."""
-    scratch = scratch or Scratch()
-    error = predict(weights, h, y)
-    error -= target
-    error /= len(error)
-    step(weights["L"], h, error, rate, scratch)
-    if "M" in weights:
-        assert y is not None, "an oracle that sees labels is given them"
-        step(weights["M"], y, error, rate, scratch)
-    if "c" in weights:
-        G = error.sum(axis=0)
-        G *= rate
-        weights["c"] -= G
-    return error
+    def predict(self, h: Array, y: Array | None, batch: int, out: Array | None = None) -> Array:  # noqa: ARG002
+        """Return the synthetic gradient (rows, width)."""
+        weights = self.weights
+        g: Array = np.matmul(h, weights["L"], out=out)
+        if "M" in weights:
+            g += y @ weights["M"]
+        if "c" in weights:
+            g += weights["c"]
+        return g
+
+    def gradient(self, h: Array, y: Array | None, error: Array) -> Weights:
+        """Return the gradient by each weight."""
+        dense = {"L": product(h, error)}
+        if "M" in self.weights:
+            assert y is not None, "an oracle that sees labels is given them"
+            dense["M"] = product(y, error)
+        if "c" in self.weights:
+            dense["c"] = error.sum(axis=0)
+        return dense
+
+    def descend(self, h: Array, y: Array | None, error: Array, rate: float, scratch: Scratch) -> None:
+        """Take one step of plain gradient descent: the short way to what `gradient` would give."""
+        weights = self.weights
+        step(weights["L"], h, error, rate, scratch)
+        if "M" in weights:
+            assert y is not None, "an oracle that sees labels is given them"
+            step(weights["M"], y, error, rate, scratch)
+        if "c" in weights:
+            G = error.sum(axis=0)
+            G *= rate
+            weights["c"] -= G
+
+    def power(self, h: Array, y: Array | None) -> float:
+        """Return the mean square norm of activation, label and bias."""
+        labels = 0.0 if y is None or "M" not in self.weights else float(np.vdot(y, y)) / len(y)
+        return float(np.vdot(h, h)) / len(h) + labels + ("c" in self.weights)

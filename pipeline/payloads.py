@@ -13,7 +13,7 @@ import numpy as np
 
 from .actions import ACTIVATION, EVALUATION, GRADIENT, INCREMENT, TARGET, Message
 from .errors import WireError
-from .plan import EVALUATION_ROWS, Plan, box_steps, inputs
+from .plan import EVALUATION_ROWS, ONE_BY_ONE, Plan, box_steps, inputs
 from .schema import Config
 from .wire import Payload, describe
 
@@ -21,9 +21,11 @@ from .wire import Payload, describe
 def sends_factors(config: Config) -> bool:
     """Return whether increments travel as factors: where those are fewer numbers than the dense gradient.
 
-    The sum of a batch's micro-batches has none.
+    The sum of a batch's micro-batches has none, neither has a step that an optimizer made.
     """
-    if (config.schedule.micro_batches or 1) > 1:
+    train = config.train
+    is_step = config.schedule.kind in ONE_BY_ONE and (train.optimizer != "sgd" or train.clip)
+    if (config.schedule.micro_batches or 1) > 1 or is_step or config.oracle.correct:
         return False
     width = config.model.width
     return max(box_steps(config)) * config.data.batch * 2 * width < (inputs(config) + width) * width

@@ -2,10 +2,15 @@
 
 The learning rule of the boxes decides what travels backward and what settles a batch:
 
-    rule        F also updates   consumes       settles by   sends back
-    synthetic   yes              T: a target    T            target at F (bootstrapped) or gradient at T (true)
-    backward    no               B: a gradient  B, or U      gradient at B
-    frozen      no               nothing        F            nothing
+    rule        F also updates   consumes                 settles by   sends back
+    synthetic   yes              T: a target              T            target at F (bootstrapped), or gradient at T
+      corrected                  T, and C: a gradient     C            target at F and gradient at C, or gradient at T
+    backward    no               B: a gradient            B, or U      gradient at B
+    local       yes              nothing                  F            nothing
+    frozen      no               nothing                  F            nothing
+
+All boxes learn alike, but for the last one: the head is next to it, so that it may do without an oracle among boxes that have
+one, or learn where the others do not. A gradient goes back to a box that has a use for it.
 
 With micro-batches the unit that travels, a "batch" to stages and messages, is one of them, and `micro` of them make one
 update. A batch of the data is then a *step*. Everywhere else micro is 1, and a step is a batch.
@@ -20,10 +25,14 @@ import re
 from typing import NamedTuple
 
 from .actions import GRADIENT, TARGET, stage_name, stage_number
-from .schema import LABELS, ROWS, Config
+from .schema import LABELS, ROWS, Config, Data
 
 #: Schedules whose boxes learn by the true gradient.
 BACKWARD = ("locked", "gpipe", "1f1b", "delayed")
+#: Schedules by which each box steps at once, whatever it learns by.
+ONE_BY_ONE = ("article", "decoupled")
+#: Values of `oracle.kind` that are no oracle, but a rule of their own.
+CONTROLS = ("last", "local", "delayed")
 
 #: Most test images in one evaluation.
 EVALUATION_ROWS = 500
@@ -49,11 +58,13 @@ class Plan(NamedTuple):
     weights: str = "latest"  # through which a late gradient passes: those that its forward read (stash), or the latest
     delay: int = 0  # of schedule `delayed`, in batches
     program: str = ""  # the text of schedule `own`
+    last: str = ""  # the rule of the last box, where it is another
+    corrects: bool = False  # whether a box with an oracle corrects its update when the true gradient comes
 
     @classmethod
     def of(cls, config: Config) -> Plan:
         """Return the plan of a complete configuration."""
-        schedule = config.schedule
+        schedule, (rule, last) = config.schedule, rules_of(config)
         micro = schedule.micro_batches or 1
         batch = config.data.batch // micro
         epoch_batches = -(-config.data.train // batch)
@@ -63,19 +74,21 @@ class Plan(NamedTuple):
             batches=config.train.epochs * epoch_batches,
             epoch_batches=epoch_batches,
             evaluate_every=config.train.evaluate_every,
-            chunks=-(-config.data.test // EVALUATION_ROWS),
+            chunks=-(-judged(config.data) // EVALUATION_ROWS),
             window=schedule.window,
             tied=config.model.tied,
-            rule=rule_of(config),
+            rule=rule,
             target=config.oracle.target,
             schedule=schedule.kind,
             train=config.data.train,
             batch=batch,
-            test=config.data.test,
+            test=judged(config.data),
             micro=micro,
             weights=schedule.weights or "latest",
             delay=schedule.delay or 0,
             program=schedule.program,
+            last=last if last != rule else "",
+            corrects=config.oracle.correct and rule == "synthetic",
         )
 
     @property
@@ -92,19 +105,45 @@ class Plan(NamedTuple):
         """Return which update a batch goes into: what U without a sibling, and increments of micro-batches, count."""
         return batch // self.micro
 
+    def learns(self, number: int) -> str:
+        """Return the rule by which a box learns; of the head, nothing."""
+        if number == self.head:
+            return ""
+        return self.last or self.rule if number == self.boxes else self.rule
+
     def goes_back(self, number: int) -> bool:
         """Whether a stage has a B for every batch."""
-        return number != self.head and self.rule == "backward"
+        return self.learns(number) == "backward"
+
+    def wants_gradients(self, number: int) -> bool:
+        """Whether anything is to come back to a stage."""
+        return self.learns(number) in ("synthetic", "backward")
+
+    def settles_by(self, number: int) -> str:
+        """Return the action that settles a batch at a box: T, C, B, U, or F itself."""
+        rule = self.learns(number)
+        if rule == "synthetic":
+            return "C" if self.corrects else "T"
+        if rule == "backward":
+            return "U" if self.sums_gradients else "B"
+        return "F"
 
     @property
     def sums_gradients(self) -> bool:
         """Whether several gradients make one step, the action `U3`: of all tied boxes, or of a batch's micro-batches."""
-        return self.rule == "backward" and (self.tied or self.micro > 1)
+        return self.rule == "backward" and self.schedule not in ONE_BY_ONE and (self.tied or self.micro > 1)
 
     @property
     def shares_increments(self) -> bool:
         """Whether increments travel between siblings."""
-        return self.tied and self.boxes > 1 and self.rule != "frozen"
+        return self.tied and self.boxes > 1 and self.learns(self.boxes) != "frozen"
+
+    def updates(self, number: int) -> int:
+        """Return how many updates a box makes of its own in the whole run."""
+        rule = self.learns(number)
+        if rule == "backward":
+            return self.steps
+        return self.batches * {"synthetic": 1 + self.corrects, "local": 1}.get(rule, 0)
 
     def name(self, number: int) -> str:
         """Return a stage's name."""
@@ -115,23 +154,28 @@ class Plan(NamedTuple):
         return stage_number(name, self.boxes)
 
     def siblings(self, number: int) -> tuple[int, ...]:
-        """Return the other boxes that share a box's weights, in their order."""
+        """Return the other boxes whose increments a box applies to the weights that they share, in their order."""
         if not self.shares_increments or number == self.head:
+            return ()
+        return tuple(k for k in range(1, self.boxes + 1) if k != number and self.learns(k) != "frozen")
+
+    def replicas(self, number: int) -> tuple[int, ...]:
+        """Return the other boxes that apply a box's increments, in their order."""
+        if not self.shares_increments or self.learns(number) in ("", "frozen"):
             return ()
         return tuple(k for k in range(1, self.boxes + 1) if k != number)
 
     def backward_kind(self, number: int) -> str | None:
-        """Return the kind of message that settles a batch at a box: gradient, target or none."""
-        if number == self.head or self.rule == "frozen":
+        """Return the kind of message that T or B takes at a box: gradient, target or none."""
+        if not self.wants_gradients(number):
             return None
-        if self.rule == "synthetic" and self.target == "bootstrapped" and number < self.boxes:
-            return TARGET
-        return GRADIENT
+        is_early = self.learns(number + 1) == "synthetic" and self.target == "bootstrapped"
+        return TARGET if is_early and self.learns(number) == "synthetic" else GRADIENT
 
     def sources(self, number: int) -> tuple[int, ...]:
         """Return the stages that send to stage `number` (data or credits), in their order."""
         near = {k for k in (number - 1, number + 1) if 1 <= k <= self.head}
-        return tuple(sorted(near.union(self.siblings(number))))
+        return tuple(sorted(near.union(self.siblings(number), self.replicas(number))))
 
     @property
     def activation_credits(self) -> int:
@@ -146,9 +190,10 @@ class Plan(NamedTuple):
         """How many increments of one edge may be on their way or waiting.
 
         Box j leads box k by at most window·|k − j|, so with window·boxes + 1 of them increments never block a stage whose
-        sibling takes what has come; twice as many are given because credits come back by the half (`Stage`).
+        sibling takes what has come; twice as many are given because credits come back by the half (`Stage`), and twice that
+        where a batch makes two.
         """
-        return 2 * (self.window * self.boxes + 1)
+        return 2 * (self.window * self.boxes + 1) * (1 + self.corrects)
 
     def most_waiting(self) -> int:
         """Return how many messages of one edge can be on their way at most, of all kinds: a bound for the high-water mark."""
@@ -183,13 +228,30 @@ class Plan(NamedTuple):
 
 
 def rule_of(config: Config) -> str:
-    """Return how boxes learn: by their oracles (synthetic), by the true gradient (backward), or not at all (frozen)."""
-    if config.oracle.kind == "frozen":
-        return "frozen"
-    if config.schedule.kind == "own":
-        has = set(re.findall(r"(?<![\w-])([TB])\d*\b", re.sub("#.*", "", config.schedule.program)))
-        return "synthetic" if "T" in has else "backward" if "B" in has else "frozen"
-    return "backward" if config.schedule.kind in BACKWARD else "synthetic"
+    """Return how boxes learn, all but the last: by oracles (synthetic), by the true gradient (backward), or as named."""
+    return rules_of(config)[0]
+
+
+def rules_of(config: Config) -> tuple[str, str]:
+    """Return how boxes learn, and how the last one does."""
+    kind, schedule = config.oracle.kind, config.schedule
+    last = "synthetic" if config.oracle.last else "backward"
+    rules = "synthetic", last
+    if kind in ("frozen", "exact"):
+        rules = kind, kind
+    elif schedule.kind == "own":
+        has = set(re.findall(r"(?<![\w-])([TB])\d*\b", re.sub("#.*", "", schedule.program)))
+        rules = ("synthetic", last) if "T" in has else ("backward",) * 2 if "B" in has else ("frozen",) * 2
+    elif schedule.kind in BACKWARD:
+        rules = "backward", "backward"
+    elif kind in CONTROLS:
+        rules = {"last": ("frozen", "backward"), "local": ("local",) * 2, "delayed": ("backward",) * 2}[kind]
+    return rules if config.model.boxes > 1 else (rules[1], rules[1])
+
+
+def judged(data: Data) -> int:
+    """Return how many images an evaluation judges."""
+    return data.test if data.judge == "test" else data.validation
 
 
 def box_steps(config: Config) -> tuple[int, ...]:

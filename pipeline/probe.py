@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from . import oracles
 from .actions import ACTIVATION, GRADIENT, Action, Part
 from .arrays import Weights
-from .box import Around, BoxWork, Work
+from .box import BoxWork
 from .head import HeadWork
 from .plan import Plan
+from .work import Around, Work
 
 #: Takes the batch and what was copied of it.
 Save = Callable[[int, Weights], None]
@@ -32,7 +32,7 @@ EVERY, FEW = 100, 4
 
 def probed(plan: Plan, samples: int) -> frozenset[int]:
     """Return the batches to look at: at most `samples`, spread evenly; none where boxes have no oracle."""
-    if plan.rule != "synthetic" or not samples:
+    if not samples or not {plan.rule, plan.learns(plan.boxes)} & {"synthetic", "local"}:
         return frozenset()
     samples = min(samples, plan.batches, max(plan.batches // EVERY, FEW))
     return frozenset((2 * place + 1) * plan.batches // (2 * samples) for place in range(samples))
@@ -68,10 +68,9 @@ class Probe(Around):
 def look(work: BoxWork, batch: int) -> Weights:
     """Return copies of what a box knows between the forward and the update of a batch."""
     (h,) = work.outputs[ACTIVATION]
-    found = {
-        "g": oracles.predict(work.oracle, h, work.label(batch)),
-        "leaving": work.trail(batch).leaving.copy(),
-    }
+    found = {"leaving": work.leaving.copy()}
+    if work.updates_early:
+        found["g"] = work.guess(batch, h).copy()
     if work.number > 1:
         found["Wrec"] = work.cell["Wrec"].copy()
     return found

@@ -78,13 +78,15 @@ def unroll(pattern: Pattern, first: int, count: int, micro: int) -> Iterator[Act
 
 def article(plan: Plan, number: int) -> Pattern:
     """Return the eight steps, generalised to any number of boxes, one batch after the other."""
-    siblings = plan.siblings(number)
-    trains = number != plan.head and plan.rule == "synthetic"
-    train = [Action("T", 0)] if trains else []
+    siblings, rule = plan.siblings(number), plan.learns(number)
+    settle = {"synthetic": [Action("T", 0)], "backward": [Action("B", 0)]}.get(rule, [])
+    settle += [Action("C", 0)] if plan.settles_by(number) == "C" else []
     before = [Action("U", 0, k) for k in siblings if k < number]
     after = [Action("U", 0, k) for k in siblings if k > number]
+    if plan.rule == "backward":  # the last box is the first to update
+        return Pattern((), (Action("F", 0), *after[::-1], *settle, *before[::-1]))
     # With true targets T comes last: it then reads the weights that every update of the batch has gone into.
-    rest = [*after, *train] if plan.target == "true" else [*train, *after]
+    rest = [*settle, *after] if plan.target == "bootstrapped" or rule == "backward" else [*after, *settle]
     return Pattern((), (*before, Action("F", 0), *rest))
 
 
@@ -223,8 +225,11 @@ def _pattern(text: str, where: str) -> Pattern:
     return Pattern(tuple(start), tuple(again))
 
 
-def learning_rule(patterns: Mapping[str, Pattern]) -> str:
-    """Return how boxes learn by a user's program: T: synthetic, B: backward, neither: frozen; raises ScheduleError."""
+def learning_rule(patterns: Mapping[str, Pattern], last_waits: bool = False) -> str:
+    """Return how boxes learn by a user's program: T: synthetic, B: backward, neither: frozen; raises ScheduleError.
+
+    The last box may have B where the others have T, if it waits for its gradient.
+    """
     kinds = {
         name: {action.kind for action in (*pattern.start, *pattern.again)}
         for name, pattern in patterns.items()
@@ -235,6 +240,8 @@ def learning_rule(patterns: Mapping[str, Pattern]) -> str:
             raise ScheduleError(f"{name}: T and B in one program; a box learns by its oracle (T) or by B")
     rules = {name: "synthetic" if "T" in has else "backward" if "B" in has else "frozen" for name, has in kinds.items()}
     first = next(iter(rules))
+    if last_waits and len(rules) > 1 and rules[first] == "synthetic" and rules[list(rules)[-1]] == "backward":
+        rules.popitem()
     for name, rule in rules.items():
         if rule != rules[first]:
             settles = {"synthetic": "T", "backward": "B", "frozen": "neither B nor T"}

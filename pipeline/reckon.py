@@ -3,8 +3,8 @@
 A stage's own journal tells what it has done; what has come to it is what the others have done:
 
     activation, evaluation       F, E of the stage before
-    target, gradient             F of the stage after (bootstrapped, or the head), else its T or B
-    increment                    F (synthetic) or B of the sibling
+    target, gradient             F of the stage after (bootstrapped, or the head), else its T or B; for C its C
+    increment                    F (synthetic, local) or B of the sibling, and its C
     credits                      all, less what was sent, and what its receiver has consumed, in lots
 
 Journals are written now and then, each at its own time, so one may lag behind what another one has consumed. What was
@@ -31,6 +31,7 @@ class Done:
 
     forwards: int = 0
     trained: int = 0
+    corrected: int = 0
     summed: int = 0  # U on the sum of all boxes' gradients
     evaluated: int = 0
     applied: dict[int, int] = field(default_factory=dict)
@@ -44,6 +45,8 @@ class Done:
             self.evaluated += 1
         elif kind in "TB":
             self.trained += 1
+        elif kind == "C":
+            self.corrected += 1
         elif sibling:
             self.applied[sibling] = self.applied.get(sibling, 0) + 1
         else:
@@ -57,12 +60,12 @@ class Done:
     @property
     def actions(self) -> int:
         """How many actions it has done."""
-        return self.taken + self.trained + self.summed + sum(self.applied.values())
+        return self.taken + self.trained + self.corrected + self.summed + sum(self.applied.values())
 
     def covers(self, other: Done) -> bool:
         """Whether it has done at least what another one has."""
-        mine = (self.forwards, self.trained, self.summed, self.evaluated)
-        theirs = (other.forwards, other.trained, other.summed, other.evaluated)
+        mine = (self.forwards, self.trained, self.corrected, self.summed, self.evaluated)
+        theirs = (other.forwards, other.trained, other.corrected, other.summed, other.evaluated)
         return all(a >= b for a, b in zip(mine, theirs, strict=True)) and all(
             self.applied.get(k, 0) >= done for k, done in other.applied.items()
         )
@@ -85,12 +88,13 @@ def count(plan: Plan, number: int, journal: Iterable[Action]) -> Done:
     done = Done()
     for action in journal:
         done.add(action)
-    learns = number != plan.head and plan.rule != "frozen"
+    learns = plan.wants_gradients(number)
     done.forwards, done.evaluated = min(done.forwards, plan.batches), min(done.evaluated, plan.evaluations)
     done.trained = min(done.trained, plan.batches) if learns else 0
+    done.corrected = min(done.corrected, plan.batches) if plan.settles_by(number) == "C" else 0
     done.summed = min(done.summed, plan.steps) if learns and plan.sums_gradients else 0
     is_applied = not plan.sums_gradients
-    done.applied = {k: min(done.applied.get(k, 0), plan.batches) * is_applied for k in plan.siblings(number)}
+    done.applied = {k: min(done.applied.get(k, 0), plan.updates(k)) * is_applied for k in plan.siblings(number)}
     return done
 
 
@@ -111,7 +115,9 @@ def lack(standing: Standing) -> Lack | None:
 
 
 def _in_program(standing: Standing) -> Action | None:
-    done = standing.forwards + standing.trained + standing.evaluated + sum(standing.applied.values())
+    done = (
+        standing.forwards + standing.trained + standing.corrected + standing.evaluated + sum(standing.applied.values())
+    )
     if standing.plan.sums_gradients:
         done += standing.stepped
     return next(itertools.islice(program(standing.plan, standing.number), done, None), None)
@@ -146,13 +152,14 @@ class _Position:
         while not reached.covers(done) and (action := next(self._program, None)) is not None:
             reached.add(action)
         done.forwards, done.trained, done.summed = reached.forwards, reached.trained, reached.summed
+        done.corrected = reached.corrected
         done.evaluated, done.applied = reached.evaluated, dict(reached.applied)
 
 
 def _own(plan: Plan, number: int, done: Done) -> None:
     """Raise what a stage must have done before what it did."""
-    settles = number != plan.head and plan.rule != "frozen"
-    done.trained = max(done.trained, done.summed * plan.micro)
+    settles = plan.wants_gradients(number)
+    done.trained = max(done.trained, done.summed * plan.micro, done.corrected)
     done.forwards = max(done.forwards, done.trained)
     if done.forwards:
         done.evaluated = max(done.evaluated, plan.due(done.forwards - 1))
@@ -160,9 +167,10 @@ def _own(plan: Plan, number: int, done: Done) -> None:
         done.forwards = min(_next_round(plan, done.forwards), plan.batches)
     if done.evaluated > plan.final_evaluation:
         done.forwards = plan.batches
-        done.applied = dict.fromkeys(done.applied, 0 if plan.sums_gradients else plan.batches)
+        done.applied = {k: 0 if plan.sums_gradients else plan.updates(k) for k in done.applied}
         if settles:
             done.trained = plan.batches
+            done.corrected = plan.batches if plan.settles_by(number) == "C" else 0
             done.summed = plan.steps if plan.sums_gradients else 0
     if settles:
         # Of what is in flight the window has room for no more.
@@ -171,6 +179,8 @@ def _own(plan: Plan, number: int, done: Done) -> None:
             done.summed = max(done.summed, -(-settled // plan.micro))
             settled = done.summed * plan.micro
         done.trained = max(done.trained, settled)
+        if plan.settles_by(number) == "C":
+            done.corrected = max(done.corrected, settled)
 
 
 def _next_round(plan: Plan, forwards: int) -> int:
@@ -191,19 +201,31 @@ def _others(plan: Plan, number: int, done: dict[int, Done]) -> None:
             after.forwards = max(after.forwards, mine.trained)
         else:
             after.trained = max(after.trained, mine.trained)
+        if _awaits_truth(plan, number):
+            after.corrected = max(after.corrected, mine.corrected)
     for k in plan.siblings(number):
-        sibling, consumed = done[k], _applied(plan, mine, k)
-        if plan.rule == "backward":
-            sibling.trained = max(sibling.trained, consumed * plan.micro)
-        else:
-            sibling.forwards = max(sibling.forwards, consumed)
-        most = _in_lots(plan.increment_credits, _increments(plan, mine))
+        _make(plan, k, done[k], _applied(plan, mine, k))
+    most = _in_lots(plan.increment_credits, _increments(plan, number, mine))
+    for k in plan.replicas(number):
+        sibling = done[k]
         if plan.sums_gradients:
             sibling.summed = max(sibling.summed, most)
         else:
             sibling.applied[number] = max(sibling.applied[number], most)
     if number < plan.head:
         _take(plan, done[number + 1], _in_lots(plan.activation_credits, mine.taken))
+
+
+def _make(plan: Plan, number: int, done: Done, increments: int) -> None:
+    """Raise what a box must have done to have made so many increments."""
+    if plan.learns(number) == "backward":
+        done.trained = max(done.trained, increments * plan.micro)
+        return
+    if plan.settles_by(number) == "C":
+        # F and C make them, in an order that is not known: each has made at least its share.
+        done.corrected = max(done.corrected, -(-(increments - plan.window) // 2), increments - plan.batches)
+        increments = max(-(-increments // 2), increments - plan.batches)
+    done.forwards = max(done.forwards, increments)
 
 
 def _take(plan: Plan, done: Done, taken: int) -> None:
@@ -227,9 +249,14 @@ def _comes_with_forward(plan: Plan, number: int) -> bool:
     return number + 1 == plan.head or plan.backward_kind(number) == TARGET
 
 
-def _increments(plan: Plan, done: Done) -> int:
-    """Return how many increments a stage has sent to each sibling."""
-    return done.trained // plan.micro if plan.rule == "backward" else done.forwards
+def _awaits_truth(plan: Plan, number: int) -> bool:
+    """Whether the gradient that C takes is another message than what T takes."""
+    return plan.settles_by(number) == "C" and plan.backward_kind(number) == TARGET
+
+
+def _increments(plan: Plan, number: int, done: Done) -> int:
+    """Return how many increments a box has sent to each of the others."""
+    return done.trained // plan.micro if plan.learns(number) == "backward" else done.forwards + done.corrected
 
 
 def _applied(plan: Plan, done: Done, sibling: int) -> int:
@@ -247,8 +274,9 @@ def _set(plan: Plan, standing: Standing, done: Mapping[int, Done]) -> None:
     standing.due = plan.due(mine.forwards)
     standing.applied = dict(mine.applied)
     if not standing.is_head:
-        settled = mine.summed * plan.micro if plan.sums_gradients else mine.trained
-        standing.settled = mine.forwards if plan.rule == "frozen" else settled
+        by = plan.settles_by(number)
+        counts = {"F": mine.forwards, "C": mine.corrected, "U": mine.summed * plan.micro}
+        standing.settled, standing.corrected = counts.get(by, mine.trained), mine.corrected
     if number > 1:
         before = done[number - 1]
         standing.activations, standing.evaluations = before.forwards, before.evaluated
@@ -256,12 +284,14 @@ def _set(plan: Plan, standing: Standing, done: Mapping[int, Done]) -> None:
     if standing.settles_with is not None:
         after = done[number + 1]
         standing.backwards = after.forwards if _comes_with_forward(plan, number) else after.trained
+        standing.truths = after.corrected if _awaits_truth(plan, number) else 0
     lot = plan.increment_credits // 2
     for k in standing.siblings:
-        standing.increments[k] = _increments(plan, done[k])
+        standing.increments[k] = max(_increments(plan, k, done[k]), _applied(plan, mine, k))
         standing.increment_owed[k] = _applied(plan, mine, k) % lot
+    for k in standing.replicas:
         back = _applied(plan, done[k], number) // lot * lot
-        standing.increment_credit[k] = plan.increment_credits - _increments(plan, mine) + back
+        standing.increment_credit[k] = plan.increment_credits - _increments(plan, number, mine) + back
     if not standing.is_head:
         lot = plan.activation_credits // 2
         back = done[number + 1].taken // lot * lot

@@ -15,14 +15,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import cells, head, heads, oracles, results, weights
-from .arrays import Array, Scratch, Weights, accumulate, descend, total
+from . import cells, heads, results, weights
+from .actions import GRADIENT
+from .arrays import Array, Weights, total
 from .config import load
 from .data import Batches
 from .data import load as load_data
 from .errors import ConfigError, TimeboxError
 from .lifeline import Lifeline
-from .plan import Plan
+from .network import Network
+from .optimizers import take
+from .plan import ONE_BY_ONE
 from .schema import Config
 
 
@@ -37,33 +40,25 @@ def refuse(config: Config) -> None:
         )
 
 
-class Reference:
-    """The network's weights and the costs and judgements of a run so far."""
+class Reference(Network):
+    """The network and the loops over it."""
 
     def __init__(self, config: Config, batches: Batches) -> None:
         refuse(config)
-        self.config = config
-        self.plan = Plan.of(config)
-        self.batches = batches
-        self.loss = config.model.loss
-        boxes = range(1, config.model.boxes + 1)
-        shared = weights.box_weights(config, 1)
-        self.cells = {k: shared if config.model.tied else weights.box_weights(config, k) for k in boxes}
-        self.oracles = {k: weights.oracle_weights(config, k) for k in boxes} if self.plan.rule == "synthetic" else {}
-        self.layer = weights.head_weights(config)
-        self.rates = weights.box_rates(config)
-        self.scratch = Scratch()
-        self.costs: list[float] = []
-        self.judged: list[head.Judged] = []
+        super().__init__(config, batches)
         self.late = Late(self) if config.schedule.kind in ("1f1b", "delayed") and self.plan.micro == 1 else None
         self._parts: dict[int, list[cells.Factors]] = {}  # of a batch's micro-batches so far, by box
-        self._head: Weights = {}
 
     def run(self) -> Iterator[int]:
         """Train, yielding after every batch."""
-        train = {"synthetic": self.synthetic, "backward": self.backward, "frozen": self.frozen}[self.plan.rule]
-        if self.late is not None and self.plan.rule == "backward":
+        if self.plan.rule == "exact":
+            train = self.exact
+        elif self.late is not None and self.plan.rule == "backward":
             train = self.late.forward
+        elif self.config.schedule.kind in ONE_BY_ONE:
+            train = self.one_by_one
+        else:
+            train = {"synthetic": self.one_by_one, "backward": self.backward, "frozen": self.one_by_one}[self.plan.rule]
         evaluations = 0
         for batch in range(self.plan.batches):
             train(batch)
@@ -75,31 +70,87 @@ class Reference:
                 evaluations += 1
             yield batch
 
-    def synthetic(self, batch: int) -> None:
-        """The eight steps, generalised: every box updates on its oracle's word before the next one starts."""
-        h: Array | None = None
-        trails = {}
+    def one_by_one(self, batch: int) -> None:
+        """The eight steps, generalised: every box that learns at once does so before the next one starts."""
+        plan, h = self.plan, None
+        trails: dict[int, cells.Trail] = {}
+        early: dict[int, Array] = {}
         passing: dict[int, Weights] = {}
         for k, cell in self.cells.items():
-            if self.plan.weights == "stash":
-                passing[k] = {"Wrec": cell["Wrec"].copy()}
+            passing[k] = {"Wrec": cell["Wrec"].copy()} if plan.weights == "stash" else cell
             trail = trails[k] = cells.forward(cell, self.batches.inputs(batch, k), h, self.scratch)
-            g = oracles.predict(self.oracles[k], trail.h, self.label(batch))
-            bootstraps = k > 1 and self.plan.target == "bootstrapped"
-            factors, target = cells.backward(cell, trail, g, passes_on=bootstraps, scratch=self.scratch)
-            cells.descend(cell, factors, self.rates, self.scratch)
-            if target is not None:
-                self.train_oracle(k - 1, batch, trails[k - 1].h, target)
             h = trail.h
-        back = self.head(batch, trail.h)
-        self.train_oracle(self.plan.boxes, batch, trail.h, back)
-        if self.plan.target == "true":
-            stashed = passing or {k: self.cells[k] for k in self.cells}
-            for k in range(self.plan.boxes - 1, 0, -1):
-                _, entering = cells.backward(stashed[k + 1], trails[k + 1], back, passes_on=True, scratch=self.scratch)
-                assert entering is not None
-                back = entering
-                self.train_oracle(k, batch, trails[k].h, back)
+            self.check(k, "F", batch, "its activation", h)
+            g = self.gradient(k, batch, h)
+            if g is None:
+                continue
+            self.check(k, "F", batch, "the synthetic gradient", g)
+            bootstraps = k > 1 and plan.wants_gradients(k - 1) and plan.target == "bootstrapped"
+            factors, target = cells.backward(cell, trail, g, passes_on=bootstraps, scratch=self.scratch)
+            if self.config.oracle.scale != 1 and plan.learns(k) == "synthetic":
+                factors.delta[:] *= self.config.oracle.scale
+            early[k] = factors.delta
+            self.descend(k, batch, factors)
+            if target is not None:
+                self.fit(k - 1, batch, trails[k - 1].h, target)
+        assert h is not None
+        back: Array | None = self.head(batch, h)
+        # Boxes that wait for their gradient step before it is passed on to anyone else.
+        for k in range(plan.boxes, 0, -1):
+            if back is None:
+                break
+            back = self.settle(k, batch, trails[k], back, passing[k], early.get(k))
+
+    def settle(
+        self, k: int, batch: int, trail: cells.Trail, g: Array, passing: Weights, early: Array | None
+    ) -> Array | None:
+        """Let box k make of the gradient at its activation what it can, and return what it passes on."""
+        plan, rule = self.plan, self.plan.learns(k)
+        passes_on = k > 1 and plan.wants_gradients(k - 1)
+        if rule == "backward":
+            factors, before = cells.backward(passing, trail, g, passes_on=passes_on, scratch=self.scratch)
+            self.descend(k, batch, factors)
+            return before
+        if rule != "synthetic":
+            return None
+        if plan.backward_kind(k) == GRADIENT:
+            mixed = g
+            if plan.target == "mixed" and passes_on:
+                mixed = (1 - self.config.oracle.mix) * self.fittings[k].oracle.predict(
+                    trail.h, self.label(batch), batch
+                )
+                mixed += self.config.oracle.mix * g
+            self.fit(k, batch, trail.h, g)
+            g = mixed
+        if not plan.corrects:
+            if plan.target == "bootstrapped" or not passes_on:
+                return None
+            return cells.backward(passing, trail, g, passes_on=True, scratch=self.scratch)[1]
+        factors, before = cells.backward(passing, trail, g, passes_on=passes_on, scratch=self.scratch)
+        assert early is not None
+        factors.delta[:] -= early
+        self.descend(k, batch, factors)
+        return before
+
+    def exact(self, batch: int) -> None:
+        """The ceiling: each box updates at once on the true gradient, of the loss through the weights that are there then."""
+        h: Array | None = None
+        y = self.batches.wanted(self.batches.labels(batch))
+        for k in self.cells:
+            entering, trails = h, {}
+            for j in range(k, self.plan.boxes + 1):
+                trails[j] = cells.forward(self.cells[j], self.batches.inputs(batch, j), entering, self.scratch)
+                entering = trails[j].h
+            assert entering is not None
+            _, y_hat = heads.forward(self.layer, entering, self.loss)
+            back: Array | None = heads.backward(self.layer, entering, y_hat, y, self.loss)[1]
+            for j in range(self.plan.boxes, k - 1, -1):
+                assert back is not None
+                factors, back = cells.backward(self.cells[j], trails[j], back, passes_on=j > k, scratch=self.scratch)
+            self.descend(k, batch, factors)
+            h = trails[k].h
+        assert h is not None
+        self.head(batch, h)
 
     def backward(self, batch: int) -> None:
         """Full backpropagation through time; tied boxes make one step on the sum of their gradients."""
@@ -113,7 +164,7 @@ class Reference:
             assert g is not None
             factors, g = cells.backward(self.cells[k], trails[k], g, passes_on=k > 1, scratch=self.scratch)
             if not self.plan.sums_gradients:
-                cells.descend(self.cells[k], factors, self.rates, self.scratch)
+                self.descend(k, batch, factors)
                 continue
             self._parts.setdefault(k, []).append(factors)
         if not self.plan.sums_gradients or (batch + 1) % self.plan.micro:
@@ -122,55 +173,11 @@ class Reference:
         sums = {k: cells.stack(parts) if len(parts) > 1 else parts[0] for k, parts in self._parts.items()}
         self._parts = {}
         if self.plan.tied:
-            descend(self.cells[1], total(cells.gradient(each, self.cells[1]) for each in sums.values()), self.rates)
+            summed = total(cells.gradient(each, self.cells[1]) for each in sums.values())
+            take(self.cells[1], self.optimizers[1].step(summed, self.pace.at(self.plan.step(batch))))
             return
         for k, each in sums.items():
-            cells.descend(self.cells[k], each, self.rates, self.scratch)
-
-    def frozen(self, batch: int) -> None:
-        """The control: only the head learns."""
-        h: Array | None = None
-        for k, cell in self.cells.items():
-            h = cells.forward(cell, self.batches.inputs(batch, k), h, self.scratch).h
-        assert h is not None
-        self.head(batch, h)
-
-    def head(self, batch: int, h: Array) -> Array:
-        """Step the head on the true loss and return the gradient at its entrance."""
-        a, y_hat = heads.forward(self.layer, h, self.loss)
-        y = self.batches.wanted(self.batches.labels(batch))
-        self.costs.append(heads.cost(a, y, self.loss, y_hat))
-        micro = self.plan.micro
-        dense, g = heads.backward(self.layer, h, y_hat, y, self.loss, micro)
-        self._head = accumulate(self._head, dense)
-        if (batch + 1) % micro == 0:
-            descend(self.layer, self._head, dict.fromkeys(dense, self.config.train.rate_head))
-            self._head = {}
-        return g
-
-    def train_oracle(self, k: int, batch: int, h: Array, target: Array) -> None:
-        """Fit oracle k to a target gradient at h."""
-        oracles.train(self.oracles[k], h, self.label(batch), target, self.config.train.rate_oracle, self.scratch)
-
-    def label(self, batch: int) -> Array | None:
-        """Return the one-hot labels of a batch where the oracles see them."""
-        return self.batches.one_hot(self.batches.labels(batch)) if self.config.oracle.sees_label else None
-
-    def evaluate(self, evaluation: int) -> None:
-        """Judge one batch of test images."""
-        h: Array | None = None
-        for k, cell in self.cells.items():
-            h = cells.forward(cell, self.batches.evaluation_inputs(evaluation, k), h, self.scratch).h
-        assert h is not None
-        self.judged.append(head.judge(self.layer, h, self.batches, evaluation, self.loss))
-
-    def weights(self) -> list[Weights]:
-        """Return each stage's weights by the names that checkpoints use, in stage order."""
-        boxes = [
-            self.cells[k] | {f"oracle_{name}": array for name, array in self.oracles.get(k, {}).items()}
-            for k in self.cells
-        ]
-        return [*boxes, dict(self.layer)]
+            self.descend(k, batch, each)
 
 
 class Late:
@@ -217,7 +224,7 @@ class Late:
             factors, entering = cells.backward({"Wrec": Wrec}, trail, g, passes_on=k > 1, scratch=reference.scratch)
             if entering is not None:
                 self._gradients[k - 1, batch] = entering
-            cells.descend(reference.cells[k], factors, reference.rates, reference.scratch)
+            reference.descend(k, batch, factors)
             self._settled[k] += 1
 
     def settle_all(self) -> None:

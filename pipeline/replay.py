@@ -15,10 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import oracles
 from .actions import ACTIVATION, EVALUATION, GRADIENT, INCREMENT, TARGET, Action, Message, Part
 from .arrays import Array, Weights
-from .box import Arrays, BoxWork
+from .box import BoxWork
 from .data import Batches
 from .drive import advance
 from .errors import ScheduleError
@@ -29,6 +28,7 @@ from .schedules import Program
 from .schema import Config
 from .stage import Stage
 from .sums import checksum, named
+from .work import Arrays
 from .works import make_work
 
 
@@ -201,13 +201,15 @@ def _consumed(actor: _Actor, action: Action) -> dict[str, Array]:
     elif kind == "U":
         for k in (sibling,) if sibling else stage.siblings:
             found |= _listed(f"increment_{k}", work.kept(INCREMENT, batch, k))
+    elif kind == "C":
+        found |= _listed(GRADIENT, work.kept(GRADIENT, batch, stage.number + 1))
     elif stage.settles_with is not None:
         found |= _listed(stage.settles_with, work.kept(stage.settles_with, batch, stage.number + 1))
-    if kind in "TB" and isinstance(work, BoxWork):
+    if kind in "TBC" and isinstance(work, BoxWork):
         h = work.trail(batch).h
         found["activation"] = h
-        if kind == "T":
-            found["synthetic"] = oracles.predict(work.oracle, h, work.label(batch))
+        if kind in "TC":
+            found["synthetic"] = work.guess(batch, h)
     return {name: array.copy() for name, array in found.items()}
 
 
@@ -217,8 +219,8 @@ def _made(actor: _Actor, action: Action) -> dict[str, Array]:
     found: dict[str, Array] = {}
     for kind, arrays in work.outputs.items():
         found |= _listed(f"{kind}_sent" if kind in (GRADIENT, TARGET) else kind, arrays)
-    if action.kind == "F" and isinstance(work, BoxWork) and work.oracle:
-        found["synthetic"] = oracles.predict(work.oracle, work.outputs[ACTIVATION][0], work.label(action.batch))
+    if action.kind == "F" and isinstance(work, BoxWork) and work.fitting is not None:
+        found["synthetic"] = work.guess(action.batch, work.outputs[ACTIVATION][0])
     if isinstance(work, HeadWork):
         found["prediction"] = work.changes["ŷ"]
     return {name: array.copy() for name, array in found.items()}

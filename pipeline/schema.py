@@ -1,8 +1,8 @@
-"""The tree of everything that can be set: frozen structs with types, bounds, defaults and a word on each key. Pure."""
+"""The tree of everything that can be set: frozen structs, types, bounds, defaults, a word on each key. Pure."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -37,19 +37,56 @@ class Oracle(Struct, frozen=True, forbid_unknown_fields=True):
     """How a box comes to its gradient before the true one is there."""
 
     kind: Annotated[
-        Literal["linear", "frozen"], Meta(description="linear, or frozen: the control whose boxes never learn")
-    ] = "linear"
-    sees_label: Annotated[bool, Meta(description="the oracle is given the batch's labels too")] = False
-    bias: Annotated[bool, Meta(description="the oracle has a bias")] = False
-    init: Annotated[
-        Literal["zero", "random"], Meta(description="first weights: zero, or the published 0.2 times a standard normal")
-    ] = "zero"
-    target: Annotated[
-        Literal["bootstrapped", "true"],
+        Literal["linear", "mlp", "own", "frozen", "last", "noise", "stale", "local", "delayed", "exact"],
         Meta(
-            description="fit the next box's derived gradient at once, or later the true one, through the latest weights"
+            description="linear, mlp, or your own from oracle.file; or a control: boxes that never learn (frozen), all but the "
+            "last (last), random gradients (noise), the last true one again (stale), a classifier per box (local), the true "
+            "gradient when it comes (delayed), the true one at once (exact, in one process)"
+        ),
+    ] = "linear"
+    file: Annotated[str, Meta(description="own: the Python file that holds the class Oracle")] = ""
+    code: Annotated[str, Meta(max_length=1_000_000, description="own: the file's text, as read from it")] = ""
+    sees_label: Annotated[bool, Meta(description="the oracle is given the batch's labels too")] = False
+    bias: Annotated[bool, Meta(description="a linear oracle has a bias")] = False
+    hidden: Annotated[int, Meta(ge=1, le=65_536, description="mlp: hidden units")] = 128
+    init: Annotated[
+        Literal["zero", "random"],
+        Meta(description="first weights of the last layer: zero, or the published 0.2 times a standard normal"),
+    ] = "zero"
+    scale: Annotated[
+        float, Meta(ge=0.0, le=1e3, description="a box updates on so many times the synthetic gradient")
+    ] = 1.0
+    last: Annotated[
+        bool, Meta(description="the last box has an oracle too; false: it waits for the head's true gradient")
+    ] = True
+    target: Annotated[
+        Literal["bootstrapped", "true", "mixed"],
+        Meta(
+            description="fit the next box's derived gradient at once, or later the true one, through the latest weights, or "
+            "what oracle.mix makes of both"
         ),
     ] = "bootstrapped"
+    mix: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=1.0,
+            description="mixed: the share λ of what came from later boxes, else the box's own prediction",
+        ),
+    ] = 0.5
+    cap: Annotated[
+        float,
+        Meta(
+            ge=0.0, le=1e6, description="a row of a target is cut to so many times the usual row's norm; 0: it is not"
+        ),
+    ] = 0.0
+    memory: Annotated[int, Meta(ge=0, le=10_000, description="batches whose targets the oracle keeps")] = 0
+    replays: Annotated[
+        int, Meta(ge=0, le=1_000, description="more steps on targets that it keeps, for each new one")
+    ] = 0
+    correct: Annotated[
+        bool, Meta(description="when the true gradient comes, repair the early update: true less synthetic")
+    ] = False
 
 
 class Data(Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,11 +100,21 @@ class Data(Struct, frozen=True, forbid_unknown_fields=True):
     dir: Annotated[str, Meta(description="folder with the four MNIST files, for data.source full")] = ""
     train: Annotated[int, Meta(ge=1, description="training images")] = 50
     test: Annotated[int, Meta(ge=1, description="test images")] = 20
+    validation: Annotated[
+        int, Meta(ge=0, description="training images held back, beside those that train, for data.judge validation")
+    ] = 0
+    judge: Annotated[
+        Literal["test", "validation"],
+        Meta(description="which images evaluations judge: test for the report, validation for every choice before it"),
+    ] = "test"
     batch: Annotated[int, Meta(ge=1, description="images in a batch")] = 1
     reading: Annotated[
         Literal["vector", "rows"], Meta(description="the whole image at every step, or a row a step")
     ] = "vector"
     seed: Annotated[Seed, Meta(description="chooses the images and their order")] = 0
+
+
+Optimizer = Literal["sgd", "momentum", "adam"]
 
 
 class Train(Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,7 +125,30 @@ class Train(Struct, frozen=True, forbid_unknown_fields=True):
     rate_recurrent: Annotated[Rate, Meta(description="learning rate of Wrec")] = 1e-2
     rate_head: Annotated[Rate, Meta(description="learning rate of Wfc")] = 1e-3
     rate_oracle: Annotated[Rate, Meta(description="learning rate of the oracles")] = 1e-4
-    optimizer: Annotated[Literal["sgd"], Meta(description="plain stochastic gradient descent")] = "sgd"
+    optimizer: Annotated[Optimizer, Meta(description="of the boxes")] = "sgd"
+    optimizer_head: Annotated[Optimizer, Meta(description="of the head, and of local classifiers")] = "sgd"
+    optimizer_oracle: Annotated[
+        Literal["sgd", "nlms", "momentum", "adam"],
+        Meta(description="of the oracles; nlms: sgd over the mean square norm of what the oracle sees"),
+    ] = "sgd"
+    momentum: Annotated[
+        float, Meta(ge=0.0, lt=1.0, description="momentum, adam: share of the past gradients in the mean")
+    ] = 0.9
+    beta2: Annotated[float, Meta(ge=0.0, lt=1.0, description="adam: share of the past in the mean square")] = 0.999
+    clip: Annotated[
+        float, Meta(ge=0.0, le=1e9, description="the largest norm of a weight's gradient, in boxes and head; 0: any")
+    ] = 0.0
+    decay: Annotated[
+        Literal["none", "linear", "cosine"], Meta(description="how the rates of boxes and head fall over the run")
+    ] = "none"
+    floor: Annotated[float, Meta(ge=0.0, le=1.0, description="the share of a rate at which its fall ends")] = 0.02
+    warmup: Annotated[
+        int, Meta(ge=0, le=1_000_000, description="batches over which the boxes' rates rise to their full value")
+    ] = 0
+    limit: Annotated[
+        float,
+        Meta(gt=0.0, le=1e30, description="a gradient, target or error of a larger norm stops the run"),
+    ] = 1e6
     evaluate_every: Annotated[int, Meta(ge=0, description="epochs between evaluations; 0: at the end alone")] = 1
     seed: Annotated[Seed, Meta(description="chooses the first weights")] = 0
 
@@ -219,12 +289,6 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     emulate: Emulate = Emulate()
     run: Run = Run()
 
-
-#: Named starting points: only what differs from the defaults.
-PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    "article": {"model": {"init": 3.0}, "log": {"level": "action"}},
-    "digits": {"data": {"train": 1600, "test": 400}, "train": {"epochs": 3}, "schedule": {"kind": "decoupled"}},
-}
 
 LABELS = {"mnist01": 2, "mnist": 10}
 #: Images to train and to test with; the packaged ones serve for both.

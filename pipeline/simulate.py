@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from .actions import KINDS, Action, Message, Part
-from .box import Arrays, Work
 from .costs import Costs, Dice, Draw
 from .drive import advance
 from .errors import ScheduleError
@@ -27,10 +26,11 @@ from .lacks import Lack
 from .plan import Plan
 from .schedules import Schedule, make_schedule
 from .stage import Stage
+from .work import Arrays, Work
 
 NEVER = 1 << 62
 #: The name that a timeline gives to an action without arithmetic.
-PART = {"F": "forward", "T": "train", "B": "backward", "U": "apply", "E": "evaluate"}
+PART = {"F": "forward", "T": "train", "C": "correct", "B": "backward", "U": "apply", "E": "evaluate"}
 
 
 class Simulated(NamedTuple):
@@ -207,7 +207,7 @@ class _Costly(_Actor):
         self.now += took
         self.busy += took
         if self._observer is not None:
-            self._observer.part(action, Part(PART[action.kind], 0, int(action.kind in "TUB")), start, self.now)
+            self._observer.part(action, Part(PART[action.kind], 0, int(action.kind in "TCUB")), start, self.now)
 
     def end(self, action: Action) -> None:
         """Tell that an action has ended."""

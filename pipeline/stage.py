@@ -2,13 +2,14 @@
 
 What always holds, whatever a schedule chooses:
 
-1. Everything on an edge comes in the order of its batches, and a stage does F, B, T, E and each sibling's U in the order
+1. Everything on an edge comes in the order of its batches, and a stage does F, B, T, C, E and each sibling's U in the order
    of their batches. So a stage is a handful of counters, and a message out of order is refused.
 2. F i needs activation i (box 1: the data), fewer than `window` batches in flight (forwarded and not settled), every
    evaluation that stands before it in the line, and the credit to send what it makes.
-3. A batch is settled by T (synthetic), by B (backward, each updates), by U (backward, gradients are summed: of tied boxes,
-   of micro-batches) or by F itself (frozen).
-4. T i and B i need F i and the target or gradient i. U k.i needs increment i of box k; it may be applied at any time.
+3. A batch is settled by T (synthetic), by C (synthetic, corrected), by B (backward, each updates), by U (backward, gradients
+   are summed: of tied boxes, of micro-batches) or by F itself (frozen, local).
+4. T i and B i need F i and the target or gradient i, C i needs T i and the gradient i. U k.i needs increment i of box k; it
+   may be applied at any time. Increments are counted as they are made: with corrections a batch makes two.
    U i, the step on the sum, needs B i and increment i of every sibling; with M micro-batches, where U counts updates and
    all else micro-batches, it needs B (i + 1) M − 1.
 5. E e needs evaluation e (box 1: the data) and every forward that stands before it in the line. The final evaluation
@@ -21,10 +22,11 @@ What always holds, whatever a schedule chooses:
 A driver receives messages, asks `lack(action)`, calls `start` (credits to give back), does the work, and calls
 `finish` (messages to send). What each action sends:
 
-    box F i     activation i → next       synthetic: target i → previous (bootstrapped), increment i → siblings
+    box F i     activation i → next       synthetic: target i → previous (bootstrapped); synthetic, local: an increment
     head F i    gradient i → last box
     B i         gradient i → previous     tied: increment i → siblings (with M micro-batches: their sum, after the last)
-    T i         gradient i → previous     with true targets
+    T i         gradient i → previous     with true or mixed targets
+    C i         gradient i → previous     with bootstrapped targets; tied: an increment → siblings
     E e         evaluation e → next
 """
 
@@ -58,12 +60,15 @@ class Stage(Standing):
         elif what == self.settles_with and source == self.number + 1:
             self._in_order(message, self.backwards, self.forwards)
             self.backwards += 1
+        elif what == kind.GRADIENT and self.awaits_truth and source == self.number + 1:
+            self._in_order(message, self.truths, self.forwards)
+            self.truths += 1
         elif what == kind.INCREMENT and source in self.increments:
-            self._in_order(message, self.increments[source], self.plan.steps if self.sums else self.plan.batches)
+            self._in_order(message, self.increments[source], self.plan.updates(source))
             self.increments[source] += 1
         elif what == kind.CREDIT_ACTIVATION and source == self.number + 1 <= self.plan.head:
             self.activation_credit = self._credited(message, self.activation_credit, self.plan.activation_credits)
-        elif what == kind.CREDIT_INCREMENT and source in self.increments:
+        elif what == kind.CREDIT_INCREMENT and source in self.increment_credit:
             have = self.increment_credit[source]
             self.increment_credit[source] = self._credited(message, have, self.plan.increment_credits)
         else:
@@ -126,37 +131,48 @@ class Stage(Standing):
                 return []
             self.activation_credit -= 1
             return [_new(Message, (kind.EVALUATION, batch, self.number, self.number + 1))]
-        self.trained += 1
-        if not self.plan.sums_gradients:
+        if what == "C":
+            self.corrected += 1
             self.settled += 1
-        passes_on = what == "B" or self.plan.target == "true"
-        back = (
-            [_new(Message, (kind.GRADIENT, batch, self.number, self.number - 1))]
-            if passes_on and self.number > 1
-            else []
-        )
-        if what != "B" or (batch + 1) % self.micro:
+        else:
+            self.trained += 1
+            if not (self.sums or self.corrects):
+                self.settled += 1
+        back = self._back(kind.GRADIENT, batch) if self.passes_on(what) else []
+        if what == "T" or (batch + 1) % self.micro:
             return back
-        return back + self._increment(batch // self.micro)
+        return back + self._increment(self._made if what == "C" else batch // self.micro)
+
+    def passes_on(self, what: str) -> bool:
+        """Whether B, T or C sends the gradient on to the stage before."""
+        if what == "B":
+            return self.plan.wants_gradients(self.number - 1)
+        return (self.plan.target == "bootstrapped") == (what == "C")
+
+    def _back(self, what: str, batch: int) -> list[Message]:
+        return [_new(Message, (what, batch, self.number, self.number - 1))] if self.number > 1 else []
 
     def _finish_forward(self, batch: int) -> list[Message]:
         self.forwards += 1
         self.due = self.plan.due(self.forwards)
         if self.is_head:
-            if self.plan.rule == "frozen":
-                return []
-            return [_new(Message, (kind.GRADIENT, batch, self.number, self.number - 1))]
+            return self._back(kind.GRADIENT, batch) if self.plan.wants_gradients(self.number - 1) else []
         self.activation_credit -= 1
         sends = [_new(Message, (kind.ACTIVATION, batch, self.number, self.number + 1))]
-        if self.plan.rule == "frozen":
+        if self.settles_with is None:
             self.settled += 1
-        elif self.plan.rule == "synthetic":
-            if self.plan.target == "bootstrapped" and self.number > 1:
-                sends.append(_new(Message, (kind.TARGET, batch, self.number, self.number - 1)))
-            sends += self._increment(batch)
-        return sends
+        if self.rule == "synthetic":
+            if self.plan.target == "bootstrapped":
+                sends += self._back(kind.TARGET, batch)
+            return sends + self._increment(self._made)
+        return sends + self._increment(batch) if self.rule == "local" else sends
 
-    def _increment(self, batch: int) -> list[Message]:
-        for sibling in self.siblings:
-            self.increment_credit[sibling] -= 1
-        return [_new(Message, (kind.INCREMENT, batch, self.number, sibling)) for sibling in self.siblings]
+    @property
+    def _made(self) -> int:
+        """The number of the update that was made last, of those before and after the true gradient."""
+        return self.forwards + self.corrected - 1
+
+    def _increment(self, number: int) -> list[Message]:
+        for replica in self.replicas:
+            self.increment_credit[replica] -= 1
+        return [_new(Message, (kind.INCREMENT, number, self.number, replica)) for replica in self.replicas]

@@ -12,6 +12,7 @@ from . import actions as kind
 from .actions import Action, format_journal
 from .lacks import (
     BACKWARD_FIRST,
+    CORRECTED,
     CREDIT,
     DRAIN,
     DRAIN_FORWARD,
@@ -29,6 +30,7 @@ from .lacks import (
     SETTLED,
     STRANGER,
     SUM_ONLY,
+    TRAIN_FIRST,
     WINDOW,
     Lack,
     awaited,
@@ -50,8 +52,14 @@ class Standing:
         self.name = plan.name(number)
         self.is_head = number == plan.head
         self.siblings = plan.siblings(number)
+        self.replicas = plan.replicas(number)
+        self.rule = plan.learns(number)
         self.settles_with = plan.backward_kind(number)
-        self.settling_action = "T" if plan.rule == "synthetic" else "B"
+        self.settling_action = "T" if self.rule == "synthetic" else "B"
+        self.corrects = plan.corrects and self.rule == "synthetic"
+        #: Whether the gradient that C takes is another message than what T takes.
+        self.awaits_truth = self.corrects and self.settles_with == kind.TARGET
+        self._updates_early = self.rule in ("synthetic", "local")
         self.sums = plan.sums_gradients and not self.is_head
         self.micro = plan.micro
         self._batches = plan.batches
@@ -61,6 +69,7 @@ class Standing:
         self.forwards = 0  # F done; evaluations in the line before it are done
         self.settled = 0  # batches settled; forwards − settled ≤ window
         self.trained = 0  # T or B done; settled ≤ trained ≤ forwards
+        self.corrected = 0  # C done; ≤ trained
         self.due = plan.due(0)  # E that stand before the next F; goes with `forwards`
         self.evaluated = 0  # E done
         self.applied = dict.fromkeys(self.siblings, 0)  # U done, by sibling; ≤ came[increment]
@@ -68,11 +77,12 @@ class Standing:
         self.activations = 0  # came; forwards ≤ activations at every stage but box 1
         self.evaluations = 0
         self.backwards = 0  # targets or gradients; trained ≤ backwards ≤ forwards
+        self.truths = 0  # gradients for C where T has a target; corrected ≤ truths ≤ forwards
         self.increments = dict.fromkeys(self.siblings, 0)
 
         # Credits to send, and messages taken whose credits are not given back yet; always credit + owed ≤ all of them.
         self.activation_credit = plan.activation_credits
-        self.increment_credit = dict.fromkeys(self.siblings, plan.increment_credits)
+        self.increment_credit = dict.fromkeys(self.replicas, plan.increment_credits)
         self.activation_owed = 0
         self.increment_owed = dict.fromkeys(self.siblings, 0)
 
@@ -98,6 +108,8 @@ class Standing:
             if not self.sums:
                 return NO_SUM
             return self.sum_lack() if batch == self.stepped else Lack(ORDER, "U", batch, self.stepped)
+        if what == "C" and self.corrects:
+            return self.correct_lack() if batch == self.corrected else Lack(ORDER, "C", batch, self.corrected)
         if what == self.settling_action:
             return self.settle_lack() if batch == self.trained else Lack(ORDER, what, batch, self.trained)
         return Lack(FOREIGN, what)
@@ -122,7 +134,7 @@ class Standing:
             return None
         if self.activation_credit == 0:
             return Lack(CREDIT, kind.ACTIVATION, forwards, self.number + 1)
-        if self.increment_credit and self.plan.rule == "synthetic":
+        if self.increment_credit and self._updates_early:
             return self._increment_lack(forwards)
         return None
 
@@ -137,9 +149,20 @@ class Standing:
             return FORWARD_FIRST
         if self.backwards == trained:
             return Lack(MESSAGE, self.settles_with, trained, self.number + 1)
-        if self.plan.rule != "backward" or (trained + 1) % self.micro:
+        if self.rule != "backward" or (trained + 1) % self.micro:
             return None
         return self._increment_lack(trained // self.micro)
+
+    def correct_lack(self) -> Lack | None:
+        """Return what the next C lacks, or None."""
+        corrected = self.corrected
+        if corrected == self._batches:
+            return CORRECTED
+        if corrected == self.trained:
+            return TRAIN_FIRST
+        if self.awaits_truth and self.truths == corrected:
+            return Lack(MESSAGE, kind.GRADIENT, corrected, self.number + 1)
+        return self._increment_lack(corrected)
 
     def apply_lack(self, sibling: int) -> Lack | None:
         """Return what the next U of `sibling` lacks, or None."""
@@ -186,6 +209,8 @@ class Standing:
             behind = next((k for k, came in self.increments.items() if came == self.stepped), 0)
             return Lack(why, kind.INCREMENT, self.stepped, behind)
         assert self.settles_with is not None, "where nothing comes back a batch is settled at once"
+        if self.corrects and self.corrected < self.trained:
+            return Lack(why, kind.GRADIENT, self.corrected, self.number + 1 if self.awaits_truth else 0)
         return Lack(why, self.settles_with, self.trained, self.number + 1)
 
     def _undrained(self) -> Lack:
@@ -193,7 +218,7 @@ class Standing:
             return DRAIN_FORWARD
         if self.settled < self.plan.batches and not self.is_head:
             return self._settling(DRAIN)
-        behind = next(k for k in self.siblings if self.applied[k] < self.plan.batches)
+        behind = next(k for k in self.siblings if self.applied[k] < self.plan.updates(k))
         return Lack(DRAIN, kind.INCREMENT, self.applied[behind], behind)
 
     def intake(self) -> Lack | None:
@@ -209,6 +234,8 @@ class Standing:
             return lack
         if self.trained < self.plan.batches and self.settles_with is not None:
             return self.settle_lack()
+        if self.corrects and self.corrected < self.plan.batches:
+            return self.correct_lack()
         if not self.is_drained:
             return self._undrained()
         return self.evaluate_lack()
@@ -224,7 +251,7 @@ class Standing:
         batches = self.plan.batches
         if self.forwards < batches or (not self.is_head and self.settled < batches):
             return False
-        return self.plan.sums_gradients or all(done == batches for done in self.applied.values())
+        return self.plan.sums_gradients or all(done == self.plan.updates(k) for k, done in self.applied.items())
 
     @property
     def is_done(self) -> bool:
@@ -235,6 +262,8 @@ class Standing:
         """Return the first of the enabled actions: the short way of a loop that asks for every action."""
         if self.settles_with is not None and self.trained < self.backwards and self.settle_lack() is None:
             return _new(Action, (self.settling_action, self.trained, 0))
+        if self.corrected < self.trained and self.corrects and self.correct_lack() is None:
+            return _new(Action, ("C", self.corrected, 0))
         if self.sums and self.sum_lack() is None:
             return _new(Action, ("U", self.stepped, 0))
         if not self.sums:
@@ -251,6 +280,8 @@ class Standing:
         """Yield every enabled action: settling first, then increments, then forwards and evaluations."""
         if self.settles_with is not None and self.settle_lack() is None:
             yield Action(self.settling_action, self.trained)
+        if self.corrects and self.correct_lack() is None:
+            yield Action("C", self.corrected)
         if self.sums and self.sum_lack() is None:
             yield Action("U", self.stepped)
         for sibling in self.siblings:
@@ -266,6 +297,7 @@ class Standing:
         if self.is_done:
             return "nothing: done"
         lacks = [self.settle_lack(), self.sum_lack(), self.forward_lack(), self.evaluate_lack()]
+        lacks += [self.correct_lack()] if self.corrects else []
         lacks += [self.apply_lack(k) for k in self.siblings]
         texts = [text for lack in lacks if lack and (text := awaited(self, lack))]
         return "; ".join(dict.fromkeys(texts)) or "its schedule"

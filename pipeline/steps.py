@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from .actions import GRADIENT, TARGET
 from .plan import Plan
 
 SUM = "step on the sum of gradients"
@@ -31,25 +32,27 @@ def steps(plan: Plan) -> list[Step]:
     """Return the steps of one batch in the reference's order."""
     found: list[tuple[int, str, str, str]] = []
     last = plan.boxes
-    synthetic = plan.rule == "synthetic"
-    bootstrapped = synthetic and plan.target == "bootstrapped"
     for k in range(1, last + 1):
         found.append((k, "F", "forward", f"h{k} = tanh(x Wx{f' + h{k - 1} Wrec' if k > 1 else ''})"))
-        if synthetic:
+        if plan.learns(k) == "synthetic":
             found.append((k, "F", "update", f"update on oracle {k}"))
-        if bootstrapped and k > 1:
+        elif plan.learns(k) == "local":
+            found.append((k, "F", "update", f"update on the loss of classifier {k}"))
+        if k > 1 and plan.backward_kind(k - 1) == TARGET:
             found.append((k - 1, "T", "train", f"train oracle {k - 1} on the target from {plan.name(k)}"))
     found.append((plan.head, "F", "forward", f"y from h{last} Wfc"))
     update = (
         "update on the true loss" if plan.micro == 1 else "add to the batch's gradient; the last part of it updates"
     )
     found.append((plan.head, "F", "update", update))
-    back = range(last, last - 1, -1) if bootstrapped else range(last, 0, -1)
-    for k in back:
-        if synthetic:
-            found.append((k, "T", "train", f"train oracle {k} on the true gradient"))
-        elif plan.rule == "backward":
+    for k in range(last, 0, -1):
+        if plan.backward_kind(k) == GRADIENT and plan.learns(k) == "synthetic":
+            what = "mixed target" if plan.target == "mixed" and k < last else "true gradient"
+            found.append((k, "T", "train", f"train oracle {k} on the {what}"))
+        elif plan.goes_back(k):
             found.append((k, "B", "backward", "backward on the true gradient"))
+        if plan.settles_by(k) == "C":
+            found.append((k, "C", "correct", "correct: the true gradient less the synthetic one"))
     if plan.sums_gradients:
         found += [(k, "U", "apply", SUM) for k in range(1, last + 1)]
     return [Step(number, *rest) for number, rest in enumerate(found, 1)]

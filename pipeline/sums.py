@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from .arrays import Array
-from .box import Arrays
+from .work import Arrays
 
 
 def named(outputs: Mapping[str, Arrays], changes: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:

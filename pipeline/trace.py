@@ -5,7 +5,7 @@
     trace/box-1.trace    one line of JSON, then records of 40 bytes, little-endian, in the order of their ends
 
     kind         code      peer      batch   a         b         c            d          start         end
-    F B T U E    part      sibling   batch   read      written                           part begins   part ends
+    F B T C U E  part      sibling   batch   read      written                           part begins   part ends
     s (sent)     message   target    batch   bytes     version   encoded ns   sequence   encode        send returned
     t (taken)    message   source    batch   bytes     version   received ns  sequence   receive       kept
     w (waited)   message   source    batch   why                                         began         ended
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .arrays import Array
 
 FORMAT = "timebox-trace-2"
-PARTS = ("forward", "update", "train", "backward", "apply", "evaluate", "probe")
+PARTS = ("forward", "update", "train", "backward", "apply", "evaluate", "probe", "correct")
 PART_CODE = {name: code for code, name in enumerate(PARTS)}
 MESSAGE_CODE = {kind: code for code, kind in enumerate(KINDS)}
 WAIT_CODE = {why: code for code, why in enumerate(WAITS)}
@@ -68,7 +68,7 @@ class Span(NamedTuple):
     @property
     def is_update(self) -> bool:
         """Whether this part changed the weights that the forward reads."""
-        return self.action.kind in "FBU" and self.written != self.read
+        return self.action.kind in "FBCU" and self.written != self.read
 
 
 def header_line(stage: str, header: dict[str, Any]) -> bytes:

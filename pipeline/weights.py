@@ -6,14 +6,17 @@ import hashlib
 
 import numpy as np
 
-from . import cells, heads, oracles
+from . import cells, heads
 from .arrays import Weights
+from .fitting import Fitting, make_oracle
+from .optimizers import Optimizer
+from .oracles import Shape
 from .plan import inputs, outputs
 from .schema import LABELS, Config
 
 
 def rng(seed: int, stage: int, what: int) -> np.random.Generator:
-    """Return the generator of a stage's first weights: 0 its own, 1 its oracle's. Tied boxes all ask for stage 0."""
+    """Return a generator of first weights: 0 a stage's own, 1 its oracle's, 2 its classifier's; tied boxes are stage 0."""
     return np.random.default_rng([seed, stage, what])
 
 
@@ -25,17 +28,29 @@ def box_weights(config: Config, number: int) -> Weights:
     return cells.initial_weights(inputs(config), model.width, model.bias, model.init, generator, model.dtype)
 
 
-def oracle_weights(config: Config, number: int) -> Weights:
-    """Return the first weights of a box's oracle."""
+def make_fitting(config: Config, number: int) -> Fitting:
+    """Return a box's oracle with its first weights, and what trains it."""
     generator = rng(config.train.seed, number, 1)
-    return oracles.initial_weights(
-        config.oracle, config.model.width, LABELS[config.data.name], generator, config.model.dtype
-    )
+    shape = Shape(config.model.width, LABELS[config.data.name], config.model.dtype)
+    return Fitting(config, make_oracle(config, shape, generator), generator)
+
+
+def local_weights(config: Config, number: int) -> Weights:
+    """Return the first weights of a box's own classifier, for the rule `local`."""
+    model = config.model
+    generator = rng(config.train.seed, number, 2)
+    return heads.initial_weights(model.width, outputs(config), model.bias, model.init, generator, model.dtype)
 
 
 def box_rates(config: Config) -> dict[str, float]:
     """Return the learning rate of each weight of a box."""
     return {"Wx": config.train.rate_input, "Wrec": config.train.rate_recurrent, "b": config.train.rate_input}
+
+
+def head_optimizer(config: Config, weights: Weights) -> Optimizer:
+    """Return what makes the steps of the head's weights, or of a box's own classifier."""
+    train = config.train
+    return Optimizer(train.optimizer_head, train, dict.fromkeys(weights, train.rate_head), train.clip)
 
 
 def digest(weights: Weights) -> str:

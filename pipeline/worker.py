@@ -19,7 +19,7 @@ from typing import Any
 from . import control, probe, results, transport
 from .arrays import Weights
 from .backup import ROUND_NS, Backup, settle_memory
-from .box import BoxWork, Work
+from .box import BoxWork
 from .config import load
 from .data import Batches
 from .data import load as load_data
@@ -40,6 +40,7 @@ from .stage import Stage
 from .trace import DONE, GO
 from .weights import digest
 from .wire import Decoder, Encoder
+from .work import Work
 from .worklog import Anchor, WorkLog
 from .works import make_work
 

@@ -7,15 +7,23 @@ from collections.abc import Iterator
 import numpy as np
 
 from .actions import KINDS, Action, Message, Part
-from .box import Arrays, BoxWork
+from .box import BoxWork
 from .data import Batches
 from .head import HeadWork
 from .payloads import Payloads
 from .plan import Plan
 from .schema import Config
+from .work import Arrays
 
 #: What an action that computes nothing is called in a trace.
-PARTS = {"F": ("forward", "update"), "T": ("train",), "B": ("backward",), "U": ("apply",), "E": ("evaluate",)}
+PARTS = {
+    "F": ("forward", "update"),
+    "T": ("train",),
+    "C": ("correct",),
+    "B": ("backward",),
+    "U": ("apply",),
+    "E": ("evaluate",),
+}
 
 
 class Idle(BoxWork):
@@ -37,10 +45,10 @@ class Idle(BoxWork):
         }
         self._inbox.clear()
         for name in PARTS[kind]:
-            if name == "update" and plan.rule != "synthetic":
+            if name == "update" and self.rule not in ("synthetic", "local"):
                 return
-            changes = name in ("update", "apply") or (name == "backward" and not plan.sums_gradients)
-            self.version += changes
+            changes = name in ("update", "apply", "correct") or (name == "backward" and not plan.sums_gradients)
+            self.stepper.version += changes
             yield Part(name, read, self.version)
 
     def _zeros(self, message: Message) -> Arrays:

@@ -31,18 +31,19 @@ from pipeline.actions import (
     Part,
     format_journal,
 )
-from pipeline.box import Arrays, BoxWork, Work
+from pipeline.box import BoxWork
 from pipeline.config import resolve
 from pipeline.data import Batches, Split, load
 from pipeline.drive import advance
 from pipeline.errors import TimeboxError
 from pipeline.head import HeadWork
 from pipeline.payloads import Payloads
-from pipeline.plan import BACKWARD, EVALUATION_ROWS, Plan
+from pipeline.plan import BACKWARD, EVALUATION_ROWS, ONE_BY_ONE, Plan
 from pipeline.schedules import Program, Schedule, make_schedule
 from pipeline.schema import Config, Data
 from pipeline.stage import Stage
 from pipeline.wire import Decoder, Encoder
+from pipeline.work import Arrays, Work
 
 CREDITS = (CREDIT_ACTIVATION, CREDIT_INCREMENT)
 
@@ -63,6 +64,8 @@ def make_plan(
     weights: str = "latest",
     delay: int = 0,
     program: str = "",
+    last: str = "",
+    corrects: bool = False,
 ) -> Plan:
     """Return a plan by its counts alone; an epoch is the whole run unless `epoch_batches` says otherwise."""
     epoch_batches = epoch_batches or batches
@@ -85,6 +88,8 @@ def make_plan(
         weights=weights,
         delay=delay,
         program=program,
+        last=last,
+        corrects=corrects,
     )
 
 
@@ -93,9 +98,22 @@ def random_plan(rng: random.Random, schedule: str, window: int = 0, most_boxes: 
     micro = rng.choice((2, 3)) if schedule == "gpipe" or (schedule == "1f1b" and rng.random() < 0.5) else 1
     epoch_batches = micro * rng.randint(1, 4)
     sums = micro > 1 or schedule in ("article", "locked", "decoupled")
+    boxes, rule, last, corrects = rng.randint(1, most_boxes), "", "", False
+    if schedule in ONE_BY_ONE and rng.random() < 0.5:
+        rule, last, corrects = rng.choice(
+            (
+                ("backward", "", False),
+                ("local", "", False),
+                ("synthetic", "backward", False),
+                ("frozen", "backward", False),
+            )
+            + (("synthetic", "", True), ("synthetic", "backward", True)) * (schedule == "decoupled")
+        )
+        if boxes == 1:
+            rule, last, corrects = last or rule, "", corrects and not last
     return make_plan(
         schedule,
-        boxes=rng.randint(1, most_boxes),
+        boxes=boxes,
         batches=epoch_batches * rng.randint(1, 3),
         epoch_batches=epoch_batches,
         evaluate_every=rng.choice((0, 1, 1, 2)),
@@ -105,7 +123,9 @@ def random_plan(rng: random.Random, schedule: str, window: int = 0, most_boxes: 
         micro=micro,
         weights=rng.choice(("stash", "latest")),
         delay=rng.randint(0, 4) if schedule == "delayed" else 0,
-        rule="frozen" if rng.random() < 0.15 else "",
+        rule=rule or ("frozen" if rng.random() < 0.15 else ""),
+        last=last,
+        corrects=corrects,
         target=rng.choice(("bootstrapped", "true")),
     )
 
@@ -175,11 +195,12 @@ class Paperwork:
         is_head = self.number == self.plan.head
         if action.kind == "F":
             yield Part("forward", read, read)
-        if (action.kind == "F" and (is_head or self.plan.rule == "synthetic")) or action.kind == "U":
+        updates_early = is_head or self.plan.learns(self.number) in ("synthetic", "local")
+        if (action.kind == "F" and updates_early) or action.kind == "U":
             self.version += 1
             yield Part("apply" if action.kind == "U" else "update", read, self.version)
-        if action.kind in "TBE":
-            yield Part({"T": "train", "B": "backward", "E": "evaluate"}[action.kind], read, read)
+        if action.kind in "TCBE":
+            yield Part({"T": "train", "C": "correct", "B": "backward", "E": "evaluate"}[action.kind], read, read)
 
     def _consumed(self, action: Action) -> list[Message]:
         kind, batch, sibling = action
@@ -190,8 +211,10 @@ class Paperwork:
             others = [j for j in range(1, boxes + 1) if j != k and self.plan.tied]
             siblings = [sibling] if sibling else others
             return [Message(INCREMENT, batch, j, k) for j in siblings]
-        is_bootstrapped = kind == "T" and self.plan.target == "bootstrapped" and k < boxes
-        return [Message(TARGET if is_bootstrapped else GRADIENT, batch, k + 1, k)]
+        is_early = kind == "T" and self.plan.backward_kind(k) == TARGET
+        if kind == "T" and self.plan.settles_by(k) == "C" and not is_early:
+            return []  # C takes the same gradient
+        return [Message(TARGET if is_early else GRADIENT, batch, k + 1, k)]
 
 
 class Whim:
@@ -444,6 +467,13 @@ def check_bounds(network: Network, stage: Stage) -> None:
         assert edge.most <= most, f"{stage.name}: {edge.most} messages wait on one edge"
 
 
+def learns(plan: Plan, number: int) -> str:
+    """Return a box's learning rule, as the plan's fields say it; nothing for the head."""
+    if number == plan.head:
+        return ""
+    return plan.last if plan.last and number == plan.boxes else plan.rule
+
+
 def check_history(network: Network) -> None:
     """Assert what the rules promise of a whole run: every batch once everywhere, every increment once a sibling."""
     plan = network.plan
@@ -451,14 +481,17 @@ def check_history(network: Network) -> None:
     assert network.leftovers() == []
     for number, journal in network.journals.items():
         boxes = [k for k in range(1, plan.boxes + 1) if k != number and number != plan.head]
-        is_tied = plan.tied and plan.boxes > 1
+        rule = learns(plan, number)
+        sums = plan.schedule not in ONE_BY_ONE
+        made = {"synthetic": 1 + plan.corrects, "local": 1, "backward": 1, "frozen": 0}
         expected = [Action("F", batch) for batch in batches] + [Action("E", e) for e in evaluations]
-        if number != plan.head and plan.rule == "synthetic":
-            expected += [Action("T", batch) for batch in batches]
-            expected += [Action("U", batch, k) for k in boxes if is_tied for batch in batches]
-        if number != plan.head and plan.rule == "backward":
+        if rule == "synthetic":
+            expected += [Action(kind, batch) for kind in ("TC" if plan.corrects else "T") for batch in batches]
+        if rule == "backward":
             expected += [Action("B", batch) for batch in batches]
-            expected += [Action("U", step) for step in range(plan.steps) if plan.tied or plan.micro > 1]
+            expected += [Action("U", step) for step in range(plan.steps) if sums and (plan.tied or plan.micro > 1)]
+        if plan.tied and not (sums and plan.rule == "backward"):
+            expected += [Action("U", n, k) for k in boxes for n in range(made[learns(plan, k)] * plan.batches)]
         assert sorted(journal) == sorted(expected), f"{plan.name(number)}: {format_journal(journal)}"
         _check_evaluations(plan, number, journal)
         work = network.works[number]

@@ -11,11 +11,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    "errors schema config actions plan programs filled emulation costs mnist data arrays stash cells oracles heads files "
-    "frames",
-    "lacks standing stage schedules reckon steps weights box head works payloads probe wire trace sums control results worklog",
+    "errors schema presets config actions plan programs filled checks emulation costs mnist data arrays stash cells oracles "
+    "oracle_mlp oracle_controls oracle_own optimizers fitting heads files frames",
+    "lacks standing stage schedules reckon steps weights guard work stepper box head works payloads probe wire trace sums "
+    "control results worklog",
     "transport tape recorder",
-    "maxplus drive grid simulate replay lifeline backup emulate delays live worker reference",
+    "maxplus drive grid simulate replay lifeline backup emulate delays live worker network reference",
 ]
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names.split()}
 

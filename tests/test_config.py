@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from pipeline.config import changed, complete, dump, fields, load, parse_value, resolve
 from pipeline.errors import ConfigError
-from pipeline.schema import PRESETS, Config, Data, Model, Schedule
+from pipeline.presets import PRESETS
+from pipeline.schema import Config, Data, Model, Schedule
 
 
 def file_of(folder: Path, text: str | bytes) -> Path:

@@ -27,7 +27,6 @@ from network import (
 )
 
 from pipeline.actions import ACTIVATION, CREDIT_ACTIVATION, TARGET, Action, Message, format_journal, parse_journal
-from pipeline.box import Arrays
 from pipeline.data import Batches
 from pipeline.drive import advance
 from pipeline.errors import ScheduleError, WireError
@@ -38,6 +37,7 @@ from pipeline.schedules import Greedy, Program
 from pipeline.schema import Config
 from pipeline.stage import Stage
 from pipeline.weights import digest
+from pipeline.work import Arrays
 
 pytestmark = pytest.mark.in_process
 

@@ -38,7 +38,6 @@ from pipeline.actions import (
     shorten_journal,
 )
 from pipeline.arrays import Array, Weights
-from pipeline.box import Arrays
 from pipeline.data import Batches
 from pipeline.errors import ConfigError, ScheduleError
 from pipeline.payloads import Payloads
@@ -47,6 +46,7 @@ from pipeline.replay import Moment, Replay
 from pipeline.schema import Config
 from pipeline.sums import Sums, named
 from pipeline.trace import read_journal
+from pipeline.work import Arrays
 
 #: Runs of each window, tied and untied, with boxes from 2 to 7 in turn.
 SEEDS = int(os.environ.get("TIMEBOX_REPLAY_SEEDS", "6"))
@@ -352,8 +352,8 @@ def test_a_journal_that_was_cut_leaves_the_others_waiting_for_it() -> None:
         ({"model__tied": False}, {}, "box 3 is no sibling that shares increments"),
         ({}, {"boxes": 4}, "box 4 is no sibling that shares increments"),
         ({"schedule__window": 1}, {"schedule__window": 4}, "the window of 1 is full; waiting: target 0 from box-2"),
-        ({}, {"schedule": "locked"}, "box-1 cannot do B0: B is no action of a stage whose boxes learn by the rule"),
-        ({"oracle__kind": "frozen", "model__tied": False}, {"model__tied": False}, "learn by the rule 'frozen'"),
+        ({}, {"schedule": "locked"}, "box-1 cannot do B0: B is no action of a stage that learns by the rule"),
+        ({"oracle__kind": "frozen", "model__tied": False}, {"model__tied": False}, "learns by the rule 'frozen'"),
     ],
 )
 def test_journals_of_another_plan_cannot_be_done(mine: dict[str, Any], other: dict[str, Any], rest: str) -> None:

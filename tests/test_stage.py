@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from network import Network, make_plan, move_checked, random_plan, run_prompt, telling, whims
+from network import Network, learns, make_plan, move_checked, random_plan, run_prompt, telling, whims
 
 from pipeline.actions import (
     ACTIONS,
@@ -112,7 +112,7 @@ def test_only_u_names_a_sibling(kind: str) -> None:
     [
         (Action("F", 1), "F0 comes before F1"),
         (Action("T", 3), "T0 comes before T3"),
-        (Action("B", 0), "B is no action of a stage whose boxes learn by the rule 'synthetic'"),
+        (Action("B", 0), "B is no action of a stage that learns by the rule 'synthetic'"),
         (Action("U", 0, 2), "waiting: increment 0 from box-2"),
         (Action("U", 0, 1), "box 1 is no sibling that shares increments"),
         (Action("U", 0), "this stage makes no step on a sum"),
@@ -148,18 +148,24 @@ def acceptable(stage: Stage) -> set[Message]:
         found.add(Message(ACTIVATION, stage.activations, k - 1, k))
     if k > 1 and stage.evaluations < plan.evaluations:
         found.add(Message(EVALUATION, stage.evaluations, k - 1, k))
-    if k <= boxes and plan.rule != "frozen" and stage.backwards < stage.forwards:
-        is_target = plan.rule == "synthetic" and plan.target == "bootstrapped" and k < boxes
-        found.add(Message(TARGET if is_target else GRADIENT, stage.backwards, k + 1, k))
+    if learns(plan, k) in ("synthetic", "backward"):
+        is_target = plan.target == "bootstrapped" and learns(plan, k) == learns(plan, k + 1) == "synthetic"
+        if stage.backwards < stage.forwards:
+            found.add(Message(TARGET if is_target else GRADIENT, stage.backwards, k + 1, k))
+        if is_target and plan.corrects and stage.truths < stage.forwards:
+            found.add(Message(GRADIENT, stage.truths, k + 1, k))
     if k <= boxes:
         lacking = plan.activation_credits - stage.activation_credit
         found |= {Message(CREDIT_ACTIVATION, count, k + 1, k) for count in range(1, lacking + 1)}
-    if k <= boxes and plan.tied and plan.rule != "frozen":
+    if k <= boxes and plan.tied:
         for sibling in set(range(1, boxes + 1)) - {k}:
-            if stage.increments[sibling] < plan.batches:
+            rule = learns(plan, sibling)
+            most = 0 if rule == "frozen" else plan.batches * (1 + (plan.corrects and rule == "synthetic"))
+            if most and stage.increments[sibling] < most:
                 found.add(Message(INCREMENT, stage.increments[sibling], sibling, k))
-            lacking = plan.increment_credits - stage.increment_credit[sibling]
-            found |= {Message(CREDIT_INCREMENT, count, sibling, k) for count in range(1, lacking + 1)}
+            if learns(plan, k) != "frozen":
+                lacking = plan.increment_credits - stage.increment_credit[sibling]
+                found |= {Message(CREDIT_INCREMENT, count, sibling, k) for count in range(1, lacking + 1)}
     return found
 
 

@@ -1,0 +1,109 @@
+"""The network in one process: all boxes' weights and oracles, the head, and what is done to each. Pure arithmetic.
+
+The loops over it are in `reference`. Nothing of the workers' loops, rules or messages is used here.
+"""
+
+from __future__ import annotations
+
+from . import cells, head, heads, weights
+from .arrays import Array, Scratch, Weights, accumulate
+from .data import Batches
+from .guard import Guard
+from .optimizers import Optimizer, Pace, take
+from .plan import Plan
+from .schema import Config
+
+
+class Network:
+    """The network's weights, and the costs and judgements of a run so far."""
+
+    def __init__(self, config: Config, batches: Batches) -> None:
+        self.config = config
+        self.plan = Plan.of(config)
+        self.batches = batches
+        self.loss = config.model.loss
+        boxes = range(1, config.model.boxes + 1)
+        shared = weights.box_weights(config, 1)
+        self.cells = {k: shared if config.model.tied else weights.box_weights(config, k) for k in boxes}
+        # Each box has an optimizer of its own; tied boxes that step on their sum have equal ones, of which one will do.
+        train, rates = config.train, weights.box_rates(config)
+        self.optimizers = {k: Optimizer(train.optimizer, train, rates, train.clip) for k in boxes}
+        self.fittings = {k: weights.make_fitting(config, k) for k in boxes if self.plan.learns(k) == "synthetic"}
+        self.local = {k: weights.local_weights(config, k) for k in boxes if self.plan.learns(k) == "local"}
+        self.local_optimizers = {k: weights.head_optimizer(config, each) for k, each in self.local.items()}
+        self.layer = weights.head_weights(config)
+        self.head_optimizer = weights.head_optimizer(config, self.layer)
+        self.pace = Pace(train, self.plan.steps, rises=True)
+        self.head_pace = Pace(train, self.plan.steps, rises=False)
+        self.guards = {k: Guard(self.plan.name(k), train.limit) for k in range(1, self.plan.head + 1)}
+        self.scratch = Scratch()
+        self.costs: list[float] = []
+        self.judged: list[head.Judged] = []
+        self._head: Weights = {}
+
+    def gradient(self, k: int, batch: int, h: Array) -> Array | None:
+        """Return the gradient on which box k updates at once, or None."""
+        if k in self.fittings:
+            return self.fittings[k].oracle.predict(h, self.label(batch), batch)
+        if k not in self.local:
+            return None
+        _, y_hat = heads.forward(self.local[k], h, self.loss)
+        y = self.batches.wanted(self.batches.labels(batch))
+        dense, g = heads.backward(self.local[k], h, y_hat, y, self.loss)
+        take(self.local[k], self.local_optimizers[k].step(dense, self.head_pace.at(batch)))
+        return g
+
+    def descend(self, k: int, batch: int, factors: cells.Factors) -> None:
+        """Take box k's step on a gradient."""
+        optimizer, pace = self.optimizers[k], self.pace.at(self.plan.step(batch))
+        if optimizer.is_plain:
+            rates = {name: rate * pace for name, rate in optimizer.rates.items()}
+            cells.descend(self.cells[k], factors, rates, self.scratch)
+        else:
+            take(self.cells[k], optimizer.step(cells.gradient(factors, self.cells[k]), pace))
+
+    def check(self, k: int, action: str, batch: int, what: str, array: Array) -> None:
+        """Stop where numbers fly off."""
+        self.guards[k].check(action, batch, what, array)
+
+    def head(self, batch: int, h: Array) -> Array:
+        """Step the head on the true loss and return the gradient at its entrance."""
+        a, y_hat = heads.forward(self.layer, h, self.loss)
+        y = self.batches.wanted(self.batches.labels(batch))
+        cost = heads.cost(a, y, self.loss, y_hat)
+        self.guards[self.plan.head].check_number("F", batch, "the cost", cost)
+        self.costs.append(cost)
+        micro = self.plan.micro
+        dense, g = heads.backward(self.layer, h, y_hat, y, self.loss, micro)
+        self._head = accumulate(self._head, dense)
+        if (batch + 1) % micro == 0:
+            take(self.layer, self.head_optimizer.step(self._head, self.head_pace.at(self.plan.step(batch))))
+            self._head = {}
+        return g
+
+    def fit(self, k: int, batch: int, h: Array, target: Array) -> None:
+        """Fit oracle k to a target gradient at h."""
+        self.check(k, "T", batch, f"the {self.plan.backward_kind(k)} from {self.plan.name(k + 1)}", target)
+        error = self.fittings[k].fit(batch, h, self.label(batch), target, self.scratch)
+        self.check(k, "T", batch, "the oracle's error", error)
+
+    def label(self, batch: int) -> Array | None:
+        """Return the one-hot labels of a batch where the oracles see them."""
+        return self.batches.one_hot(self.batches.labels(batch)) if self.config.oracle.sees_label else None
+
+    def evaluate(self, evaluation: int) -> None:
+        """Judge one batch of test images."""
+        h: Array | None = None
+        for k, cell in self.cells.items():
+            h = cells.forward(cell, self.batches.evaluation_inputs(evaluation, k), h, self.scratch).h
+        assert h is not None
+        self.judged.append(head.judge(self.layer, h, self.batches, evaluation, self.loss))
+
+    def weights(self) -> list[Weights]:
+        """Return each stage's weights by the names that checkpoints use, in stage order."""
+        boxes = []
+        for k, cell in self.cells.items():
+            oracle = self.fittings[k].oracle.weights if k in self.fittings else {}
+            learnt = cell | {f"oracle_{name}": array for name, array in oracle.items()}
+            boxes.append(learnt | {f"local_{name}": array for name, array in self.local.get(k, {}).items()})
+        return [*boxes, dict(self.layer)]

@@ -1,0 +1,98 @@
+"""The oracle that keeps up with backpropagation on the rows of a digit: two layers on calibrated features. Pure arithmetic.
+
+    p = softmax(h A + b)                                what the box itself could say of the label, its own small classifier
+    f = [h, y, p − y, 1]                                without labels [h, 1]
+    ĝ = s (tanh(f U) V + f L)                           s: the usual size of the targets' entries, as far as they have come
+
+The gradient of a softmax head is (ŷ − y) Wfcᵀ; what a box can know of ŷ is its own p, so p − y is the feature that matters, and
+a linear model of it does most. V and L start at zero: until the first target a box waits with its updates, and then begins
+small. A and b learn their own cross-entropy, on the same batches; nothing of the oracle's error goes through them.
+The loss is measured in units of s, so that a rate means the same whatever size gradients have.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .arrays import Array, Weights, product, through
+from .oracles import RANDOM_SCALE, Oracle, Shape
+from .schema import Oracle as Config
+
+#: The share of the past in the running mean square of the targets.
+MEMORY = 0.99
+
+
+class Mlp(Oracle):
+    """A linear and a two-layer model side by side, on features that a classifier of its own calibrates."""
+
+    def __init__(self, config: Config, shape: Shape, rng: np.random.Generator) -> None:
+        width, classes, dtype = shape
+        self._width, self._classes = width, classes if config.sees_label else 0
+        features, hidden = width + 2 * self._classes + 1, config.hidden
+        self.weights = {
+            "U": (rng.standard_normal((features, hidden)) / features**0.5).astype(dtype),
+            "V": np.zeros((hidden, width), dtype),
+            "L": np.zeros((features, width), dtype),
+            "s": np.zeros(
+                2, np.float64
+            ),  # the running mean square of the targets' entries, and the weight that is in it
+        }
+        if config.init == "random":
+            for name in ("V", "L"):
+                W = self.weights[name]
+                W += (rng.standard_normal(W.shape) * RANDOM_SCALE).astype(dtype)
+        if self._classes:
+            self.weights |= {"A": np.zeros((width, classes), dtype), "b": np.zeros(classes, dtype)}
+
+    @property
+    def scale(self) -> float:
+        """The root mean square of the targets' entries so far."""
+        square, seen = self.weights["s"]
+        return float(np.sqrt(square / seen)) if seen else 0.0
+
+    def features(self, h: Array, y: Array | None) -> Array:
+        """Return f, (rows, features)."""
+        width, classes = self._width, self._classes
+        f = np.empty((len(h), width + 2 * classes + 1), h.dtype)
+        f[:, :width] = h
+        f[:, -1] = 1
+        if classes:
+            assert y is not None, "an oracle that sees labels is given them"
+            f[:, width : width + classes] = y
+            np.subtract(self._classified(h), y, out=f[:, width + classes : -1])
+        return f
+
+    def _classified(self, h: Array) -> Array:
+        p: Array = h @ self.weights["A"]
+        p += self.weights["b"]
+        p -= p.max(axis=1, keepdims=True)
+        np.exp(p, out=p)
+        p /= p.sum(axis=1, keepdims=True)
+        return p
+
+    def predict(self, h: Array, y: Array | None, batch: int, out: Array | None = None) -> Array:  # noqa: ARG002
+        """Return the synthetic gradient (rows, width)."""
+        weights, f = self.weights, self.features(h, y)
+        g: Array = np.matmul(np.tanh(f @ weights["U"]), weights["V"], out=out)
+        g += f @ weights["L"]
+        g *= self.scale
+        return g
+
+    def gradient(self, h: Array, y: Array | None, error: Array) -> Weights:
+        """Return the gradient by each weight, of the loss in units of s; that of A and b is of their own cross-entropy."""
+        weights, f = self.weights, self.features(h, y)
+        a = np.tanh(f @ weights["U"])
+        e = error / (self.scale or 1.0)
+        slope = through(e, weights["V"])
+        slope *= 1 - a * a
+        dense = {"U": product(f, slope), "V": product(a, e), "L": product(f, e)}
+        if self._classes:
+            off = f[:, self._width + self._classes : -1] / len(h)
+            dense |= {"A": product(h, off), "b": off.sum(axis=0)}
+        return dense
+
+    def see(self, h: Array, y: Array | None, target: Array, batch: int) -> None:  # noqa: ARG002
+        """Take note of the targets' size."""
+        s = self.weights["s"]
+        s *= MEMORY
+        s += (1 - MEMORY) * np.array([np.vdot(target, target) / target.size, 1.0])

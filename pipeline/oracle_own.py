@@ -1,0 +1,107 @@
+"""A user's oracle: a class `Oracle` in a Python file, found by name. Its text is a part of the run. Pure but for what it does.
+
+    class Oracle:
+        def __init__(self, shape, rng):            # shape.width, shape.classes, shape.dtype; rng: of this box, by seed
+            self.weights = {"M": np.zeros((shape.classes, shape.width), shape.dtype)}
+
+        def predict(self, h, y, batch):            # ĝ (rows, width)
+            return y @ self.weights["M"]
+
+        def gradient(self, h, y, error):           # by each weight, for error = (ĝ − t) / rows
+            return {"M": y.T @ error}
+
+It may have a method `see(h, y, target, batch)`. The text goes into the run's configuration, so that a replay runs the same
+code: a run with an oracle of its own is a program, and is to be trusted like one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .arrays import Array, Weights
+from .errors import ConfigError
+from .oracles import Oracle, Shape
+
+WANTED = ("predict", "gradient")
+
+
+class Own(Oracle):
+    """A user's class behind the interface of ours; what it returns is checked, for others will build on it."""
+
+    def __init__(self, code: str, name: str, shape: Shape, rng: np.random.Generator) -> None:
+        self._name = name
+        self._own = self._call("__init__", found(code, name), shape, rng)
+        weights = getattr(self._own, "weights", None)
+        if not isinstance(weights, dict) or not all(isinstance(array, np.ndarray) for array in weights.values()):
+            raise ConfigError(f"{name}: Oracle.weights is no dict of arrays; __init__ has to make it")
+        self.weights = weights
+
+    def predict(self, h: Array, y: Array | None, batch: int, out: Array | None = None) -> Array:
+        """Return the synthetic gradient (rows, width)."""
+        made = self._call("predict", self._own.predict, h, y, batch)
+        if not isinstance(made, np.ndarray) or made.shape != h.shape:
+            shape = getattr(made, "shape", type(made).__name__)
+            raise ConfigError(f"{self._name}: Oracle.predict returned {shape}, an array {h.shape} is wanted")
+        g: Array = np.empty_like(h) if out is None else out
+        np.copyto(g, made, casting="same_kind")
+        return g
+
+    def gradient(self, h: Array, y: Array | None, error: Array) -> Weights:
+        """Return the gradient by each weight, in arrays that may be written to."""
+        made = self._call("gradient", self._own.gradient, h, y, error)
+        if not isinstance(made, dict):
+            raise ConfigError(
+                f"{self._name}: Oracle.gradient returned {type(made).__name__}, a dict of arrays is wanted"
+            )
+        for key, G in made.items():
+            if key not in self.weights or np.shape(G) != self.weights[key].shape:
+                wanted = f"{self.weights[key].shape} is wanted" if key in self.weights else "there is no such weight"
+                raise ConfigError(f"{self._name}: Oracle.gradient: {key} {np.shape(G)}: {wanted}")
+        return {key: np.array(G, self.weights[key].dtype) for key, G in made.items()}
+
+    def see(self, h: Array, y: Array | None, target: Array, batch: int) -> None:
+        """Let it learn what takes no gradient."""
+        if hasattr(self._own, "see"):
+            self._call("see", self._own.see, h, y, target, batch)
+
+    def _call(self, what: str, function: Any, *arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except ConfigError:
+            raise
+        except Exception as error:  # a user's code may raise anything; it is told by name, like other wrong requests
+            line = _line(error, self._name)
+            raise ConfigError(f"{self._name}{line}: Oracle.{what}: {type(error).__name__}: {error}") from error
+
+
+def found(code: str, name: str) -> Any:
+    """Return the class `Oracle` of a file's text; raises ConfigError that names the file and the line."""
+    place: dict[str, Any] = {"__name__": "oracle"}
+    try:
+        exec(compile(code, name, "exec"), place)  # noqa: S102: it is the user's own code, given to be run
+    except SyntaxError as error:
+        raise ConfigError(f"{name}, line {error.lineno}: {error.msg}") from None
+    except Exception as error:
+        raise ConfigError(f"{name}{_line(error, name)}: {type(error).__name__}: {error}") from error
+    oracle = place.get("Oracle")
+    missing = [word for word in WANTED if not callable(getattr(oracle, word, None))]
+    if not isinstance(oracle, type) or missing:
+        what = (
+            f"its class Oracle has no {' and no '.join(missing)}"
+            if isinstance(oracle, type)
+            else "it has no class Oracle"
+        )
+        raise ConfigError(f"{name}: {what}; `pipeline/oracle_own.py` shows one")
+    return oracle
+
+
+def _line(error: Exception, name: str) -> str:
+    """Return the place in the user's file where an error came from, as text."""
+    lines, trace = [], error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == name:
+            lines.append(trace.tb_lineno)
+        trace = trace.tb_next
+    return f", line {lines[-1]}" if lines else ""
