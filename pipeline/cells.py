@@ -44,15 +44,20 @@ class Factors(NamedTuple):
     delta: Array  # (steps · rows, width)
 
 
-def initial_weights(inputs: int, width: int, bias: bool, scale: float, rng: np.random.Generator, dtype: str) -> Weights:
+def initial_weights(
+    inputs: int, width: int, bias: bool, scale: float, rng: np.random.Generator, dtype: str, recurrent: str = "normal"
+) -> Weights:
     """Return Wx (inputs, width), Wrec (width, width) and, with `bias`, b = 0 (width,).
 
-    Entries are normal with standard deviation scale / √fan-in.
+    Entries are normal with standard deviation scale / √fan-in; a `recurrent` weight may be the identity times the scale
+    (Le, Jaitly and Hinton 2015).
     """
     weights = {
         "Wx": (rng.standard_normal((inputs, width)) * (scale / inputs**0.5)).astype(dtype),
         "Wrec": (rng.standard_normal((width, width)) * (scale / width**0.5)).astype(dtype),
     }
+    if recurrent == "identity":
+        weights["Wrec"] = np.eye(width, dtype=dtype) * np.dtype(dtype).type(scale)
     if bias:
         weights["b"] = np.zeros(width, dtype)
     return weights

@@ -7,5 +7,22 @@ from typing import Any
 #: Named starting points: only what differs from the defaults.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "article": {"model": {"init": 3.0}, "log": {"level": "action"}},
+    "rows": {
+        "model": {"boxes": 4, "width": 128, "recurrent": "identity", "loss": "softmax"},
+        "oracle": {"kind": "mlp", "sees_label": True, "memory": 32, "replays": 3},
+        "data": {"name": "mnist", "source": "full", "train": 10_000, "test": 10_000, "batch": 50, "reading": "rows"},
+        "train": {
+            "epochs": 3,
+            "rate_input": 0.2,
+            "rate_recurrent": 0.2,
+            "rate_head": 0.2,
+            "rate_oracle": 3e-3,
+            "clip": 1.0,
+            "optimizer_oracle": "adam",
+            "decay": "linear",
+            "warmup": 100,
+        },
+        "schedule": {"kind": "decoupled"},
+    },
     "digits": {"data": {"train": 1600, "test": 400}, "train": {"epochs": 3}, "schedule": {"kind": "decoupled"}},
 }

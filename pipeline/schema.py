@@ -26,6 +26,10 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
     init: Annotated[
         float, Meta(gt=0.0, le=1e6, description="standard deviation of the first weights, times 1/sqrt(inputs)")
     ] = 1.0
+    recurrent: Annotated[
+        Literal["normal", "identity"],
+        Meta(description="first Wrec: normal, or the identity times model.init, by which a gradient passes unchanged"),
+    ] = "normal"
     loss: Annotated[
         Literal["squared", "bce", "softmax"],
         Meta(description="squared error or cross-entropy on a sigmoid, or softmax cross-entropy"),

@@ -25,7 +25,9 @@ def box_weights(config: Config, number: int) -> Weights:
     model = config.model
     own = 0 if model.tied else number
     generator = rng(config.train.seed, own, 0)
-    return cells.initial_weights(inputs(config), model.width, model.bias, model.init, generator, model.dtype)
+    return cells.initial_weights(
+        inputs(config), model.width, model.bias, model.init, generator, model.dtype, model.recurrent
+    )
 
 
 def make_fitting(config: Config, number: int) -> Fitting:
