@@ -23,14 +23,13 @@ BEGAN_NS = time.monotonic_ns()
 
 
 def _run(options: argparse.Namespace) -> int:
-    from pipeline.config import resolve
     from pipeline.plan import Plan
 
-    from . import show
+    from . import fallback, show
     from .live import launch, process_start_ns
     from .progress import Progress
 
-    config = resolve(options.preset, options.config, flags.given(options))
+    config = fallback.resolve(options.preset, options.config, flags.given(options), lambda text: warn([text]))
     plan = Plan.of(config)
 
     def announce() -> None:
@@ -50,7 +49,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         print_json(result.document)
     else:
-        show.result(result, plan, picture)
+        show.result(result, plan, picture, config.data.judge)
     if result.status == "failed":
         show.failure(result)
         return 2 if result.document.get("wrong_request") else 1

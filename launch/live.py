@@ -292,6 +292,14 @@ def check(config: Config, *, reference: bool) -> None:
         from pipeline import grid  # numpy comes with it
 
         grid.check(config)
+    if config.oracle.kind == "own":
+        from pipeline.oracle_own import try_out  # numpy comes with it
+
+        try_out(config)
+    if config.oracle.kind == "exact" and not reference:
+        raise ConfigError(
+            "oracle.kind: exact needs all weights in one place, and processes have each their own; add --reference"
+        )
     mnist.locate(config.data)
     if not reference:
         check_ports(config)

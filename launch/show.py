@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.plan import Plan, box_steps
+from pipeline.plan import Plan, box_steps, judged, rule_of
 from pipeline.schema import Config
 
 from . import logs, plots, runs
@@ -28,11 +28,12 @@ def announce(config: Config, plan: Plan, *, reference: bool) -> None:
     tied = "tied" if model.tied else "untied"
     boxes = "1 box" if model.boxes == 1 else f"{model.boxes} {tied} boxes"
     print(f"{config.schedule.kind}: {boxes} of width {model.width} over {steps} step{'s' * (steps > 1)}, and a head")
-    images = f"{data.train:,} training and {data.test:,} test images"
+    images = f"{data.train:,} training and {judged(data):,} {data.judge} images"
     epochs, batches = _count(config.train.epochs, "epoch"), _count(plan.epoch_batches // plan.micro, "batch")
     if plan.micro > 1:
         batches += f", each in {plan.micro} micro-batches, which are what travels"
     print(f"{data.name} ({data.source}): {images}; {epochs} of {batches}")
+    print(f"boxes learn by {rule(config)}")
     if reference:
         print("one process, the reference loop")
     elif plan.head > cores():
@@ -40,6 +41,20 @@ def announce(config: Config, plan: Plan, *, reference: bool) -> None:
     else:
         print(f"{plan.head} processes on {cores()} cores")
     sys.stdout.flush()
+
+
+def rule(config: Config) -> str:
+    """Return in words what boxes learn by."""
+    oracle, how = config.oracle, rule_of(config)
+    if how == "backward" and config.schedule.kind != "own":
+        return "the true gradient" + (", when it comes" if oracle.kind == "delayed" else f", by {config.schedule.kind}")
+    if how != "synthetic":
+        return {"frozen": "nothing" if oracle.kind != "last" else "nothing, but for the last one", "local": "a classifier each",
+                "exact": "the exact gradient at once"}.get(how, "the true gradient")  # fmt: skip
+    parts = [f"{oracle.kind} oracles", f"{oracle.target} targets"]
+    parts += ["labels seen"] * oracle.sees_label + ["the last box waits for its gradient"] * (not oracle.last)
+    parts += ["corrected later"] * oracle.correct
+    return ", ".join(parts) + (f"; window {config.schedule.window}" if config.schedule.kind == "decoupled" else "")
 
 
 def _count(number: int, word: str) -> str:
@@ -54,18 +69,18 @@ def draw_picture(result: Result, config: Config) -> Path | None:
     return plots.draw_costs(result.folder, result.metrics, result.folder.name)
 
 
-def result(outcome: Result, plan: Plan, picture: Path | None) -> None:
+def result(outcome: Result, plan: Plan, picture: Path | None, judge: str = "test") -> None:
     """Print the tables of a run."""
     document = outcome.document
     is_computed = document.get("costs") != []  # with boxes that compute nothing there is nothing to tell
     epochs = outcome.metrics
     if epochs and is_computed:
         print()
-        print(_epoch_table(epochs, runs.partial_epoch(outcome.folder, outcome.status, outcome.metrics, plan)))
+        print(_epoch_table(epochs, runs.partial_epoch(outcome.folder, outcome.status, outcome.metrics, plan), judge))
         print()
     predictions = outcome.folder / "metrics" / "predictions.csv"
     if predictions.is_file() and is_computed:
-        print(_predictions(predictions))
+        print(_predictions(predictions, judge))
         print()
     print(f"{document['status']} in {document['seconds']:.1f} s", end="")
     if document["batches_per_s"]:
@@ -108,7 +123,7 @@ def _late(folder: Path) -> str:
     return ", ".join(texts)
 
 
-def _epoch_table(epochs: Sequence[dict[str, Any]], partial: str) -> str:
+def _epoch_table(epochs: Sequence[dict[str, Any]], partial: str, judge: str) -> str:
     """Return the table of epochs; `partial` says what there is of the last one, where it is not whole."""
     stride = -(-len(epochs) // MOST_EPOCHS)
     chosen = [row for row in epochs if row["epoch"] == 1 or row["epoch"] % stride == 0 or row is epochs[-1]]
@@ -117,14 +132,14 @@ def _epoch_table(epochs: Sequence[dict[str, Any]], partial: str) -> str:
         epoch = f"partial {row['epoch']}" if partial and row is epochs[-1] else row["epoch"]
         rows.append((epoch, number(row["cost"]), number(row.get("test_cost")), share(row.get("accuracy"))))
     note = f"\nof epoch {epochs[-1]['epoch']} there is only {partial}" if partial else ""
-    return table(("epoch", "cost", "test cost", "test images right"), rows) + note
+    return table(("epoch", "cost", f"{judge} cost", f"{judge} images right"), rows) + note
 
 
-def _predictions(path: Path) -> str:
+def _predictions(path: Path, judge: str) -> str:
     with path.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     right = sum(row["right"] == "true" for row in rows)
-    lines = [f"{right} of {len(rows)} test images right ({share(right / len(rows))})"]
+    lines = [f"{right} of {len(rows)} {judge} images right ({share(right / len(rows))})"]
     shown = rows if len(rows) <= MOST_IMAGES else [row for row in rows if row["right"] == "false"][:MOST_IMAGES]
     if len(shown) < len(rows):
         lines[0] += (

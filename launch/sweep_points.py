@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Meta, Struct
 
-from pipeline.config import complete, fields, read_toml, resolve
+from pipeline.config import complete, fields, read_toml
 from pipeline.errors import ConfigError
 from pipeline.presets import PRESETS
 from pipeline.schema import NAME, Config
 
-from . import sweep_text
+from . import fallback, sweep_text
 
 #: Where the packaged sweeps are.
 NAMED = Path(__file__).parent / "named"
@@ -148,7 +148,7 @@ def _request(path: Path, asked: _File) -> Request:
     points: list[Point] = []
     for number, (mode, keys) in enumerate(entries, 1):
         try:
-            config = resolve(asked.preset, base, _beside(path, always | keys))
+            config = fallback.resolve(asked.preset, base, _beside(path, always | keys))
         except ConfigError as error:
             raise refused(str(path), number, keys, error) from None
         for other in points:

@@ -5,8 +5,9 @@
     ĝ = s (tanh(f U) V + f L)                           s: the usual size of the targets' entries, as far as they have come
 
 The gradient of a softmax head is (ŷ − y) Wfcᵀ; what a box can know of ŷ is its own p, so p − y is the feature that matters, and
-a linear model of it does most. V and L start at zero: until the first target a box waits with its updates, and then begins
-small. A and b learn their own cross-entropy, on the same batches; nothing of the oracle's error goes through them.
+a linear model of it does most. V and L start at zero: a box begins to update when its oracle has seen its first target, and
+begins small. Until then what it sends as a target is nothing, exactly, and nothing is learnt from it: else that would spread.
+A and b take a step down their own cross-entropy with each new target; nothing of the oracle's error goes through them.
 The loss is measured in units of s, so that a rate means the same whatever size gradients have.
 """
 
@@ -20,6 +21,8 @@ from .schema import Oracle as Config
 
 #: The share of the past in the running mean square of the targets.
 MEMORY = 0.99
+#: The rate of the classifier's steps.
+CLASSIFIER_RATE = 0.5
 
 
 class Mlp(Oracle):
@@ -79,20 +82,31 @@ class Mlp(Oracle):
         return g
 
     def gradient(self, h: Array, y: Array | None, error: Array) -> Weights:
-        """Return the gradient by each weight, of the loss in units of s; that of A and b is of their own cross-entropy."""
+        """Return the gradient by U, V and L, of the loss in units of s."""
         weights, f = self.weights, self.features(h, y)
         a = np.tanh(f @ weights["U"])
         e = error / (self.scale or 1.0)
         slope = through(e, weights["V"])
         slope *= 1 - a * a
-        dense = {"U": product(f, slope), "V": product(a, e), "L": product(f, e)}
-        if self._classes:
-            off = f[:, self._width + self._classes : -1] / len(h)
-            dense |= {"A": product(h, off), "b": off.sum(axis=0)}
-        return dense
+        return {"U": product(f, slope), "V": product(a, e), "L": product(f, e)}
+
+    def wants(self, target: Array) -> bool:
+        """Whether a target says anything: as long as none did, one of zeros is from a box that has nothing to say yet."""
+        return bool(self.weights["s"][0]) or bool(target.any())
+
+    def classifier_gradient(self, h: Array, y: Array) -> Weights:
+        """Return the gradient of the classifier's cross-entropy by A and b."""
+        off = self._classified(h)
+        off -= y
+        off /= len(h)
+        return {"A": product(h, off), "b": off.sum(axis=0)}
 
     def see(self, h: Array, y: Array | None, target: Array, batch: int) -> None:  # noqa: ARG002
-        """Take note of the targets' size."""
+        """Train the classifier and take note of the targets' size."""
+        if y is not None and self._classes:
+            for name, G in self.classifier_gradient(h, y).items():
+                G *= CLASSIFIER_RATE
+                self.weights[name] -= G
         s = self.weights["s"]
         s *= MEMORY
         s += (1 - MEMORY) * np.array([np.vdot(target, target) / target.size, 1.0])

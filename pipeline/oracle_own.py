@@ -23,6 +23,7 @@ import numpy as np
 from .arrays import Array, Weights
 from .errors import ConfigError
 from .oracles import Oracle, Shape
+from .schema import LABELS, Config
 
 WANTED = ("predict", "gradient")
 
@@ -95,6 +96,17 @@ def found(code: str, name: str) -> Any:
         )
         raise ConfigError(f"{name}: {what}; `pipeline/oracle_own.py` shows one")
     return oracle
+
+
+def try_out(config: Config) -> None:
+    """Let a user's oracle do each thing once, on zeros; raises ConfigError, so that it is told before anything starts."""
+    oracle, data = config.oracle, config.data
+    shape = Shape(config.model.width, LABELS[data.name], config.model.dtype)
+    own = Own(oracle.code, oracle.file or "oracle.code", shape, np.random.default_rng(0))
+    h = np.zeros((data.batch, shape.width), shape.dtype)
+    y = np.eye(shape.classes, dtype=shape.dtype)[np.zeros(data.batch, int)] if oracle.sees_label else None
+    own.see(h, y, h, 0)
+    own.gradient(h, y, own.predict(h, y, 0))
 
 
 def _line(error: Exception, name: str) -> str:

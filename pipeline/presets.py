@@ -7,6 +7,18 @@ from typing import Any
 #: Named starting points: only what differs from the defaults.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "article": {"model": {"init": 3.0}, "log": {"level": "action"}},
+    "digits": {
+        "model": {"width": 128},
+        "data": {"train": 1600, "test": 400, "batch": 10},
+        "train": {
+            "epochs": 3,
+            "rate_input": 0.1,
+            "rate_recurrent": 0.1,
+            "rate_head": 0.1,
+            "rate_oracle": 0.01,
+        },
+        "schedule": {"kind": "decoupled"},
+    },
     "rows": {
         "model": {"boxes": 4, "width": 128, "recurrent": "identity", "loss": "softmax"},
         "oracle": {"kind": "mlp", "sees_label": True, "memory": 32, "replays": 3},
@@ -24,5 +36,4 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "schedule": {"kind": "decoupled"},
     },
-    "digits": {"data": {"train": 1600, "test": 400}, "train": {"epochs": 3}, "schedule": {"kind": "decoupled"}},
 }

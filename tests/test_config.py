@@ -49,7 +49,7 @@ def test_the_default_is_preset_article_as_published() -> None:
 def test_each_layer_wins_over_the_one_below(tmp_path: Path) -> None:
     path = file_of(tmp_path, "[data]\ntrain = 100\ntest = 30\n[model]\nwidth = 16\n")
     config = resolve("digits", path, {"data.test": 7})
-    assert config.data.batch == Config().data.batch  # default
+    assert config.data.reading == Config().data.reading  # default
     assert config.train.epochs == PRESETS["digits"]["train"]["epochs"]  # preset
     assert (config.data.train, config.model.width) == (100, 16)  # file
     assert config.data.test == 7  # flag

@@ -15,10 +15,10 @@ function curvesOf(runs) {
     const hollow = run.partial ? run.epochs.at(-1).epoch : undefined;
     return [{ name: title(run, "training cost"), points: values(run, "cost"), hollow,
       className: coloured(several ? place : 0) },
-      ...(tested.length ? [{ name: title(run, "test cost"), points: tested, hollow, className: coloured(several ? place : 1),
+      ...(tested.length ? [{ name: title(run, `${judged(run)} cost`), points: tested, hollow, className: coloured(several ? place : 1),
         dash: "6 4" }] : [])];
   });
-  const rights = shown.map((run) => ({ name: title(run, "test images right"), points: values(run, "accuracy"),
+  const rights = shown.map((run) => ({ name: title(run, `${judged(run)} images right`), points: values(run, "accuracy"),
     className: coloured(several ? runs.indexOf(run) : 1) })).filter(({ points }) => points.length);
   const holder = element("div");
   const draw = (log) => holder.replaceChildren(lineChart(costs, { xLabel: "epoch", yLabel: "cost, mean per image", log,
@@ -27,12 +27,15 @@ function curvesOf(runs) {
   return [
     element("div", { class: "row" }, choice("scale of the cost", [[false, "linear"], [true, "logarithmic"]], false, draw)),
     holder,
-    rights.length ? lineChart(rights, { xLabel: "epoch", yLabel: "test images right", range: [0, 1], height: 170,
-      label: `Test images right by epoch. ${shown.map(summary).join(" ")}`, format: shortPercent })
+    rights.length ? lineChart(rights, { xLabel: "epoch", yLabel: `${judged(shown[0])} images right`, range: [0, 1], height: 170,
+      label: `Images right by epoch. ${shown.map(summary).join(" ")}`, format: shortPercent })
       : muted("No test images were evaluated in this run."),
     ...shown.map((run) => element("p", { text: several ? `${runTitle(run)}: ${summary(run)}` : summary(run) })),
   ];
 }
+
+/** Which images a run was judged on: test, or validation. */
+const judged = (run) => run.config?.data?.judge ?? "test";
 
 const shortPercent = (share) => percent(share, Number.isInteger(Math.round(share * 1e6) / 1e4) ? 0 : 1);
 
@@ -46,7 +49,7 @@ function summary(run) {
   const whole = plural(rows.length - (run.partial ? 1 : 0), run.partial ? "whole epoch" : "epoch");
   const partial = run.partial ? ` Of epoch ${last.epoch}, drawn as a hollow point, there is only ${run.partial}.` : "";
   return `${whole}: training cost from ${figure(first.cost)} to ${figure(last.cost)}` +
-    `${isNumber(last.test_cost) ? `, test cost at the end ${figure(last.test_cost)}` : ""}` +
-    `${best ? `; most test images right ${percent(best.accuracy)}, first at epoch ${best.epoch}` : ""}.${partial}` +
+    `${isNumber(last.test_cost) ? `, ${judged(run)} cost at the end ${figure(last.test_cost)}` : ""}` +
+    `${best ? `; most ${judged(run)} images right ${percent(best.accuracy)}, first at epoch ${best.epoch}` : ""}.${partial}` +
     (broken.length ? ` Epochs whose cost is not finite: ${broken.slice(0, 5).join(", ")}${broken.length > 5 ? ", …" : ""}.` : "");
 }

@@ -140,7 +140,7 @@ function facts(run) {
   const figures = [["status", STATUS[run.status] ?? run.status], ["schedule", scheduleOf(run)],
     ["stages", run.reference ? "one process"
       : run.stages.length > 4 ? `${run.stages.length}, ${run.stages[0]} to ${run.stages.at(-1)}` : run.stages.join(", ")],
-    ["test images right", percent(all?.accuracy)], ["batches a second", figure(all?.batches_per_s)],
+    [`${judged(run)} images right`, percent(all?.accuracy)], ["batches a second", figure(all?.batches_per_s)],
     ["time", seconds(all?.seconds)]];
   const cost = !isNumber(tracing?.share) ? null : `Recording this run took at least ${percent(tracing.share)} of the busiest ` +
     `worker's time; ${plural(tracing.records, "record")} of ${duration(tracing.record_ns / 1e6)}.`;

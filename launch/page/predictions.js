@@ -17,7 +17,7 @@ function predictionsOf(run) {
   const more = given > FIRST_SHOWN ? element("button", { type: "button", text: `Show all ${count(given)}`,
     onclick: (event) => { event.target.remove(); add(FIRST_SHOWN, given); } }) : null;
   const part = given < all.total ? ` ${count(given)} of them are kept here, ${missed} of these wrong.` : "";
-  const words = `${count(all.right)} of ${count(all.total)} test images right (${percent(all.right / all.total)}).${part}` +
+  const words = `${count(all.right)} of ${count(all.total)} ${judged(run)} images right (${percent(all.right / all.total)}).${part}` +
     `${missed ? " Wrong ones come first and are marked: label → prediction." : ""}`;
   return [element("p", { text: words }), list, more];
 }
@@ -30,6 +30,6 @@ function digit(all, pixels, at, isWrong) {
   const label = all.labels[at], prediction = all.predictions[at];
   const words = isWrong ? `${label} → ${prediction} ✗` : String(prediction);
   return element("li", { class: isWrong ? "wrong" : null,
-    title: `test image ${all.places?.[at] ?? at}: label ${label}, prediction ${prediction}` },
+    title: `image ${all.places?.[at] ?? at}: label ${label}, prediction ${prediction}` },
     canvas, element("span", { text: words }));
 }
