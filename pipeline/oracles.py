@@ -54,6 +54,10 @@ class Oracle:
     def see(self, h: Array, y: Array | None, target: Array, batch: int) -> None:
         """Learn from a new target what takes no gradient."""
 
+    def wants(self, target: Array) -> bool:  # noqa: ARG002
+        """Whether there is anything to be learnt from a target."""
+        return True
+
     def power(self, h: Array, y: Array | None) -> float:
         """Return the mean square norm of what the weights are multiplied with, for normalised steps; raises where none is."""
         raise NotImplementedError

@@ -32,7 +32,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "clip": 1.0,
             "optimizer_oracle": "adam",
             "decay": "linear",
-            "warmup": 100,
+            "warmup": 200,
         },
         "schedule": {"kind": "decoupled"},
     },

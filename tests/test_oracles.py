@@ -118,9 +118,10 @@ def test_the_gradient_is_the_derivative_of_half_the_squared_error(kind: str, row
 
 @ROWS
 def test_the_mlps_classifier_descends_its_own_cross_entropy(rows: int) -> None:
-    oracle, h, y, target = some("mlp, labels", rows)
+    oracle, h, y, _ = some("mlp, labels", rows)
     assert y is not None
-    dense = oracle.gradient(h, y, error_of(oracle, h, y, target))
+    assert isinstance(oracle, Mlp)
+    dense = oracle.classifier_gradient(h, y)
 
     def loss() -> float:
         a = h @ oracle.weights["A"] + oracle.weights["b"]
@@ -128,6 +129,19 @@ def test_the_mlps_classifier_descends_its_own_cross_entropy(rows: int) -> None:
 
     for name in ("A", "b"):
         assert_close(dense[name], numerical_gradient(loss, oracle.weights[name]))
+
+
+def test_an_mlp_learns_nothing_from_a_box_that_has_nothing_to_say_yet() -> None:
+    config = config_of("mlp", "zero")
+    oracle = make_oracle(config, Shape(WIDTH, CLASSES, "float64"), np.random.default_rng(0))
+    fitting, h = Fitting(config, oracle, np.random.default_rng(0)), np.ones((2, WIDTH))
+    before = {name: W.copy() for name, W in oracle.weights.items()}
+    assert not fitting.fit(0, h, None, np.zeros((2, WIDTH)), Scratch()).any()
+    assert all((oracle.weights[name] == W).all() for name, W in before.items())
+    fitting.fit(1, h, None, h, Scratch())
+    after = oracle.weights["s"].copy()
+    fitting.fit(2, h, None, np.zeros((2, WIDTH)), Scratch())
+    assert (oracle.weights["s"] != after).any(), "later zeros are as good as any other target"
 
 
 @EACH
