@@ -26,6 +26,8 @@ from . import (
     bench_predict,
     bench_process,
     bench_replay,
+    bench_rules,
+    bench_rules_text,
     bench_simulate,
     bench_torch,
     bench_trace,
@@ -252,6 +254,8 @@ BENCHES = {
     "trace": Bench(bench_trace.trace, bench_trace.lines),
     "replay": Bench(bench_replay.replay, bench_replay.lines),
     "simulate": Bench(bench_simulate.measure, bench_simulate.lines),
+    "rates": Bench(bench_rules.rates, bench_rules_text.rate_lines),
+    "rules": Bench(bench_rules.measure, bench_rules_text.lines),
     "predict": Bench(bench_predict.measure, bench_predict.lines),
 }
 

@@ -66,9 +66,25 @@ def measure(
         return figures | {"error": told.get("error")}, result.folder
     took = [stage.get("seconds") or stage.get("busy_s") or 0.0 for stage in stages]
     figures |= {"batches_per_s": told["batches_per_s"], "makespan_s": max(took), "bubble": _bubble(result)}
+    figures["lateness"] = _late(result, plan)
     if config.emulate.arithmetic:  # else nothing was computed, and these would mean nothing
         figures |= {"accuracy": told["accuracy"], "last_cost": (told["costs"] or [None])[-1]}
     return figures, result.folder
+
+
+def _late(result: Result, plan: Plan) -> float | None:
+    """Return by how many batches what boxes learn from was late, in the mean over T, B and C; None without journals."""
+    from . import staleness
+
+    journals = {plan.number(name): journal for name, journal in result.journal.items()}
+    counted = [
+        (int(batches), count)
+        for each in staleness.staleness(plan, journals).values()
+        for kind in ("update", "target")
+        for batches, count in each.get(kind, {}).get("batches", {}).items()
+    ]
+    total = sum(count for _, count in counted)
+    return sum(batches * count for batches, count in counted) / total if total else None
 
 
 def _bubble(result: Result) -> float | None:

@@ -1,6 +1,7 @@
 """The rows of a sweep, its runs.csv: read when it is opened, each one on disk when it has been added.
 
 One process at a time has it open. `batches` are those of the data, as in `batches_per_s`: micro-batches are not counted.
+`lateness` is by how many batches what boxes learn from was late, in the mean.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from .sweep_points import Point, Request
 
 #: Columns of runs.csv that hold numbers.
 COUNTS = ("point", "repeat", "batches", "cores")
-FIGURES = ("seconds", "batches_per_s", "makespan_s", "accuracy", "last_cost", "bubble", "load")
+FIGURES = ("seconds", "batches_per_s", "makespan_s", "accuracy", "last_cost", "bubble", "lateness", "load")
 
 
 class Rows:
@@ -31,7 +32,7 @@ class Rows:
         seed = ("train.seed",) if request.seeds else ()
         self.columns = (
             "point", "repeat", "mode", *request.varied, *seed, "run", "status", "seconds", "batches", "batches_per_s",
-            "makespan_s", "accuracy", "last_cost", "bubble", "cores", "load", "started", "error",
+            "makespan_s", "accuracy", "last_cost", "bubble", "lateness", "cores", "load", "started", "error",
         )  # fmt: skip
         self.rows: list[dict[str, Any]] = []
         self._stream = path.open("ab+", buffering=0)

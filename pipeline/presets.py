@@ -25,9 +25,9 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "data": {"name": "mnist", "source": "full", "train": 10_000, "test": 10_000, "batch": 50, "reading": "rows"},
         "train": {
             "epochs": 3,
-            "rate_input": 0.2,
-            "rate_recurrent": 0.2,
-            "rate_head": 0.2,
+            "rate_input": 0.3,
+            "rate_recurrent": 0.3,
+            "rate_head": 0.3,
             "rate_oracle": 3e-3,
             "clip": 1.0,
             "optimizer_oracle": "adam",
