@@ -12,6 +12,7 @@ The share of the gap is (rule − frozen) ÷ (locked − frozen), by medians. Co
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -112,8 +113,13 @@ def configured(case: Case, rate: float, judge: str = "test") -> Config:
     flags |= RULES[case.rule]
     if flags.get("schedule.kind", "decoupled") == "decoupled":
         flags["schedule.window"] = case.window or 1
-    base = fallback.resolve("rows", None, {"data.validation": flags["data.validation"]}, _say)
-    return changed(base, flags)
+    return changed(_base(flags["data.validation"]), flags)
+
+
+@functools.cache
+def _base(validation: int) -> Config:
+    """Return preset rows, with images held back. Whether the full set can be had is asked once: that takes a while."""
+    return fallback.resolve("rows", None, {"data.validation": validation}, _say)
 
 
 def _say(text: str) -> None:

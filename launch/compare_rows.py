@@ -5,7 +5,7 @@ label       what differs between the rows: `decoupled window 4`, `one process`, 
 network     what is trained on what: tied boxes are one network however it is cut along time
 process     the baseline in one process: the fastest row of the same network
 locked      the baseline of full backpropagation: the same network cut into the same boxes, in the same world
-frozen      the control of learning: the same network, and boxes that never learn
+frozen, …   the controls of learning: the same network, and boxes that learn by another rule, or never
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import msgspec
 
 from pipeline.config import complete, fields
 from pipeline.errors import ConfigError
-from pipeline.plan import box_steps
+from pipeline.plan import box_steps, rules_of
 from pipeline.schema import Config, Schedule
 
 from .compare_runs import PROCESSES, REFERENCE, VIRTUAL, Measured
@@ -32,6 +32,8 @@ SILENT = ("schedule.program", "data.dir")
 #: The folder above that of a sweep's runs holds this.
 SWEEP = "sweep.toml"
 WAYS = {PROCESSES: "", REFERENCE: "one process", VIRTUAL: "virtual"}
+#: Learning rules that are controls, by `oracle.kind`.
+RULES = ("exact", "frozen", "last", "noise", "stale", "local", "delayed")
 
 Key = tuple[Any, ...]
 
@@ -48,9 +50,9 @@ class Row(NamedTuple):
         return self.runs[0]
 
     @property
-    def is_frozen(self) -> bool:
-        """Whether its boxes never learn."""
-        return self.first.config.oracle.kind == "frozen"
+    def rule(self) -> str:
+        """The control that its boxes learn by, `noise` say; nothing where they learn by oracles or in full."""
+        return rule(self.first.config)
 
     def values(self, name: str) -> list[float]:
         """Return a figure of each repeat that has it."""
@@ -67,6 +69,15 @@ def flat(config: Config) -> dict[str, Any]:
         for key, value in values.items()
         if f"{group}.{key}" not in SEEDS
     }
+
+
+def rule(config: Config) -> str:
+    """Return the control that boxes learn by, one of `RULES`, or nothing.
+
+    Where gradients come back anyway, as by `locked`, nobody asks an oracle, and it may be called `noise`.
+    """
+    kind = config.oracle.kind
+    return kind if kind in RULES and (kind not in ("noise", "stale") or "synthetic" in rules_of(config)) else ""
 
 
 def _plain(value: Any) -> Any:
@@ -88,6 +99,13 @@ def labels(rows: Sequence[tuple[Config, str]]) -> list[str]:
     keys = [flat(config) for config, _ in rows]
     varying = [key for key in keys[0] if len({each.get(key) for each in keys}) > 1 and key not in SILENT]
     names = [_label(config, mode, rows, varying) for config, mode in rows]
+    # A control is called by its rule, without the schedule, where that is enough.
+    rest = [key for key in varying if not key.startswith("schedule.")]
+    brief = [
+        _label(config, mode, rows, rest, is_brief=True) if rule(config) else name
+        for (config, mode), name in zip(rows, names, strict=True)
+    ]
+    names = [short if brief.count(short) == 1 else name for short, name in zip(brief, names, strict=True)]
     seen: Counter[str] = Counter()
     for place, name in enumerate(names):
         seen[name] += 1
@@ -96,26 +114,39 @@ def labels(rows: Sequence[tuple[Config, str]]) -> list[str]:
     return names
 
 
-def _label(config: Config, mode: str, rows: Sequence[tuple[Config, str]], varying: Sequence[str]) -> str:
+def _label(
+    config: Config, mode: str, rows: Sequence[tuple[Config, str]], varying: Sequence[str], *, is_brief: bool = False
+) -> str:
     same_way = [flat(other) for other, way in rows if way == mode]
-    mine, parts = flat(config), [WAYS[mode]] if WAYS[mode] else []
-    kinds = {each["schedule.kind"] for each in same_way}
+    alike = [flat(other) for other, _ in rows if _teacher(other) == _teacher(config)]
+    # `exact` is never but in one process.
+    mine, parts = flat(config), [WAYS[mode]] if WAYS[mode] and not (is_brief and mode == REFERENCE) else []
+    if is_brief and mode == REFERENCE and config.oracle.kind != "exact":
+        parts.append(WAYS[mode])
+    kinds = {each["schedule.kind"] for each in same_way if _is_trained(each)} or {config.schedule.kind}
     is_told = "schedule.kind" in varying or not varying
     # One process is full backpropagation by itself, which is what people take it for: another schedule is told.
-    if len(kinds) > 1 or (is_told and (mode != REFERENCE or config.schedule.kind != "locked")):
+    is_other = mode != REFERENCE or config.schedule.kind != "locked"
+    if not is_brief and (len({*kinds, config.schedule.kind}) > 1 or (is_told and is_other)):
         parts.append(config.schedule.kind)
     for key in sorted(varying, key=lambda key: not key.startswith("schedule.")):
         if key.startswith("schedule."):
             like = {each[key] for each in same_way if each["schedule.kind"] == config.schedule.kind}
             if key != "schedule.kind" and (len(like) > 1 or _is_chosen(config, key)):
                 parts.append(_words(key, mine[key]))
-        elif key == "oracle.kind":
-            learning = {each[key] for each in same_way} - {"frozen"}
-            if mine[key] == "frozen" or len(learning) > 1:
-                parts.append("frozen" if mine[key] == "frozen" else f"oracle {mine[key]}")
+        elif key == "oracle.kind" and rule(config):
+            parts.append(rule(config))
+        elif key.startswith("oracle."):  # nothing to those that learn in another way
+            if len({each[key] for each in alike}) > 1:
+                parts.append(_words(key, mine[key]))
         elif mode != REFERENCE or not key.startswith(("emulate.", "transport.")):
             parts.append(_words(key, mine[key]))
     return " ".join(part for part in parts if part) or config.schedule.kind
+
+
+def _teacher(config: Config) -> str:
+    """Return by what boxes learn, of those that keys of oracles can tell apart: a control, oracles, or gradients."""
+    return rule(config) or ("oracles" if "synthetic" in rules_of(config) else "gradients")
 
 
 def _is_chosen(config: Config, key: str) -> bool:
@@ -158,13 +189,14 @@ def world(config: Config) -> Key:
 
 
 def is_control(kind: str, row: Row, of: Row) -> bool:
-    """Whether a row is a control of another one: `process`, `locked` or `frozen`."""
+    """Whether a row is a control of another one: `process`, `locked`, or one of `RULES`."""
     here, there = row.first, of.first
     if (row.first.mode == VIRTUAL) != (of.first.mode == VIRTUAL):
         return False
-    if kind == "frozen":
-        return row.is_frozen and network(here.config) == network(there.config)
-    if row.is_frozen:
+    if kind in RULES:
+        is_made_so = row.rule == kind and (kind != "exact" or here.mode == REFERENCE)
+        return is_made_so and network(here.config) == network(there.config)
+    if row.rule:
         return False
     if kind == "process":
         return here.mode == REFERENCE and network(here.config) == network(there.config)

@@ -109,8 +109,9 @@ def sweep(
     Ctrl-C ends it with what is there; the document's status is then `interrupted`.
     """
     out = Path("sweeps") / request.name if out is None else out
+    located: set[tuple[str, str]] = set()
     for point in request.points:
-        _check(request, point, out)
+        _check(request, point, out, located)
     here = environment.collect()
     warnings = _claim(request, out, here)
     with Rows(out / "runs.csv", request) as rows:
@@ -144,12 +145,15 @@ def exit_code(made: dict[str, Any]) -> int:
     return {"done": 0, "failed": 1, "interrupted": 130}[made["status"]]
 
 
-def _check(request: Request, point: Point, out: Path) -> None:
+def _check(request: Request, point: Point, out: Path, located: set[tuple[str, str]]) -> None:
     """Raise ConfigError that names the point for what would be refused when its run starts."""
     try:
         for repeat in {1, request.repeats}:
             config = request.config(point, repeat, out)
-            mnist.locate(config.data)
+            files = config.data.source, config.data.dir
+            if files not in located:  # to check them takes a while
+                mnist.locate(config.data)
+                located.add(files)
             if point.mode != "simulate":
                 check(config, reference=point.mode == "reference")
     except ConfigError as error:
