@@ -33,7 +33,7 @@ from .sweep_points import Point, Request
 #: The rate of boxes and head that was best on validation images, tied and untied (`timebox bench rates`).
 RATES = {
     "locked": (0.3, 0.2), "exact": (0.2, 0.2), "frozen": (0.2, 0.2), "last": (0.2, 0.2), "local": (0.2, 0.2),
-    "noise": (0.2, 0.2), "stale": (0.2, 0.2), "linear": (0.2, 0.2), "delayed": (0.05, 0.05), "oracle": (0.2, 0.2),
+    "noise": (0.2, 0.2), "stale": (0.2, 0.2), "linear": (0.2, 0.2), "delayed": (0.05, 0.05), "oracle": (0.3, 0.3),
 }  # fmt: skip
 TRIED = (0.05, 0.1, 0.2, 0.3, 0.4, 0.8)
 VALIDATION = 5_000

@@ -51,7 +51,7 @@ def verdicts(rows: list[dict[str, Any]]) -> list[str]:
     for tied in (True, False):
         live = [row for row in rows if row["tied"] == tied and row["boxes"] == 4 and row["mode"] != "simulate"]
         own = {(row["rule"], row["window"], row["late"]): row for row in live if row["accuracy"]}
-        if len(own) == len(live):  # else something has failed, and the table shows what
+        if live and len(own) == len(live):  # else something has failed, and the table shows what
             found += _verdicts("tied" if tied else "untied", own)
     return found
 
@@ -72,8 +72,8 @@ def _verdicts(name: str, own: Mapping[tuple[str, int, bool], dict[str, Any]]) ->
     local, best = own["local", 0, False], max(oracles, key=lambda row: float(row["accuracy"]["median"]))
     is_shown = not overlap(*(Spread(**each["accuracy"]) for each in (local, best)))
     found.append(
-        f"{name}: local classifiers, which send nothing back, {right('local'):.1f} %; the best of the oracles "
-        f"{100 * best['accuracy']['median']:.1f} ({best['label']}, window {best['window']}): "
+        f"{name}: local classifiers, which send nothing back, {right('local'):.1f} %; the best oracle "
+        f"{100 * best['accuracy']['median']:.1f} ({best['label']}, {best['window']}): "
         + ("the intervals lie apart" if is_shown else "no difference shown")
     )
     return found

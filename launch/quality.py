@@ -1,5 +1,7 @@
 """How good the oracles were: each synthetic gradient beside the true one, at the batches that the probe looked at.
 
+A local classifier's gradient stands in an oracle's place, where boxes learn by those.
+
 The probe left what only the stages knew (`pipeline.probe`). From it the true gradient of the batch's loss follows by
 backpropagation from the head to every box, through the weights that the forwards had read:
 
@@ -49,19 +51,21 @@ def judge(folder: Path, plan: Plan) -> list[dict[str, Any]]:
 
 
 def _wanted(plan: Plan, k: int) -> set[str]:
-    """Return the arrays that are wanted of a stage."""
+    """Return the arrays that are wanted of a stage. A box that waits for its gradient guesses none."""
     if k == plan.head:
         return {"g"}
-    return {"g", "leaving", "Wrec"} if k > 1 else {"g", "leaving"}
+    guess = {"g"} if plan.learns(k) in ("synthetic", "local") else set()
+    return guess | ({"leaving", "Wrec"} if k > 1 else {"leaving"})
 
 
 def _compare(plan: Plan, looks: dict[int, Weights]) -> list[tuple[int, dict[str, float | None]]]:
-    """Return each box's cosine and norm ratio, box 1 first."""
+    """Return cosine and norm ratio of each box that updates before its gradient is there, box 1 first."""
     true: Array = looks[plan.head]["g"]
     found = []
     for k in range(plan.boxes, 0, -1):
         look = looks[k]
-        found.append((k, _pair(look["g"], true)))
+        if "g" in look:
+            found.append((k, _pair(look["g"], true)))
         if k > 1:
             leaving = look["leaving"]
             nothing = np.zeros((*leaving.shape[:2], 1), leaving.dtype)  # inputs do not matter for what is passed on

@@ -34,7 +34,7 @@ class _Box:
         self.seen = [0] * (plan.boxes + 1)  # increments applied, by box; the own ones too
         self.read: list[int] = []  # updates before the forward of each batch
         self.clocks: list[tuple[int, ...]] = []  # what was seen then
-        self.made: list[tuple[int, ...]] = []  # what was seen by the forward behind each increment of its own
+        self.made: list[tuple[int, tuple[int, ...]]] = []  # of each own increment: its batch, and what its forward had seen
         self.found: dict[str, tuple[Counter[int], Counter[int]]] = {}
 
     def count(self, kind: str, updates: int, batch: int) -> None:
@@ -50,7 +50,7 @@ class _Box:
 
     def update_own(self, batch: int) -> None:
         """Take note of an update by an increment of its own, made of a batch."""
-        self.made.append(self.clocks[batch])
+        self.made.append((batch, self.clocks[batch]))
         self.update(self.number)
 
     def is_own(self, kind: str) -> bool:
@@ -105,10 +105,10 @@ def _increments(box: _Box, journal: Sequence[Action], boxes: Mapping[int, _Box])
         elif kind == "U" and sibling:
             maker = boxes.get(sibling)
             if maker is not None and batch < len(maker.made):
-                clock = maker.made[batch]
+                made, clock = maker.made[batch]
                 stale = sum(max(have - had, 0) for have, had in zip(seen, clock, strict=True))
                 box.forwards = forwards
-                box.count("increment", stale, batch)
+                box.count("increment", stale, made)
             seen[sibling] += 1
 
 

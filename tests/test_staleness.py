@@ -40,6 +40,25 @@ def test_an_update_on_a_true_gradient_counts_the_updates_since_its_forward() -> 
     assert counted(found[1]["update"], "batches") == {1: 2, 0: 1}
 
 
+def test_a_correction_counts_the_updates_since_the_one_that_it_repairs() -> None:
+    plan = make_plan("decoupled", boxes=2, batches=2, tied=True, corrects=True)
+    journals = {1: parse_journal("F0 F1 T0 C0 T1 C1 U2.0 U2.1 U2.2 U2.3"), 2: parse_journal("F0 T0 C0 U1.0 F1")}
+    found = staleness(plan, journals)
+    assert counted(found[1]["update"]) == {1: 2}, "its own early update is what it repairs"
+    assert counted(found[1]["update"], "batches") == {1: 1, 0: 1}
+    assert counted(found[1]["increment"], "batches") == {1: 2, 0: 1}, "box 2 had made two of batch 0 and one of batch 1"
+
+
+def test_boxes_that_learn_from_a_classifier_or_late_share_increments_too() -> None:
+    local = make_plan("decoupled", boxes=2, batches=2, tied=True, rule="local")
+    found = staleness(local, {1: parse_journal("F0 F1 U2.0 U2.1"), 2: parse_journal("U1.0 F0 U1.1 F1")})
+    assert counted(found[1]["increment"]) == {1: 1, 0: 1}
+    late = make_plan("decoupled", boxes=2, batches=2, tied=True, rule="backward")
+    found = staleness(late, {1: parse_journal("F0 F1 U2.0 B0 U2.1 B1"), 2: parse_journal("F0 B0 F1 B1 U1.0 U1.1")})
+    assert counted(found[1]["update"]) == {1: 1, 3: 1}
+    assert counted(found[1]["increment"]) == {0: 1, 1: 1}
+
+
 @pytest.mark.parametrize("schedule", ["article", "locked"])
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("boxes", [1, 2, 4])
