@@ -10,7 +10,8 @@ from .text import table
 
 HEAD = ("rule", "window", "late", "rate", "images right, %", "of the gap", "cost", "batches/s")
 NOTES = (
-    "late: batches by which what boxes learn from was late, in the mean; cost: multiply-adds of the boxes, locked is 1"
+    "late: batches by which what boxes learn from was late, in the mean",
+    "cost: multiply-adds of the boxes, locked is 1; of the gap: between frozen and locked, by medians",
 )
 
 
@@ -24,7 +25,7 @@ def lines(document: dict[str, Any]) -> list[str]:
         found += ["", "tied boxes" if tied else "untied boxes", table(HEAD, [_cells(row) for row in chosen], left=(0,))]
     more = [(str(row["boxes"]), *_cells(row)) for row in rows if row["boxes"] != 4]
     found += ["", "more boxes of fewer steps, tied", table(("boxes", *HEAD), more, left=(1,))] if more else []
-    return [*found, "", NOTES, "", *verdicts(rows)]
+    return [*found, "", *NOTES, "", *verdicts(rows)]
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 article   preset `article` at many seeds, live, beside frozen boxes at the same rates and first weights: how many of the
           original's 20 test images are right, and how many of 1,000 further images that nobody has seen
+digits    preset `digits`, decoupled, at many seeds and several windows, live: how many seeds converge, to 99 % of 400 images
 """
 
 from __future__ import annotations
@@ -45,6 +46,35 @@ def article(seeds: int, where: Path) -> list[dict[str, Any]]:
         rows.append(row)
         print(json.dumps(row), file=sys.stderr, flush=True)
     return rows
+
+
+#: The windows at which digits run, and the share of test images from which on a run has converged.
+WINDOWS, CONVERGED = (1, 2, 4, 8, 16), 0.99
+
+
+def digits(seeds: int, where: Path) -> list[dict[str, Any]]:
+    """Run preset digits at each seed and window and return a row for each."""
+    rows = []
+    for seed in range(seeds):
+        for window in WINDOWS:
+            flags = {"schedule.window": window, "train.seed": seed, "data.seed": seed, "train.evaluate_every": 0}
+            own = {"log.level": "info", "run.dir": str(where), "run.plot": False, "trace.level": "off"}
+            result = launch(resolve("digits", flags=flags | own), label=f"digits-{window}-{seed}")
+            row = {"seed": seed, "window": window, "accuracy": result.accuracy, "status": result.status}
+            rows.append(row)
+            print(json.dumps(row), file=sys.stderr, flush=True)
+    return rows
+
+
+def render_digits(rows: list[dict[str, Any]]) -> str:
+    """Return the table of digits."""
+    lines = []
+    for window in WINDOWS:
+        found = [row["accuracy"] or 0.0 for row in rows if row["window"] == window]
+        converged = sum(accuracy >= CONVERGED for accuracy in found)
+        spread = f"{share(min(found))} – {share(max(found))}"
+        lines.append((window, f"{converged} of {len(found)}", share(statistics.median(found)), spread))
+    return table(("window", f"seeds at {share(CONVERGED)} or more", "median", "min – max"), lines)
 
 
 def judge(result: Result) -> dict[str, Any]:
@@ -92,12 +122,16 @@ def render(rows: list[dict[str, Any]]) -> str:
 def main() -> int:
     """Run an experiment and print its table."""
     parser = argparse.ArgumentParser(prog="python -m launch.experiments", description=__doc__)
-    parser.add_argument("name", choices=("article",))
+    parser.add_argument("name", choices=("article", "digits"))
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--run.dir", dest="run_dir", type=Path, help="keep the runs in this folder")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="timebox-experiment-") as folder:
-        print(render(article(options.seeds, options.run_dir or Path(folder))))
+        where = options.run_dir or Path(folder)
+        if options.name == "article":
+            print(render(article(options.seeds, where)))
+        else:
+            print(render_digits(digits(options.seeds, where)))
     return 0
 
 

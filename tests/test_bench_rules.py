@@ -60,7 +60,7 @@ def test_every_rule_and_control_runs_tied_and_untied() -> None:
     assert {case.boxes for case in found if case.rule == "last"} == {4, 7, 14}
 
 
-@pytest.mark.parametrize("case", cases(), ids=str)
+@pytest.mark.parametrize("case", list(cases()), ids=str)
 def test_every_case_is_a_configuration_at_its_rate(case: Case) -> None:
     config = configured(case, rate_of(case))
     assert (config.model.tied, config.model.boxes) == (case.tied, case.boxes)
