@@ -63,7 +63,10 @@ def _verdicts(name: str, own: Mapping[tuple[str, int, bool], dict[str, Any]]) ->
 
     gaps = ", ".join(f"{100 * own['oracle', w, False]['gap_recovered']:.0f} % at window {w}" for w in (1, 4, 16))
     beside = right("oracle", 1) - right("locked")
-    found = [f"{name}: the oracle at window 1 {beside:+.1f} points beside locked; of the gap {gaps}"]
+    found = [
+        f"{name}: the oracle at window 1 {beside:+.1f} points beside locked",
+        f"{name}: of the gap between frozen and locked the oracle recovers {gaps}",
+    ]
     for late, words in ((False, "at window 16"), (True, "with all that is sent back late")):
         ours, theirs = right("oracle", 16, late), right("delayed", 16, late)
         found.append(
