@@ -61,11 +61,11 @@ def _verdicts(name: str, own: Mapping[tuple[str, int, bool], dict[str, Any]]) ->
     def right(rule: str, window: int = 0, late: bool = False) -> float:
         return float(100 * own[rule, window, late]["accuracy"]["median"])
 
-    gaps = ", ".join(f"{100 * own['oracle', w, False]['gap_recovered']:.0f} % at window {w}" for w in (1, 4, 16))
+    gaps = ", ".join(f"{100 * own['oracle', w, False]['gap_recovered']:.0f} % at {w}" for w in (1, 4, 16))
     beside = right("oracle", 1) - right("locked")
     found = [
         f"{name}: the oracle at window 1 {beside:+.1f} points beside locked",
-        f"{name}: of the gap between frozen and locked the oracle recovers {gaps}",
+        f"{name}: of the gap between frozen and locked the oracle recovers, by window, {gaps}",
     ]
     for late, words in ((False, "at window 16"), (True, "with all that is sent back late")):
         ours, theirs = right("oracle", 16, late), right("delayed", 16, late)

@@ -92,7 +92,7 @@ def test_the_gap_is_between_frozen_and_locked_of_its_own_kind() -> None:
 def test_the_table_says_where_local_is_better_and_where_nothing_is_shown() -> None:
     better = bench_rules_text.verdicts(with_gaps(every(True, frozen=0.5, local=0.95)))
     assert better[0] == "tied: the oracle at window 1 +0.0 points beside locked"
-    assert better[1].endswith("recovers 100 % at window 1, 100 % at window 4, 100 % at window 16")
+    assert better[1].endswith("recovers, by window, 100 % at 1, 100 % at 4, 100 % at 16")
     assert any("local classifiers, which send nothing back, 95.2 %" in text and "lie apart" in text for text in better)
     equal = bench_rules_text.verdicts(with_gaps(every(False, frozen=0.5)))
     assert equal[-1].startswith("untied: local classifiers")
