@@ -254,6 +254,8 @@ def main(arguments: list[str] | None = None) -> int:
             if line.should_stop:
                 is_stopped = True
                 break
+        for number, each in enumerate(reference.weights(), 1):
+            reference.guards[number].check_weights(each)
         _save(reference, folder / "checkpoint" / ("interrupted" if is_stopped else "final"))
         results.save_metrics(folder, reference.plan, reference.costs, reference.judged)
     except TimeboxError as error:

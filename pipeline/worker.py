@@ -28,6 +28,7 @@ from .drive import advance
 from .emulate import Emulated
 from .emulation import Emulation
 from .errors import ConfigError, TimeboxError
+from .guard import Guard
 from .head import HeadWork
 from .lifeline import Lifeline
 from .live import LivePort, LiveWatcher, cost_of_a_record
@@ -212,7 +213,9 @@ class Worker:
     def finish(
         self, stage: Stage, port: LivePort, watcher: LiveWatcher, seconds: float, cpu_s: float, seal: dict[str, Any]
     ) -> None:
-        """Save the results, report them, and stay until the launcher says quit."""
+        """Save the results, report them, and stay until the launcher says quit; raises DivergedError for weights gone bad."""
+        assert self.work is not None, "prepare makes it"
+        Guard(self.name, self.config.train.limit).check_weights(self.work.weights())
         weights = self._save("final")
         standing = self.standing(stage, port, watcher)
         self.log.info("done", batches=stage.forwards, busy_s=round(standing["busy_s"], 6), seconds=round(seconds, 6))
