@@ -33,6 +33,9 @@ EPILOGS = {
     "compare": "Runs that differ in their seeds alone are repeats of one row. "
     "example: timebox compare runs --controls --out compare.png",
     "sweep": "example: timebox sweep decoupling --out sweeps/mine --plot rates.svg",
+    "stability": "Classes: flew off (stopped by the guard, not finite, or ends above 1.5 times its start), converged (ends below "
+    "half of it), spiked (rose to 3 times its least, came down and converged), stalled (the rest). Run k has train.seed and "
+    "data.seed k further. example: timebox stability published --seeds 3 --out fan.svg",
     "replay": "example: timebox replay latest --until box-1:T17 --out moment.npz",
     "simulate": "example: timebox simulate latest --what-if latency_ms=5 schedule.kind=locked",
     "schedule": "example: timebox schedule --schedule.kind 1f1b --model.boxes 4 --model.tied false > mine.txt; "
@@ -128,7 +131,7 @@ def _dispatch(arguments: list[str]) -> int:
     _add_run_dir(compare)
     sweep = command("sweep", "runs over a grid of configuration keys, in turn, into one table with intervals")
     sweep.add_argument(
-        "file", metavar="FILE", help="a TOML file, or decoupling, decoupling-latency, staleness, observer, boxes"
+        "file", metavar="FILE", help="a TOML file, or decoupling, decoupling-latency, depth, staleness, observer, boxes"
     )
     sweep.add_argument(
         "--out", type=Path, metavar="FOLDER", help="where its rows and runs go, or to go on with (sweeps/NAME)"
@@ -140,6 +143,21 @@ def _dispatch(arguments: list[str]) -> int:
         default="false",
         help="keep the folder of every run, not only of those that failed (false)",
     )
+    stability = command("stability", "many seeds: which converge, spike, stall or fly off, and what it began with")
+    stability.add_argument(
+        "study", metavar="STUDY", nargs="?", help="a TOML file of cases, or published; else one configuration"
+    )
+    stability.add_argument("--seeds", type=int, help="runs of each case (10, or as the study says)")
+    stability.add_argument("--out", type=Path, metavar="FILE", help="a fan chart of the cost curves: .svg or .png")
+    stability.add_argument("--csv", type=Path, metavar="FILE", help="a row for each run")
+    stability.add_argument("--live", action="store_true", help="real processes, one run after the other")
+    stability.add_argument("--jobs", type=int, help="runs side by side, without --live (the processors)")
+    stability.add_argument("--preset", help="of one configuration: a named starting point: article (default), digits")
+    stability.add_argument("--config", type=Path, metavar="FILE", help="of one configuration: a TOML file")
+    if arguments[:1] == ["stability"]:
+        flags.add(stability)
+    if "--run.dir" not in stability._option_string_actions:
+        _add_run_dir(stability)
     replay = command("replay", "the run again from its journals, bit for bit, or the first difference")
     _add_run(replay)
     replay.add_argument("--until", metavar="STAGE:ACTION", help="stop there, as box-1:T17, and give the arrays")

@@ -149,7 +149,7 @@ def test_points_are_held_against_the_first_or_against_their_like(write: Callable
     assert [point.against for point in sweep_points.read(write(beside + FOUR + also)).points] == [1, 2, 1, 2, 2, None]
 
 
-@pytest.mark.parametrize("name", ["boxes", "decoupling", "decoupling-latency", "observer", "staleness"])
+@pytest.mark.parametrize("name", ["boxes", "decoupling", "decoupling-latency", "depth", "observer", "staleness"])
 def test_a_packaged_sweep_is_one(name: str) -> None:
     assert name in sweep_points.named()
     found = sweep_points.read(name)
