@@ -32,10 +32,11 @@ from .sweep_points import Point, Request
 
 #: The rate of boxes and head that was best on validation images, tied and untied (`timebox bench rates`).
 RATES = {
-    "locked": (0.3, 0.2), "exact": (0.2, 0.2), "frozen": (0.2, 0.2), "last": (0.2, 0.2), "local": (0.2, 0.2),
-    "noise": (0.2, 0.2), "stale": (0.2, 0.2), "linear": (0.2, 0.2), "delayed": (0.05, 0.05), "oracle": (0.3, 0.3),
+    "locked": (0.3, 0.2), "exact": (0.1, 0.2), "frozen": (0.8, 0.8), "last": (0.2, 0.3), "local": (0.3, 0.3),
+    "noise": (0.05, 0.05), "stale": (0.3, 0.2), "linear": (0.05, 0.05), "oracle": (0.3, 0.3),
+    "delayed": (0.1, 0.3), "delayed, window 16": (0.1, 0.1), "delayed, late": (0.02, 0.02),
 }  # fmt: skip
-TRIED = (0.05, 0.1, 0.2, 0.3, 0.4, 0.8)
+TRIED, LOW = (0.05, 0.1, 0.2, 0.3, 0.4, 0.8), (0.01, 0.02)
 VALIDATION = 5_000
 BOXES = 4
 #: How late `late` makes messages that go back, in milliseconds: longer than sixteen batches take.
@@ -128,7 +129,14 @@ def _say(text: str) -> None:
 
 def rate_of(case: Case) -> float:
     """Return the rate that a case runs at."""
-    return RATES[case.rule.partition(",")[0]][not case.tied]
+    return RATES[_rated(case)][not case.tied]
+
+
+def _rated(case: Case) -> str:
+    """Return by which name a case has its rate."""
+    if case.rule == "delayed" and case.window == 16:
+        return "delayed, late" if case.late else "delayed, window 16"
+    return case.rule.partition(",")[0]
 
 
 def request(name: str, repeats: int, points: Mapping[tuple[Case, float], str]) -> Request:
@@ -156,12 +164,22 @@ def run(config: Config, mode: str, label: str, repeat: int, observe: Observer) -
 
 def rates(repeats: int) -> dict[str, Any]:
     """Run every rule at every rate on validation images and return the tables' document."""
-    chosen = [case for case in cases() if case.boxes == BOXES and case.rule in RATES and case.window in (0, 4)]
+    chosen = [case for case in cases() if case.boxes == BOXES and case.mode != "simulate"]
     points = {
-        (case, rate): "validation" for case in chosen if case.mode != "simulate" and not case.late for rate in TRIED
+        (case, rate): "validation" for case in chosen if case.rule in RATES and case.window in (0, 4) for rate in TRIED
+    }
+    # What comes late wants a smaller rate, and is not to be beaten by a wrong one.
+    points |= {
+        (case, rate): "validation"
+        for case in chosen
+        if case.rule == "delayed" and case.window == 16
+        for rate in (LOW if case.late else LOW[1:]) + TRIED[: 3 if case.late else 4]
     }
     made = sweep.sweep(request("rates", repeats, points), measure=run)
-    rows = [{key: each[key] for key in ("rule", "tied", "rate", "accuracy")} for each in made["points"]]
+    rows = [
+        {"rule": _rated(case)} | {key: each[key] for key in ("tied", "rate", "accuracy")}
+        for (case, _), each in zip(points, made["points"], strict=True)
+    ]
     return {"bench": "rates", "repeats": repeats, "rows": rows, "environment": collect()}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from launch import bench_rules, bench_rules_text, fallback
-from launch.bench_rules import RATES, RULES, Case, cases, configured, rate_of, request, with_gaps
+from launch.bench_rules import RULES, Case, cases, configured, rate_of, request, with_gaps
 from launch.rule_cost import multiply_adds
 from launch.spread import spread
 from pipeline import mnist
@@ -64,7 +64,7 @@ def test_every_rule_and_control_runs_tied_and_untied() -> None:
 def test_every_case_is_a_configuration_at_its_rate(case: Case) -> None:
     config = configured(case, rate_of(case))
     assert (config.model.tied, config.model.boxes) == (case.tied, case.boxes)
-    assert config.train.rate_input == config.train.rate_head == RATES[case.rule.partition(",")[0]][not case.tied]
+    assert config.train.rate_input == config.train.rate_head == rate_of(case)
     assert config.schedule.kind in ("decoupled", "locked", "article")
     assert case.rule in ("locked", "exact") or config.schedule.window == max(case.window, 1)
     assert bool(config.emulate.delay_ms) == case.late
