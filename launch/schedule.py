@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.config import resolve
 from pipeline.errors import ConfigError
 from pipeline.grid import COLUMNS, check, of_program
-from pipeline.plan import Plan, rule_of
+from pipeline.plan import CONTROLS, Plan, rule_of
 from pipeline.programs import PROGRAMS, render
 from pipeline.schema import Config
 
@@ -39,8 +39,11 @@ def document(config: Config) -> dict[str, Any]:
 
 
 def _command(config: Config) -> str:
-    """Return the command that runs this schedule from its text."""
+    """Return the command that runs this schedule from its text, or as it is where the text alone does not tell the rule."""
+    if config.oracle.kind in CONTROLS:
+        return f"timebox run --schedule.kind {config.schedule.kind} --oracle.kind {config.oracle.kind}"
     needs: dict[str, Any] = {"model.boxes": config.model.boxes, "model.tied": config.model.tied}
+    needs |= {f"oracle.{key}": getattr(config.oracle, key) for key in ("kind", "last", "correct", "target")}
     if (config.schedule.micro_batches or 1) > 1:
         needs |= {"data.batch": config.data.batch, "schedule.micro_batches": config.schedule.micro_batches}
     if (
