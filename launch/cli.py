@@ -33,9 +33,9 @@ EPILOGS = {
     "compare": "Runs that differ in their seeds alone are repeats of one row. "
     "example: timebox compare runs --controls --out compare.png",
     "sweep": "example: timebox sweep decoupling --out sweeps/mine --plot rates.svg",
-    "stability": "Classes: flew off (stopped by the guard, not finite, or ends above 1.5 times its start), converged (ends below "
-    "half of it), spiked (rose to 3 times its least, came down and converged), stalled (the rest). Run k has train.seed and "
-    "data.seed k further. example: timebox stability published --seeds 3 --out fan.svg",
+    "stability": "Classes: flew off (stopped by the guard, not finite, or ends above 1.5 times its start), converged (ends "
+    "below half of it), spiked (rose to 3 times its least, came down and converged), stalled (the rest). Run k has "
+    "train.seed and data.seed k further. example: timebox stability published --seeds 3 --out fan.svg",
     "replay": "example: timebox replay latest --until box-1:T17 --out moment.npz",
     "simulate": "example: timebox simulate latest --what-if latency_ms=5 schedule.kind=locked",
     "schedule": "example: timebox schedule --schedule.kind 1f1b --model.boxes 4 --model.tied false > mine.txt; "

@@ -198,6 +198,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "simulate": studies.simulate,
     "compare": studies.compare,
     "sweep": studies.sweep,
+    "stability": studies.stability,
     "schedule": studies.schedule,
     "doctor": _doctor,
     "bench": studies.bench,

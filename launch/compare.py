@@ -2,7 +2,8 @@
 
     compare_runs      what each run is: figures, evaluations in time, environment
     compare_rows      which runs are repeats, what rows are called, which row is whose baseline
-    compare_controls  which controls are missing, and how they are run
+    compare_controls  which controls are missing, which are there from before, and how they are run
+    compare_learning  what is learnt, at marks that all rows have, and beside controls
     compare           medians and intervals, ratios, verdicts, warnings           this file
 
 Nothing is claimed where intervals meet, where there are fewer than `spread.LEAST` repeats, which have no interval, or where
@@ -20,15 +21,17 @@ from typing import Any
 from pipeline.errors import ConfigError
 
 from . import compare_controls
+from .compare_learning import LEARNING, beside_local, common, difference, gap, learning
 from .compare_rows import Row, baseline, grouped, pairs
 from .compare_runs import REFERENCE, TIMES, VIRTUAL, Measured, choose, measure
 from .outfile import check_picture
-from .spread import LEAST, NO_DIFFERENCE, Spread, overlap, ratio_of_medians, ratios, scaled, spread, verdict
+from .spread import LEAST, Spread, ratio_of_medians, ratios, scaled, spread, verdict
 
 INCOMPARABLE = "not comparable: other machines or versions"
 #: Figures that stand in a row by their own name; the others stand in a group, as `bubble.of_busy`.
 FIGURES = ("seconds", "training_s", "batches_per_s", "images_per_s", "accuracy")
-LEARNING = ("accuracy_at_time", "seconds_to_accuracy", "accuracy_at_images")
+#: Controls whose speed is beside the point: they do less, or what no processes could.
+NO_SPEED = ("exact", "frozen", "last")
 
 
 def document(
@@ -42,7 +45,8 @@ def document(
 ) -> dict[str, Any]:
     """Compare runs and return the document of `timebox compare --json`; raises ConfigError for a wrong request.
 
-    With `controls` the missing ones run first, at most `repeats` of each; `say` hears of their progress.
+    Controls that earlier comparisons left beside the runs are added. With `controls` the missing ones run first, at most
+    `repeats` of each; `say` hears of their progress.
     """
     if repeats is not None and repeats < 1:
         raise ConfigError(f"--repeats: {repeats} repeats show nothing; at least 1")
@@ -59,19 +63,24 @@ def document(
             left_out.append((folder.name, str(error)))
     if not measured:
         raise ConfigError(f"no run to compare: {'; '.join(text for _, text in left_out)}")
+    named = {run.folder for run in measured}
     if controls:
-        added = compare_controls.run(grouped(measured), repeats, say)
-        measured += [run for run in added if run.folder not in {each.folder for each in measured}]
+        measured += _new(compare_controls.run(grouped(measured), repeats, say), measured)
+    measured += _new(compare_controls.earlier(grouped(measured)), measured)
     rows = grouped(measured)
 
     def command(first: str | None) -> str:
-        named = list(words) if first is None else [first]
+        runs = list(words) if first is None else [first]
         where = [] if parent == Path("runs") or first is not None else ["--run.dir", str(parent)]
-        return shlex.join(["timebox", "compare", *named, *where, "--controls"])
+        return shlex.join(["timebox", "compare", *runs, *where, "--controls"])
 
     made = compared(rows)
+    for row, each in zip(rows, made["rows"], strict=True):
+        each["is_added"] = not any(run.folder in named for run in row.runs)
+    missing = compare_controls.missing(rows, command)
     made |= {
-        "missing_controls": compare_controls.missing(rows, command),
+        "controls": compare_controls.table(rows, missing),
+        "missing_controls": missing,
         "left_out": [{"run": name, "why": why} for name, why in left_out],
         "warnings": [f"{name} is left out: {why}" for name, why in left_out] + warnings(rows),
         "more_repeats": _more_repeats(rows, repeats),
@@ -83,6 +92,12 @@ def document(
         compare_plots.draw(made, out)
         made["out"] = str(out)
     return made
+
+
+def _new(found: Sequence[Measured], there: Sequence[Measured]) -> list[Measured]:
+    """Return the runs that are not there yet, each once."""
+    folders = {run.folder for run in there}
+    return list({run.folder: run for run in found if run.folder not in folders}.values())
 
 
 def _more_repeats(rows: Sequence[Row], limit: int | None) -> str | None:
@@ -101,52 +116,9 @@ def compared(rows: Sequence[Row]) -> dict[str, Any]:
         "rows": found,
         "beside_first": [_beside(row, rows[0]) for row in rows[1:]],
         "marks": marks,
+        "beside_local": beside_local(rows, compare_controls.plain(rows)),
         "environment": rows[0].first.environment | {"same": len(_machines(rows)) < 2},
     }
-
-
-def common(rows: Sequence[Row]) -> dict[str, float | int | None]:
-    """Return where learning is compared: an accuracy that all reached, when the fastest ended, images that all have seen.
-
-    Boxes that never learn set no mark, or all would reach it at once; nor does one process set when the fastest ended, if
-    there are others. None where there is no such thing: the rows were not all evaluated.
-    """
-    learnt = [row for row in rows if not row.is_frozen] or list(rows)
-    processes = [row for row in learnt if row.first.mode != REFERENCE] or learnt
-    curves = [run.evaluations for row in rows for run in row.runs]
-    if not all(curves):
-        return {"accuracy": None, "seconds": None, "images": None}
-    ends = [run.evaluations[-1].seconds for row in processes for run in row.runs]
-    return {
-        "accuracy": min(max(each.accuracy for each in run.evaluations) for row in learnt for run in row.runs),
-        "seconds": None if None in ends else min(end for end in ends if end is not None),
-        "images": min(curve[-1].images for curve in curves),
-    }
-
-
-def learning(run: Measured, marks: dict[str, float | int | None]) -> dict[str, float | None]:
-    """Return a run's accuracy at the common time and after the common images, and how long it took to the common accuracy.
-
-    Between two evaluations the earlier one counts; before the first there is nothing.
-    """
-    found: dict[str, float | None] = dict.fromkeys(LEARNING)
-    seconds, images, wanted = marks["seconds"], marks["images"], marks["accuracy"]
-    for each in run.evaluations:
-        if seconds is not None and each.seconds is not None and each.seconds <= seconds:
-            found["accuracy_at_time"] = each.accuracy
-        if images is not None and each.images <= images:
-            found["accuracy_at_images"] = each.accuracy
-        if wanted is not None and each.accuracy >= wanted and found["seconds_to_accuracy"] is None:
-            found["seconds_to_accuracy"] = each.seconds
-    return found
-
-
-def difference(a: Spread, b: Spread) -> str:
-    """Return what the intervals of two rows show of a's height beside b's: higher, lower, or no difference shown."""
-    repeats = min(a.repeats, b.repeats)
-    if repeats < LEAST:
-        return f"{NO_DIFFERENCE} ({repeats} repeat{'s' * (repeats > 1)}, {LEAST} are needed)"
-    return NO_DIFFERENCE if overlap(a, b) else "higher" if a.median > b.median else "lower"
 
 
 def faster(row: Row, than: Row) -> tuple[Spread, str] | None:
@@ -168,7 +140,7 @@ def _row(row: Row, rows: Sequence[Row], marks: dict[str, float | int | None]) ->
     verdicts, against = {}, {}
     for kind in ("process", "locked"):
         other = baseline(kind, row, rows)
-        found = None if other is None or row.is_frozen else faster(row, other)
+        found = None if other is None or row.rule in NO_SPEED else faster(row, other)
         if other is not None and found is not None:
             spreads[f"speed_up_{kind}"], verdicts[f"speed_up_{kind}"] = found
             against[kind] = other.label
@@ -179,9 +151,12 @@ def _row(row: Row, rows: Sequence[Row], marks: dict[str, float | int | None]) ->
         if ideal is not None:
             spreads["efficiency_cores"] = scaled(gain, 1 / ideal)
     frozen = baseline("frozen", row, rows)
-    if frozen is not None and not row.is_frozen and "accuracy" in spreads and frozen.values("accuracy"):
+    if frozen is not None and row.rule != "frozen" and "accuracy" in spreads and frozen.values("accuracy"):
         against["frozen"] = frozen.label
         verdicts["accuracy"] = difference(spreads["accuracy"], spread(frozen.values("accuracy")))
+    control, recovered = compare_controls.kind_of(row), None
+    if control is None:
+        recovered, verdicts["gap_recovered"] = gap(row, frozen, baseline("locked", row, rows))
     figures: dict[str, Any] = {name: _median(spreads, name) for name in (*FIGURES, *LEARNING)}
     for name in ("speed_up_process", "speed_up_locked", "efficiency", "efficiency_cores"):
         figures[name] = _median(spreads, name)
@@ -201,10 +176,12 @@ def _row(row: Row, rows: Sequence[Row], marks: dict[str, float | int | None]) ->
         "workers": first.workers,
         "cores": cores,
         "ideal": ideal,
+        "control": control,
         **figures,
+        "gap_recovered": recovered,
         "spread": {name: each.document() for name, each in spreads.items()},
         "against": against,
-        "verdicts": verdicts,
+        "verdicts": {name: said for name, said in verdicts.items() if said},
         "evaluations": [[each._asdict() for each in run.evaluations] for run in row.runs],
         "is_estimated": any(run.is_estimated for run in row.runs),
     }
@@ -252,7 +229,8 @@ def warnings(rows: Sequence[Row]) -> list[str]:
         found.append("the data differ: accuracies are not of the same images")
     if len({(row.first.config.trace, row.first.config.log) for row in rows}) > 1:
         found.append("trace or log settings differ between rows, and recording takes time")
-    shared = [row for row in rows if row.first.mode != VIRTUAL and row.first.workers > _cores(row.first)]
+    usual = [row for row in rows if row.first.mode != VIRTUAL and not row.rule] or rows
+    shared = [row for row in usual if row.first.mode != VIRTUAL and row.first.workers > _cores(row.first)]
     if shared:
         told = ", ".join(f"{row.label} ({row.first.workers} on {_cores(row.first)})" for row in shared)
         found.append(f"more workers than cores, so they share and times tell less than they could: {told}")

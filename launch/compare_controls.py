@@ -1,9 +1,10 @@
-"""The controls of a comparison: which are missing, and how they are run.
+"""The controls of a comparison: which are missing, which an earlier comparison left, and how they are run.
 
-A comparison of learning without controls proves nothing: boxes that never learn (`frozen`), full backpropagation
-(`locked`) and one process say what the network does anyway. Each control has the configuration of the run that it stands
-beside, its seeds too; only what makes it a control is another. One that an earlier comparison left in `controls` is taken
-from there.
+A comparison of learning without controls proves nothing. Full backpropagation (`locked`), one process and boxes that never
+learn (`frozen`) say what the network does anyway; simpler rules (`last`, `noise`, `stale`, `local`, `delayed`) what is won
+without prediction, and the true gradient at once (`exact`) what perfect prediction would win. Each control has the
+configuration of the run that it stands beside, its seeds too; only what makes it a control is another. One that an earlier
+comparison left in `controls` is taken from there.
 """
 
 from __future__ import annotations
@@ -11,93 +12,160 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import msgspec
 
 from pipeline.config import complete
 from pipeline.errors import ConfigError
+from pipeline.plan import ONE_BY_ONE
 from pipeline.schema import Config, Oracle, Schedule
 
 from . import live
 from . import runs as folders
-from .compare_rows import Row, is_control
-from .compare_runs import REFERENCE, VIRTUAL, WHOLE, Measured, measure
+from .compare_rows import RULES, Row, is_control
+from .compare_runs import REFERENCE, VIRTUAL, WHOLE, Measured, glance, measure
 
-#: In the order in which they run, with what each is.
+#: In the order in which they run, with what each is, in few words.
 CONTROLS = {
-    "process": "one-process run",
-    "locked": "`locked` control, full backpropagation,",
-    "frozen": "`frozen` control, boxes that never learn,",
+    "process": "all in one process",
+    "locked": "full backpropagation",
+    "exact": "the true gradient at once",
+    "frozen": "boxes that never learn",
+    "last": "only the last box learns",
+    "noise": "random gradients",
+    "stale": "the last true gradient",
+    "local": "a classifier per box",
+    "delayed": "the true gradient, late",
 }
+#: Rules that stand in for an oracle, whose settings they have no use for.
+INSTEAD = ("noise", "stale")
 #: The folder in the first run's folder of runs that holds them.
 FOLDER = "controls"
+
+
+def plain(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that want controls: those that ran and are none themselves, unless there is nothing else."""
+    real = [row for row in rows if row.first.mode != VIRTUAL]
+    return [row for row in real if kind_of(row) is None] or real
+
+
+def kind_of(row: Row) -> str | None:
+    """Return which control a row is by itself, if it is one."""
+    return next((kind for kind in CONTROLS if is_control(kind, row, row)), row.rule or None)
+
+
+def is_missing(kind: str, row: Row, rows: Sequence[Row]) -> bool:
+    """Whether a row wants a control of a kind and none of some rows is one. What computes nothing wants no learning rule."""
+    is_wanted = kind not in RULES or row.first.config.emulate.arithmetic
+    return is_wanted and not any(is_control(kind, other, row) for other in rows)
 
 
 def missing(rows: Sequence[Row], command: Callable[[str | None], str]) -> list[dict[str, Any]]:
     """Return each control that rows are without, which these are, and the command that adds it.
 
-    `command` returns that of this comparison, or of another one that begins with a run. Rows that are controls themselves
-    need none, unless there is nothing else.
+    `command` returns that of this comparison, or of another one that begins with a run.
     """
-    real = [row for row in rows if row.first.mode != VIRTUAL]
-    plain = [row for row in real if not any(is_control(kind, row, row) for kind in CONTROLS)] or real
-    found = []
+    wanting, found = plain(rows), []
     for kind, words in CONTROLS.items():
-        without = [row for row in plain if is_missing(kind, row, rows)]
+        without = [row for row in wanting if is_missing(kind, row, rows)]
         if not without:
             continue
-        names = "" if len(without) == len(plain) else f" ({', '.join(row.label for row in without)})"
-        first = without[0]
-        is_first = is_missing(kind, rows[0], rows)
-        how: str | None = command(None if is_first else str(first.first.folder))
+        names = "" if len(without) == len(wanting) else f" ({', '.join(row.label for row in without)})"
+        is_first = rows[0].first.mode != VIRTUAL and is_missing(kind, rows[0], rows)
+        beside = rows[0].first if is_first else without[0].first
+        how: str | None = command(None if is_first else str(beside.folder))
+        why = ""
         try:
-            configured(kind, rows[0].first if is_first else first.first)
+            configured(kind, beside)
         except ConfigError as error:
-            how, why = None, str(error)
-        what = f"no {words} of this network{names}" + ("" if how else f": there can be none: {why}")
+            how, why = None, f": there can be none: {error}"
+        what = f"no {_name(kind)}{'' if kind == 'process' else f', {words},'} of this network{names}{why}"
         text = f"{what}: {how}" if how else what
         labels = [row.label for row in without]
         found.append({"control": kind, "rows": labels, "command": how, "what": what, "text": text})
     return found
 
 
+def table(rows: Sequence[Row], absent: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return each row that is a control of another one, and after those of its kind the one that is missing, if it is."""
+    wanting, found = plain(rows), []
+    without = {each["control"] for each in absent}
+    for kind, what in CONTROLS.items():
+        for row in rows:
+            if any(is_control(kind, row, of) for of in wanting):
+                right = row.values("accuracy")
+                accuracy = median(right) if right else None
+                repeats = len(row.runs)
+                found.append(
+                    {"control": kind, "label": row.label, "accuracy": accuracy, "repeats": repeats, "what": what}
+                )
+        if kind in without:
+            found.append({"control": kind, "label": None, "accuracy": None, "repeats": 0, "what": what})
+    return found
+
+
 def _name(kind: str) -> str:
-    return CONTROLS[kind].partition(",")[0]
-
-
-def is_missing(kind: str, row: Row, rows: Sequence[Row]) -> bool:
-    """Whether none of some rows is a row's control of a kind."""
-    return not any(is_control(kind, other, row) for other in rows)
+    return "one-process run" if kind == "process" else f"`{kind}` control"
 
 
 def configured(kind: str, of: Measured) -> tuple[Config, bool]:
     """Return the configuration of a run's control, and whether it is one process; raises ConfigError for one there cannot be.
 
-    The schedule stays where it can; one process and frozen boxes come to `locked` where the schedule has no place for them.
+    The schedule stays where it can. One process and frozen boxes come to `locked` where the schedule has no place for them,
+    the other rules to `decoupled`, in one process to `article`. What a learning rule is to a run in one process, is one too.
     """
-    config, is_reference = of.config, kind == "process" or (kind == "frozen" and of.mode == REFERENCE)
-    run = msgspec.structs.replace(config.run, dir=str(of.folder.parent / FOLDER), name=kind, plot=False)
-    if of.folder.parent.name == FOLDER:
-        run = msgspec.structs.replace(run, dir=str(of.folder.parent))
-    oracle = config.oracle
-    if kind == "frozen":
-        oracle = msgspec.structs.replace(oracle, kind="frozen")
-    elif oracle.kind == "frozen":
-        oracle = msgspec.structs.replace(oracle, kind=Oracle().kind)
-    changed = msgspec.structs.replace(config, run=run, oracle=oracle)
-    locked = msgspec.structs.replace(changed, schedule=Schedule(kind="locked"))
+    config = of.config
+    is_reference = kind in ("process", "exact") or (kind in RULES and of.mode == REFERENCE)
+    inside = of.folder.parent if of.folder.parent.name == FOLDER else of.folder.parent / FOLDER
+    run = msgspec.structs.replace(config.run, dir=str(inside), name=kind, plot=False)
+    changed = msgspec.structs.replace(config, run=run, oracle=_oracle(kind, config))
+    oracle = msgspec.structs.replace(changed.oracle, correct=False)
+    locked = msgspec.structs.replace(changed, oracle=oracle, schedule=Schedule(kind="locked"))
     if kind == "locked":
-        made = complete(locked)
-        live.check(made, reference=False)
-        return made, False
+        return _checked(locked, is_reference=False), False
+    if kind in RULES:
+        changed = msgspec.structs.replace(changed, schedule=_schedule(kind, config, is_reference=is_reference))
+    if kind not in ("process", "frozen"):
+        return _checked(changed, is_reference=is_reference), is_reference
     try:
-        made = complete(changed)
-        live.check(made, reference=is_reference)
+        return _checked(changed, is_reference=is_reference), is_reference
     except ConfigError:
-        made = complete(locked)
-        live.check(made, reference=is_reference)
-    return made, is_reference
+        return _checked(locked, is_reference=is_reference), is_reference
+
+
+def _oracle(kind: str, config: Config) -> Oracle:
+    """Return what takes the place of a run's oracle in its control."""
+    oracle, usual = config.oracle, Oracle()
+    if kind not in RULES:  # which need an oracle's kind at most
+        return msgspec.structs.replace(oracle, kind=usual.kind) if oracle.kind in RULES else oracle
+    changed = msgspec.structs.replace(oracle, kind=kind, correct=False, code="", file="")
+    if kind not in INSTEAD:
+        return changed
+    without = {name: getattr(usual, name) for name in ("memory", "replays", "cap", "mix")}
+    return msgspec.structs.replace(changed, target="true", last=True, **without)
+
+
+def _schedule(kind: str, config: Config, *, is_reference: bool) -> Schedule:
+    """Return a learning rule's schedule: the run's, if the rule has a place in it."""
+    given = config.schedule
+    if kind == "exact" or (is_reference and kind != "frozen"):
+        return Schedule(kind="article")
+    if given.kind not in ONE_BY_ONE:
+        return given if kind == "frozen" else Schedule(kind="decoupled")
+    # Weights are kept for late gradients. What repairs an update needs them, and no control does.
+    is_late = kind not in ("frozen", "local") and not config.oracle.correct
+    window = given.window if given.kind == "decoupled" else None
+    return Schedule(kind=given.kind, window=window, weights=given.weights if is_late else None)
+
+
+def _checked(config: Config, *, is_reference: bool) -> Config:
+    """Return a complete configuration; raises ConfigError. Its images, which its run had, are looked for when it runs."""
+    made = complete(config)
+    data = msgspec.structs.replace(made.data, source="packaged", dir="")
+    live.check(msgspec.structs.replace(made, data=data), reference=is_reference)
+    return made
 
 
 def run(rows: Sequence[Row], repeats: int | None, say: Callable[[str], None]) -> list[Measured]:
@@ -118,16 +186,16 @@ def run(rows: Sequence[Row], repeats: int | None, say: Callable[[str], None]) ->
             except ConfigError as error:
                 say(f"no {_name(kind)}: {error}")
     chosen = first.runs if repeats is None else first.runs[:repeats]
-    there = _there(Path(configured(kinds[0], first.first)[0].run.dir)) if kinds else []
-    found, place = [], 0
+    there, place = _there(first.first), 0
+    found: list[Measured] = []
     for beside in chosen:
         for kind in kinds:
             place += 1
             config, is_reference = configured(kind, beside)
-            earlier = next((each for each in there if _is_same(each, config, is_reference, beside)), None)
+            earlier = _same(there, config, is_reference, beside)
             if earlier is not None:
                 there.remove(earlier)
-                found.append(earlier)
+                found.append(measure(earlier.folder))
                 continue
             say(f"control {place} of {len(chosen) * len(kinds)}: {_name(kind)} beside {beside.folder.name}")
             result = live.launch(config, reference=is_reference, label=kind)
@@ -140,17 +208,40 @@ def run(rows: Sequence[Row], repeats: int | None, say: Callable[[str], None]) ->
     return found
 
 
-def _there(parent: Path) -> list[Measured]:
-    """Return the controls that earlier comparisons left in a folder, but those that did not end well."""
+def earlier(rows: Sequence[Row]) -> list[Measured]:
+    """Return the controls that rows are without and an earlier comparison left beside their runs, in the order of kinds."""
+    found: dict[str, list[Measured]] = {kind: [] for kind in CONTROLS}
+    for row in plain(rows):
+        there = _there(row.first)
+        for kind, taken in found.items():
+            # Those of an earlier row may be this one's too.
+            if not is_missing(kind, row, [*rows, *(Row("", [run]) for run in taken)]):
+                continue
+            alike = [run for run in there if is_control(kind, Row("", [run]), row)]
+            for beside in row.runs if alike else ():
+                with contextlib.suppress(ConfigError):
+                    same = _same(alike, *configured(kind, beside), beside)
+                    if same is not None:
+                        alike.remove(same)
+                        taken.append(measure(same.folder))
+    return [run for taken in found.values() for run in taken]
+
+
+def _there(beside: Measured) -> list[Measured]:
+    """Return the controls that earlier comparisons left beside a run, without their figures; those alone that ended well."""
+    parent = beside.folder.parent
     found = []
-    for folder in folders.all_runs(parent):
+    for folder in folders.all_runs(parent if parent.name == FOLDER else parent / FOLDER):
         if folders.describe(folder)["status"] in WHOLE:
             with contextlib.suppress(ConfigError):
-                found.append(measure(folder.resolve()))
+                found.append(glance(folder.resolve()))
     return found
 
 
-def _is_same(there: Measured, config: Config, is_reference: bool, beside: Measured) -> bool:
-    """Whether a run is what a control would be, on the same machine; only its name may be another."""
-    is_equal = msgspec.structs.replace(there.config, run=config.run) == config
-    return is_equal and (there.mode == REFERENCE) == is_reference and there.machine == beside.machine
+def _same(there: Sequence[Measured], config: Config, is_reference: bool, beside: Measured) -> Measured | None:
+    """Return the run that is what a control would be, on the same machine; only its name may be another."""
+    for run in there:
+        is_equal = msgspec.structs.replace(run.config, run=config.run) == config
+        if is_equal and (run.mode == REFERENCE) == is_reference and run.machine == beside.machine:
+            return run
+    return None

@@ -1,8 +1,9 @@
 """The picture of a comparison: throughput, accuracy by time and by images, where the boxes' time went. Draws with matplotlib.
 
-Every row has one colour and one dash in all panels. A bar ends at the median and its whisker spans the 95 % interval; fewer
-repeats than `spread.LEAST` have none, and a dotted line spans their range. A line joins the medians of an evaluation, and its
-band spans the repeats.
+Every row has one colour and one dash in all panels. Controls of learning that came by themselves are thin grey lines with
+their names at the end, and have no bars: nobody asked how fast they are. A bar ends at the median and its whisker spans the
+95 % interval; fewer repeats than `spread.LEAST` have none, and a dotted line spans their range. A line joins the medians of an
+evaluation, and its band spans the repeats.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from statistics import median
 from typing import Any
 
 from .compare_runs import REFERENCE, SHARES
+from .compare_text import is_asked
 from .outfile import cannot_write
 from .palette import BLOCKED, BLOCKED_LINE, COPY, INK, LINES, MARKS, MUTED, PART_COLOURS, SETTINGS, STARVED
 from .spread import LEAST
@@ -32,6 +34,10 @@ FILLS = {
 INTERVAL, RANGE = "whisker: 95 % interval", f"dotted: range, under {LEAST} repeats"
 #: More evaluations than this have no marks: they would hide the line.
 MARKED = 20
+#: Where the axis of accuracies ends.
+TOP = 1.03
+#: Lines of controls; how far apart their names are, as a share of the height.
+GREY, APART = "#9aa4ae", 0.055
 #: Most names in a line of the legend.
 ACROSS = 4
 
@@ -43,7 +49,8 @@ def draw(document: dict[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    rows = document["rows"]
+    rows = [row for row in document["rows"] if is_asked(row)]
+    grey = [row for row in document["rows"] if not is_asked(row)]
     with matplotlib.rc_context(SETTINGS):
         tall = 0.32 * len(rows)
         figure, grid = pyplot.subplots(
@@ -54,8 +61,8 @@ def draw(document: dict[str, Any], path: Path) -> None:
             height_ratios=(3.0, 0.7 + max(tall, 1.2)),
         )
         by_time, by_images, speed, time = grid.ravel()
-        _curves(by_time, rows, "seconds")
-        _curves(by_images, rows, "images")
+        _curves(by_time, rows, grey, "seconds")
+        _curves(by_images, rows, grey, "images")
         _throughput(speed, rows)
         _shares(time, rows)
         handles, names = by_images.get_legend_handles_labels()
@@ -84,10 +91,49 @@ def points(row: dict[str, Any], axis: str) -> list[tuple[float, float, float, fl
     return found
 
 
-def _curves(axes: Any, rows: Sequence[dict[str, Any]], axis: str) -> None:
+def _grey(axes: Any, rows: Sequence[dict[str, Any]], axis: str) -> list[float]:
+    """Draw the controls in the background, by images each named right of its end, and return where these ends are."""
+    found = [(row["label"], curve) for row in rows if (curve := points(row, axis))]
+    for _, curve in found:
+        x, middle, _, _ = zip(*curve, strict=True)
+        mark = "." if len(x) <= MARKED else None
+        axes.plot(x, middle, color=GREY, linewidth=0.8, marker=mark, markersize=3, zorder=1.5)
+    # By time they end anywhere, and names would hide what is drawn.
+    ends = {name: curve[-1][1] for name, curve in found} if axis == "images" else {}
+    for name, height in apart(ends).items():
+        axes.annotate(
+            textwrap.shorten(name, 24, placeholder="…"),
+            (1.005, ends[name] / TOP),
+            (1.05, height / TOP),
+            xycoords="axes fraction",
+            textcoords="axes fraction",
+            va="center",
+            color=MUTED,
+            fontsize=7,
+            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.4, "shrinkA": 0, "shrinkB": 0},
+        )
+    return [curve[-1][0] for _, curve in found]
+
+
+def apart(ends: dict[str, float]) -> dict[str, float]:
+    """Return heights for names beside the ends of curves, in the same order and far enough apart to be read."""
+    names = sorted(ends, key=lambda name: ends[name])
+    found: dict[str, float] = {}
+    low = 0.0
+    for name in names:  # upward, each above the one before
+        found[name] = max(ends[name], low)
+        low = found[name] + APART
+    high = 1.0
+    for name in reversed(names):  # and down again from the top, where that was too high
+        found[name] = min(found[name], high)
+        high = found[name] - APART
+    return found
+
+
+def _curves(axes: Any, rows: Sequence[dict[str, Any]], grey: Sequence[dict[str, Any]], axis: str) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    ends = []
+    ends = _grey(axes, grey, axis)
     for place, row in enumerate(rows):
         found = points(row, axis)
         if not found:
@@ -104,12 +150,13 @@ def _curves(axes: Any, rows: Sequence[dict[str, Any]], axis: str) -> None:
         ends.append(max(x))
     is_time = axis == "seconds"
     what = "time" if is_time else "images seen"
-    axes.set_title(f"accuracy by {what}", loc="left", fontsize=9)
+    told = f"accuracy by {what}" + (", controls in grey" if grey else "")
+    axes.set_title(told, loc="left", fontsize=9)
     spans = " (median; band: all repeats)" if any(row["repeats"] > 1 for row in rows) else ""
     axes.set_xlabel(("seconds since the first go" if is_time else "training images seen") + spans)
     axes.set_ylabel("test images right")
     axes.yaxis.set_major_formatter(_percent)
-    axes.set_ylim(0, 1.03)
+    axes.set_ylim(0, TOP)
     # A fast row would be a dash at the edge beside one that takes many times as long.
     if is_time and ends and min(ends) > 0 and max(ends) > 8 * min(ends):
         axes.set_xscale("log")

@@ -117,31 +117,26 @@ def labels(rows: Sequence[tuple[Config, str]]) -> list[str]:
 def _label(
     config: Config, mode: str, rows: Sequence[tuple[Config, str]], varying: Sequence[str], *, is_brief: bool = False
 ) -> str:
-    same_way = [flat(other) for other, way in rows if way == mode]
-    alike = [flat(other) for other, _ in rows if _teacher(other) == _teacher(config)]
-    # `exact` is never but in one process.
-    mine, parts = flat(config), [WAYS[mode]] if WAYS[mode] and not (is_brief and mode == REFERENCE) else []
-    if is_brief and mode == REFERENCE and config.oracle.kind != "exact":
-        parts.append(WAYS[mode])
-    kinds = {each["schedule.kind"] for each in same_way if _is_trained(each)} or {config.schedule.kind}
-    is_told = "schedule.kind" in varying or not varying
+    mine, taught = flat(config), _teacher(config)
+    alike = [(flat(other), way) for other, way in rows if _teacher(other) == taught]
+    # Nobody runs `exact` but in one process.
+    parts = [] if is_brief and taught == "exact" else [WAYS[mode]]
     # One process is full backpropagation by itself, which is what people take it for: another schedule is told.
-    is_other = mode != REFERENCE or config.schedule.kind != "locked"
-    if not is_brief and (len({*kinds, config.schedule.kind}) > 1 or (is_told and is_other)):
+    kinds = {other.schedule.kind for other, way in rows if way == mode and (not rule(other) or other == config)}
+    is_told = "schedule.kind" in varying or not varying
+    if not is_brief and (len(kinds) > 1 or (is_told and (mode != REFERENCE or config.schedule.kind != "locked"))):
         parts.append(config.schedule.kind)
     for key in sorted(varying, key=lambda key: not key.startswith("schedule.")):
         if key.startswith("schedule."):
-            like = {each[key] for each in same_way if each["schedule.kind"] == config.schedule.kind}
+            like = {each[key] for each, way in alike if (way, each["schedule.kind"]) == (mode, config.schedule.kind)}
             if key != "schedule.kind" and (len(like) > 1 or _is_chosen(config, key)):
                 parts.append(_words(key, mine[key]))
-        elif key == "oracle.kind" and rule(config):
-            parts.append(rule(config))
-        elif key.startswith("oracle."):  # nothing to those that learn in another way
-            if len({each[key] for each in alike}) > 1:
+        elif key.startswith("oracle."):  # which is nothing to those that learn in another way
+            if not (key == "oracle.kind" and rule(config)) and len({each[key] for each, _ in alike}) > 1:
                 parts.append(_words(key, mine[key]))
         elif mode != REFERENCE or not key.startswith(("emulate.", "transport.")):
             parts.append(_words(key, mine[key]))
-    return " ".join(part for part in parts if part) or config.schedule.kind
+    return " ".join(part for part in (*parts, rule(config)) if part) or config.schedule.kind
 
 
 def _teacher(config: Config) -> str:

@@ -123,16 +123,23 @@ def _named(word: str, parent: Path) -> tuple[list[Path], bool]:
     return [runs.find(word, parent)], True
 
 
-def measure(folder: Path) -> Measured:
-    """Return the figures of a run that has ended; raises ConfigError where its configuration cannot be read."""
+def glance(folder: Path) -> Measured:
+    """Return a run without its figures: its configuration and how it was made; raises ConfigError as `measure` does."""
     config = load_config(folder / "config.toml")
-    plan = Plan.of(config)
     summary = runs.read_json(folder / "summary.json") or {}
-    warnings: list[str] = []
     mode = VIRTUAL if summary.get("status") == "simulated" else REFERENCE if summary.get("reference") else PROCESSES
     environment = runs.read_json(folder / "environment.json")
+    warnings = []
     if environment is None:
         warnings.append(f"{folder / 'environment.json'}: cannot be read; whether its times are comparable nobody knows")
+    return Measured(folder, config, Plan.of(config), mode, environment or {}, {}, [], False, warnings)
+
+
+def measure(folder: Path) -> Measured:
+    """Return the figures of a run that has ended; raises ConfigError where its configuration cannot be read."""
+    run = glance(folder)
+    config, plan, mode, warnings = run.config, run.plan, run.mode, run.warnings
+    summary = runs.read_json(folder / "summary.json") or {}
     found = None if mode == REFERENCE or config.trace.level == "off" else _recorded(folder, warnings)
     training = _training_s(summary, found)
     evaluations, is_estimated = _evaluations(folder, config, plan, found, training, warnings)
@@ -148,7 +155,7 @@ def measure(folder: Path) -> Measured:
         values |= _times(found)
     if mode != REFERENCE:
         values |= _staleness(folder, plan, warnings)
-    return Measured(folder, config, plan, mode, environment or {}, values, evaluations, is_estimated, warnings)
+    return run._replace(values=values, evaluations=evaluations, is_estimated=is_estimated)
 
 
 def _figure(document: dict[str, Any], key: str) -> float | None:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Sequence
+from itertools import compress
 from typing import Any
 
 from .spread import LEAST, Spread, scaled
 from .text import table
 
 COLUMNS = 80
+#: A single sentence may be so long.
+WIDE = 100
 #: Longer labels than this are told once, and stand as a number in the tables.
 LONGEST = 20
 GAP = 2
@@ -28,13 +31,22 @@ def render(document: dict[str, Any]) -> str:
     """Return the tables, what they show, and what is missing."""
     rows = document["rows"]
     names, key = _names(rows)
+    # Nobody asked how fast the controls are that came by themselves; the last table tells it.
+    asked = [is_asked(row) for row in rows]
+    fast, called = list(compress(rows, asked)), list(compress(names, asked))
+    speed, accuracy = _shown(document)
     blocks = [_machine(document), key]
-    blocks += [*_packed("speed", _speed(document), rows, names), *_packed("time", _time(), rows, names)]
-    blocks += [*_packed("stale", _stale(rows), rows, names), *_packed("learning", _learning(document), rows, names)]
-    for title, columns in zip(("speed beside", "accuracy beside"), _shown(document), strict=True):
-        blocks += _packed(title, columns, rows, names)
-    blocks += [_too_few(document), _missing(document), _notes(document)]
+    blocks += [*_packed("speed", _speed(document), fast, called), *_packed("time", _time(), fast, called)]
+    blocks += [*_packed("stale", _stale(rows), fast, called), *_packed("learning", _learning(document), rows, names)]
+    blocks += [*_packed("speed beside", speed, fast, called), *_packed("accuracy beside", accuracy, rows, names)]
+    blocks += [_controls(document, names), _beside_local(document), _missing(document)]
+    blocks += [_too_few(document), _notes(document)]
     return "\n\n".join(block for block in blocks if block)
+
+
+def is_asked(row: dict[str, Any]) -> bool:
+    """Whether a row was named, or is one of the two that speeds are held against, `process` and `locked`."""
+    return not row["is_added"] or row["control"] in ("process", "locked")
 
 
 def _machine(document: dict[str, Any]) -> str:
@@ -160,8 +172,13 @@ def _shown(document: dict[str, Any]) -> list[list[Column]]:
     speed: list[Column] = [("one process", of("speed_up_process")), ("locked", of("speed_up_locked"))]
     return [
         [*speed, ("the first row", of_first("speed"))],
-        [("boxes that never learn", of("accuracy")), ("the first row", of_first("accuracy"))],
+        [("boxes that never learn", of("accuracy")), ("the first row", of_first("accuracy")), ("% of the gap", _gap)],
     ]
+
+
+def _gap(row: dict[str, Any]) -> str:
+    recovered = row["gap_recovered"]
+    return row["verdicts"].get("gap_recovered", "–") if recovered is None else f"{PERCENT * recovered:.0f}"
 
 
 def _short(verdict: str | None) -> str:
@@ -180,16 +197,52 @@ def _too_few(document: dict[str, Any]) -> str:
     return f"under {LEAST} repeats: no interval, no claim, only [least – most]{way}"
 
 
+def _controls(document: dict[str, Any], names: Sequence[str]) -> str:
+    """Return the controls in a line each: what each is, how much it learnt and how fast it was, or that it was not run."""
+    by_label = {row["label"]: (name, row) for name, row in zip(names, document["rows"], strict=True)}
+    impossible = {each["control"] for each in document["missing_controls"] if each["command"] is None}
+    cells = []
+    for each in document["controls"]:
+        if each["label"] is None:
+            said = "cannot be" if each["control"] in impossible else "not run"
+            cells.append((each["control"], each["what"], said, "–"))
+            continue
+        name, row = by_label[each["label"]]
+        speed = "–" if row["batches_per_s"] is None else f"{row['batches_per_s']:,.0f}"
+        shown = name if name == each["label"] else f"{name} {each['control']}"
+        cells.append((shown, each["what"], figure(row, "accuracy", PERCENT), speed))
+    return table(("controls", "what they are", "% right at end", "batches/s"), cells, left=(0, 1)) if cells else ""
+
+
 def _missing(document: dict[str, Any]) -> str:
+    """Return the commands that run what is missing, each on one line, however long: it is there to be copied."""
     missing = document["missing_controls"]
-    if not missing:
-        return ""
-    lines = [_filled("without controls a comparison of learning proves nothing:")]
-    for command in dict.fromkeys(each["command"] for each in missing):
-        lines += [_filled(f"  {each['what']}") for each in missing if each["command"] == command]
-        # A command stands on one line, however long: it is there to be copied.
-        lines += [f"    {command}"] if command else []
+    lines = []
+    commands = dict.fromkeys(each["command"] for each in missing if each["command"])
+    for command in commands:
+        rows = dict.fromkeys(row for each in missing if each["command"] == command for row in each["rows"])
+        whose = "them" if len(commands) == 1 else f"those of {', '.join(rows)}"
+        lines += [
+            _filled(f"without controls a comparison of learning proves nothing; to run {whose}:"),
+            f"    {command}",
+        ]
+    reasons: dict[str, list[str]] = {}
+    for each in missing:
+        if each["command"] is None:
+            reasons.setdefault(each["what"].partition(": ")[2], []).append(each["control"])
+    lines += [_filled(f"{', '.join(kinds)}: {why}") for why, kinds in reasons.items()]
     return "\n".join(lines)
+
+
+def _beside_local(document: dict[str, Any]) -> str:
+    """Return the line on rules that classifiers without a message back equal or beat."""
+    found = document["beside_local"]
+    parts = [f"{PERCENT * each['local_accuracy']:.1f} % beside {PERCENT * each['accuracy']:.1f} %" for each in found]
+    if len(document["rows"]) - sum(row["control"] is not None for row in document["rows"]) > 1:
+        parts = [f"{part} of {each['label']}" for part, each in zip(parts, found, strict=True)]
+    told = "local classifiers, which send nothing back, are as good or better"
+    # One row's line stays one.
+    return textwrap.fill(f"{told}: {', '.join(parts)}", WIDE, subsequent_indent="  ") if found else ""
 
 
 def _notes(document: dict[str, Any]) -> str:
@@ -207,9 +260,13 @@ def _notes(document: dict[str, Any]) -> str:
     if any(row["staleness"] for row in rows):
         notes.append("stale: mean over the boxes' updates")
     if marks["seconds"] is not None:
-        notes.append(f"% at {marks['seconds']:.3g} s: when the first run ended, one process and frozen aside")
+        notes.append(f"% at {marks['seconds']:.3g} s: when the first run ended, one process and controls aside")
     if marks["accuracy"] is not None:
-        notes.append(f"s to {PERCENT * marks['accuracy']:.3g} %: the best that every run reached, frozen aside")
+        notes.append(f"s to {PERCENT * marks['accuracy']:.3g} %: the best that every run reached, controls aside")
+    if any(row["gap_recovered"] is not None for row in rows):
+        notes.append("% of the gap: from boxes that never learn to locked, by medians")
+    if any(row["verdicts"].get("gap_recovered") for row in rows):
+        notes.append("no gap: locked is not shown above boxes that never learn")
     if any(
         found["repeats"] < row["repeats"]
         for row in rows

@@ -108,6 +108,42 @@ def sweep(options: argparse.Namespace) -> int:
     return sweep.exit_code(made)
 
 
+def stability(options: argparse.Namespace) -> int:
+    """Class many seeds of one or several configurations."""
+    from .environment import BLAS_THREADS
+
+    os.environ.update(BLAS_THREADS)  # before numpy is imported, here and in the processes that do the runs
+    from pipeline.files import save_text
+
+    from . import outfile, stability, stability_plot, stability_study, stability_text
+
+    def say(text: str) -> None:
+        print(f"timebox: {text}", file=sys.stderr, flush=True)
+
+    jobs = stability.check_jobs(options.jobs)
+    if options.out is not None:
+        outfile.check_picture(options.out, "fan.svg")
+    if options.csv is not None:
+        outfile.check_place(options.csv, "runs.csv", "--csv")
+    given = flags.given(options)
+    if options.study is None:
+        asked = stability_study.of_config(options.preset, options.config, given, options.seeds, say)
+    else:
+        for name in ("preset", "config"):
+            if getattr(options, name) is not None:
+                raise ConfigError(f"--{name}: a study has its own; leave it out, or change keys with --group.key")
+        asked = stability_study.read(options.study, given, options.seeds, say)
+    made, found = stability.study(asked, jobs=jobs, live=options.live, quiet=options.json)
+    if options.out is not None:
+        made["warnings"] += stability_plot.draw(made, found, options.out)
+        made["out"] = str(options.out)
+    if options.csv is not None:
+        save_text(options.csv, stability_text.table(made))
+        made["csv"] = str(options.csv)
+    tell(options, made, stability_text.render)
+    return stability.exit_code(made)
+
+
 def schedule(options: argparse.Namespace) -> int:
     """Show a schedule as text and as a staircase."""
     from pipeline.config import resolve

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import handmade
 import pytest
 
-from launch import compare, compare_controls, compare_plots, compare_rows, compare_runs, compare_text, runs
+from launch import (
+    compare,
+    compare_controls,
+    compare_learning,
+    compare_plots,
+    compare_rows,
+    compare_runs,
+    compare_text,
+    runs,
+)
 from launch.compare_rows import Row
 from launch.compare_runs import Evaluation
 from launch.live import launch
 from launch.spread import LEAST, NO_DIFFERENCE, spread, verdict
-from pipeline.config import load, resolve
+from pipeline.config import dump, load, resolve
 from pipeline.errors import ConfigError
 from pipeline.lacks import MESSAGE, WINDOW, Lack
 from pipeline.schema import Config
@@ -80,7 +90,21 @@ def controlled(parent: Path) -> Path:
     repeats(parent, "b", about(50), LOCKED)
     repeats(parent, "c", about(100), LOCKED, reference=True)
     repeats(parent, "d", about(120), {"oracle.kind": "frozen"}, accuracy=(0.5, 0.5))
+    repeats(parent, "e", about(90), {"oracle.kind": "exact", **ARTICLE}, reference=True)
+    for kind in ("last", "noise", "stale", "local", "delayed"):
+        repeats(parent, f"f-{kind}", about(70), {"oracle.kind": kind}, accuracy=(0.5, 0.7))
     return parent
+
+
+def leave(parent: Path, of: Path, right: dict[str, float], **more: Any) -> None:
+    """Make the controls that an earlier comparison would have left beside a run, with their accuracies."""
+    beside = compare_runs.measure(of)
+    for kind, accuracy in right.items():
+        asked, is_reference = compare_controls.configured(kind, beside)
+        folder = fabricate(
+            parent / "controls" / f"{kind}-{of.name}", accuracy=(accuracy,), reference=is_reference, **more
+        )
+        (folder / "config.toml").write_text(dump(asked))
 
 
 def document(*words: Path, **more: Any) -> dict[str, Any]:
@@ -199,7 +223,7 @@ def test_speed_ups_are_ratios_to_one_process_and_to_locked_and_efficiency_is_by_
     assert row["verdicts"]["speed_up_locked"] == "faster"
     assert row["verdicts"]["accuracy"] == "higher"
     assert made["one process"]["speed_up_process"] is None, "a row is no baseline of itself"
-    assert made["decoupled frozen"]["speed_up_process"] is None, "boxes that never learn do less"
+    assert made["frozen"]["speed_up_process"] is None, "boxes that never learn do less"
 
 
 def test_the_baseline_in_one_process_is_the_fastest_of_its_network(tmp_path: Path) -> None:
@@ -291,17 +315,17 @@ def test_rows_of_too_few_repeats_claim_nothing_and_one_line_says_the_way_out(tmp
 
 
 def test_where_the_controls_alone_are_too_few_the_way_out_is_to_ask_for_more_of_them(tmp_path: Path) -> None:
-    repeats(controlled(tmp_path / "runs"), "e", (1, 2), {"model.width": 9})
+    repeats(controlled(tmp_path / "runs"), "g", (1, 2), {"model.width": 9})
     made = document(tmp_path / "runs", controls=True, repeats=2)
     assert made["more_repeats"] == f"--repeats {LEAST}"
 
 
 def test_accuracies_differ_only_where_intervals_do_not_meet() -> None:
     low, middle, high = (spread(about(each, 0.05)) for each in (0.2, 0.35, 0.8))
-    assert compare.difference(high, low) == "higher"
-    assert compare.difference(low, high) == "lower"
-    assert compare.difference(low, middle) == NO_DIFFERENCE
-    assert compare.difference(spread([0.9, 0.9]), low) == f"{NO_DIFFERENCE} (2 repeats, {LEAST} are needed)"
+    assert compare_learning.difference(high, low) == "higher"
+    assert compare_learning.difference(low, high) == "lower"
+    assert compare_learning.difference(low, middle) == NO_DIFFERENCE
+    assert compare_learning.difference(spread([0.9, 0.9]), low) == f"{NO_DIFFERENCE} (2 repeats, {LEAST} are needed)"
 
 
 def test_other_machines_show_no_difference_and_are_named(tmp_path: Path) -> None:
@@ -337,12 +361,12 @@ def test_boxes_that_never_learn_and_one_process_do_not_set_the_marks(tmp_path: P
     made = document(tmp_path)
     assert made["marks"]["accuracy"] == 1.0
     assert made["marks"]["seconds"] == pytest.approx(0.4)
-    assert by_label(made)["decoupled frozen"]["seconds_to_accuracy"] is None
+    assert by_label(made)["frozen"]["seconds_to_accuracy"] is None
 
 
 def test_before_the_first_evaluation_there_is_no_accuracy(tmp_path: Path) -> None:
     run = compare_runs.measure(fabricate(tmp_path / "a"))._replace(evaluations=[Evaluation(10, 1.0, 0.5)])
-    found = compare.learning(run, {"accuracy": 0.5, "seconds": 0.9, "images": 9})
+    found = compare_learning.learning(run, {"accuracy": 0.5, "seconds": 0.9, "images": 9})
     assert found == {"accuracy_at_time": None, "seconds_to_accuracy": 1.0, "accuracy_at_images": None}
 
 
@@ -415,12 +439,13 @@ def test_other_images_and_more_workers_than_cores_are_told(tmp_path: Path) -> No
 def test_missing_controls_are_named_with_the_command_that_adds_them(tmp_path: Path) -> None:
     fabricate(tmp_path / "a")
     made = document(tmp_path / "a")
-    assert [each["control"] for each in made["missing_controls"]] == ["process", "locked", "frozen"]
+    assert [each["control"] for each in made["missing_controls"]] == list(compare_controls.CONTROLS)
     command = f"timebox compare {tmp_path / 'a'} --run.dir nowhere --controls"
     assert {each["command"] for each in made["missing_controls"]} == {command}
     text = compare_text.render(made)
     assert text.count(command) == 1, "one command adds all"
-    assert text.count(" of this network\n") == 3
+    assert text.count("not run") == 9, "in a line each"
+    assert [each["label"] for each in made["controls"]] == [None] * 9
     assert len(made["rows"]) == 1, "one row is a table too"
 
 
@@ -431,12 +456,12 @@ def test_nothing_is_missing_where_all_controls_are_there(tmp_path: Path) -> None
 
 
 def test_a_control_of_another_network_is_none(tmp_path: Path) -> None:
-    repeats(controlled(tmp_path), "e", (1, 1, 1), {"model.width": 9})
+    repeats(controlled(tmp_path), "g", (1, 1, 1), {"model.width": 9})
     found = document(tmp_path)["missing_controls"]
     assert [(each["control"], each["rows"]) for each in found] == [
-        (kind, ["decoupled width 9"]) for kind in ("process", "locked", "frozen")
+        (kind, ["decoupled width 9"]) for kind in compare_controls.CONTROLS
     ]
-    assert str(tmp_path / "e-0") in found[0]["command"], "the command begins with a run of that network"
+    assert str(tmp_path / "g-0") in found[0]["command"], "the command begins with a run of that network"
 
 
 def test_a_control_keeps_the_seeds_and_the_schedule_where_it_can(tmp_path: Path) -> None:
@@ -457,6 +482,89 @@ def test_a_control_that_there_cannot_be_has_no_command(tmp_path: Path) -> None:
     process = document(tmp_path / "a")["missing_controls"][0]
     assert (process["control"], process["command"]) == ("process", None)
     assert "there can be none: emulate" in process["text"]
+
+
+@pytest.mark.parametrize("kind", compare_rows.RULES)
+def test_a_rule_is_all_that_makes_a_control_another(tmp_path: Path, kind: str) -> None:
+    asked = {
+        "oracle.memory": 8,
+        "oracle.replays": 2,
+        "oracle.last": False,
+        "oracle.correct": True,
+        "schedule.window": 3,
+    }
+    run = compare_runs.measure(fabricate(tmp_path / "a", {**asked, "oracle.sees_label": True, "train.seed": 5}))
+    made, is_reference = compare_controls.configured(kind, run)
+    assert (made.oracle.kind, made.oracle.correct, made.oracle.sees_label) == (kind, False, True)
+    assert (made.model, made.data, made.train) == (run.config.model, run.config.data, run.config.train)
+    assert is_reference == (kind == "exact")
+    wanted = ("article", 1) if kind == "exact" else ("decoupled", 3)
+    assert (made.schedule.kind, made.schedule.window) == wanted
+    is_instead = kind in ("noise", "stale")
+    assert (made.oracle.target == "true", made.oracle.last, made.oracle.memory == 0) == (is_instead,) * 3
+
+
+@pytest.mark.parametrize("kind", ["last", "noise", "stale", "local", "delayed"])
+def test_a_rule_comes_to_decoupled_where_the_schedule_brings_its_own(tmp_path: Path, kind: str) -> None:
+    made, _ = compare_controls.configured(kind, compare_runs.measure(fabricate(tmp_path / "a", LOCKED)))
+    assert (made.schedule.kind, made.schedule.window) == ("decoupled", 6)
+    one = compare_runs.measure(fabricate(tmp_path / "b", LOCKED, reference=True))
+    made, is_reference = compare_controls.configured(kind, one)
+    assert (made.schedule.kind, is_reference) == ("article", True)
+
+
+def test_controls_that_were_left_come_by_themselves_if_they_are_exactly_those(tmp_path: Path) -> None:
+    run = fabricate(tmp_path / "a", accuracy=(0.9,))
+    leave(tmp_path, run, {"frozen": 0.5, "noise": 0.4, "locked": 0.95})
+    leave(tmp_path, fabricate(tmp_path / "other" / "b", {"train.rate_head": 0.5}, accuracy=(0.9,)), {"last": 0.6})
+    leave(tmp_path, run, {"stale": 0.6}, environment={"processor": "P2"})
+    made = document(tmp_path)
+    assert [(row["label"], row["is_added"], row["control"]) for row in made["rows"]] == [
+        ("decoupled", False, None),
+        ("locked", True, "locked"),
+        ("frozen", True, "frozen"),
+        ("noise", True, "noise"),
+    ]
+    there = {each["control"]: each["accuracy"] for each in made["controls"] if each["label"]}
+    assert there == {"locked": 0.95, "frozen": 0.5, "noise": 0.4}
+    assert {each["control"] for each in made["missing_controls"]} == set(compare_controls.CONTROLS) - set(there)
+    text = compare_text.render(made)
+    assert "noise" not in text.partition("learning")[0], "nobody asked how fast it is"
+    assert text.count("not run") == 6
+
+
+def test_what_computes_nothing_wants_no_learning_rule(tmp_path: Path) -> None:
+    fabricate(tmp_path / "a", {"emulate.arithmetic": False, "emulate.compute_ms": 5.0})
+    assert [each["control"] for each in document(tmp_path)["missing_controls"]] == ["process", "locked"]
+
+
+def test_a_row_recovers_a_share_of_the_gap_between_frozen_and_locked(tmp_path: Path) -> None:
+    run = fabricate(tmp_path / "a", accuracy=(0.8,))
+    leave(tmp_path, run, {"frozen": 0.5, "locked": 0.9, "local": 0.85})
+    made = document(tmp_path)
+    rows = by_label(made)
+    assert rows["decoupled"]["gap_recovered"] == pytest.approx(0.75)
+    assert [rows[name]["gap_recovered"] for name in ("locked", "frozen", "local")] == [None] * 3
+    line = "local classifiers, which send nothing back, are as good or better: 85.0 % beside 80.0 %"
+    assert line in compare_text.render(made).splitlines()
+
+
+def test_there_is_no_gap_where_locked_is_not_above(tmp_path: Path) -> None:
+    run = fabricate(tmp_path / "a", accuracy=(0.8,))
+    leave(tmp_path, run, {"frozen": 0.9, "locked": 0.9, "local": 0.7})
+    made = document(tmp_path)
+    assert by_label(made)["decoupled"]["gap_recovered"] is None
+    text = compare_text.render(made)
+    assert "no gap" in text
+    assert "local classifiers" not in text
+
+
+def test_names_beside_curves_stand_apart_and_below_the_top() -> None:
+    found = compare_plots.apart({"a": 0.99, "b": 0.98, "c": 0.2, "d": 0.98})
+    heights = sorted(found.values())
+    assert found["c"] == 0.2
+    assert heights[-1] <= 1
+    assert min(b - a for a, b in pairwise(heights)) >= compare_plots.APART - 1e-9
 
 
 # What cannot be compared
@@ -549,7 +657,7 @@ def test_a_word_is_a_run_a_folder_of_runs_a_sweep_or_a_name_that_several_have(tm
 
 def test_text_fits_80_columns_but_for_commands_that_are_there_to_be_copied(tmp_path: Path) -> None:
     controlled(tmp_path)
-    repeats(tmp_path, "e", (7, 8), {"model.width": 9, "train.rate_input": 0.123, "data.batch": 2})
+    repeats(tmp_path, "g", (7, 8), {"model.width": 9, "train.rate_input": 0.123, "data.batch": 2})
     text = compare_text.render(document(tmp_path))
     assert [line for line in text.splitlines() if len(line) > 80 and "timebox compare" not in line] == []
     assert f"2 repeats, {LEAST} needed" in text
@@ -562,7 +670,7 @@ def test_text_tells_medians_intervals_and_what_is_shown(tmp_path: Path) -> None:
     assert "0.80 (0.77 – 0.83)" in line
     shown = text.partition("speed beside")[2].splitlines()
     assert shown[2].split()[:3] == ["decoupled", "slower", "faster"]
-    assert text.startswith(f"{4 * LEAST} runs in 4 rows; P1, 2 cores")
+    assert text.startswith(f"{10 * LEAST} runs in 10 rows; P1, 2 cores")
 
 
 def test_the_document_has_plain_figures_and_their_spread_by_name(tmp_path: Path) -> None:
@@ -621,10 +729,10 @@ def test_controls_run_beside_the_first_row_with_its_seeds_and_are_compared(tmp_p
     said: list[str] = []
     made = document(tmp_path, controls=True, repeats=1, say=said.append)
     rows = by_label(made)
-    assert list(rows) == ["decoupled window 3", "one process", "locked", "decoupled window 3 frozen"]
-    assert [row["repeats"] for row in rows.values()] == [2, 1, 1, 1], "at most --repeats of each control"
+    assert list(rows) == ["decoupled window 3", "one process", "locked", *list(compare_controls.CONTROLS)[2:]]
+    assert [row["repeats"] for row in rows.values()] == [2] + [1] * 9, "at most --repeats of each control"
     assert made["missing_controls"] == []
-    assert len(said) == 3
+    assert len(said) == 9
     controls = runs.all_runs(tmp_path / "controls")
     assert {load(folder / "config.toml").train.seed for folder in controls} == {1}
     row = rows["decoupled window 3"]
@@ -633,10 +741,13 @@ def test_controls_run_beside_the_first_row_with_its_seeds_and_are_compared(tmp_p
     assert row["speed_up_locked"] > 0
     for words in ((tmp_path, tmp_path / "controls"), (tmp_path,)):
         again = document(*words, controls=True, repeats=1, say=said.append)
-        assert len(said) == 3, "what is there is not run again"
-        assert by_label(again) == rows
-    (missing, *_) = document(tmp_path)["missing_controls"]
-    assert missing["command"].endswith("--controls")
+        assert len(said) == 9, "what is there is not run again"
+        is_added = len(words) == 1
+        wanted = {name: row | {"is_added": is_added and row["is_added"]} for name, row in rows.items()}
+        assert by_label(again) == wanted
+    without = document(tmp_path)
+    assert by_label(without) == rows, "they come by themselves"
+    assert without["missing_controls"] == []
     (tmp_path / "controls" / controls[0].name / "summary.json").unlink()
     document(tmp_path, controls=True, repeats=1, say=said.append)
-    assert len(said) == 4, "one that did not end well is"
+    assert len(said) == 10, "one that did not end well is"
