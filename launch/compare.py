@@ -244,4 +244,4 @@ def _cores(run: Measured) -> int:
 
 def _data(row: Row) -> dict[str, Any]:
     data = row.first.config.data
-    return {name: getattr(data, name) for name in ("name", "source", "train", "test", "reading", "batch")}
+    return {name: getattr(data, name) for name in ("name", "source", "train", "test", "judge", "reading", "batch")}
