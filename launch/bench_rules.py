@@ -34,7 +34,7 @@ from .sweep_points import Point, Request
 RATES = {
     "locked": (0.3, 0.2), "exact": (0.1, 0.2), "frozen": (0.8, 0.8), "last": (0.2, 0.3), "local": (0.3, 0.3),
     "noise": (0.05, 0.05), "stale": (0.3, 0.2), "linear": (0.05, 0.05), "oracle": (0.3, 0.3),
-    "delayed": (0.1, 0.3), "delayed, window 16": (0.05, 0.05), "delayed, late": (0.01, 0.01),
+    "delayed": (0.1, 0.3), "delayed, window 16": (0.05, 0.05), "delayed, late": (0.01, 0.02),
 }  # fmt: skip
 TRIED, LOW = (0.05, 0.1, 0.2, 0.3, 0.4, 0.8), (0.01, 0.02)
 VALIDATION = 5_000
