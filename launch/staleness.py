@@ -34,7 +34,8 @@ class _Box:
         self.seen = [0] * (plan.boxes + 1)  # increments applied, by box; the own ones too
         self.read: list[int] = []  # updates before the forward of each batch
         self.clocks: list[tuple[int, ...]] = []  # what was seen then
-        self.made: list[tuple[int, tuple[int, ...]]] = []  # of each own increment: its batch, and what its forward had seen
+        #: Of each increment of its own: its batch, and what the forward of that batch had seen.
+        self.made: list[tuple[int, tuple[int, ...]]] = []
         self.found: dict[str, tuple[Counter[int], Counter[int]]] = {}
 
     def count(self, kind: str, updates: int, batch: int) -> None:
