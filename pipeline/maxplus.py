@@ -63,6 +63,11 @@ class _Recurrence:
     def __init__(self, plan: Plan, costs: Costs, keep_ends: bool) -> None:
         if plan.schedule not in ("article", "locked"):
             raise ConfigError(f"max-plus: {plan.schedule} has no fixed order; it takes article and locked")
+        own = "backward" if plan.schedule == "locked" else "synthetic"
+        if plan.rule not in (own, "frozen") or plan.last or plan.corrects:
+            raise ConfigError(
+                "max-plus: it knows boxes that all learn by an oracle, by locked, or not at all; simulate the others"
+            )
         if (
             costs.sends
             or costs.takes
@@ -180,7 +185,7 @@ class _Recurrence:
     def _train(self, forwards: Times, free: Times) -> None:
         """Let every box train its oracle: on the next one's bootstrapped target, or on the true one that runs up."""
         took = self.time["T"][:-1]
-        if self.plan.target == "true":
+        if self.plan.target != "bootstrapped":
             ends = self._pass_up("T", forwards[-1], free[:-1])
         else:
             ends = np.maximum(free[:-1], forwards[1:] + self.up) + took
@@ -220,7 +225,7 @@ class _Recurrence:
             forwards[k] = at + self.time["F"][k]
         forwards[-1] = max(free[-1], forwards[-2] + self.down[-1]) + self.time["F"][-1]
         self._passed("F", forwards)
-        trains_last = plan.target == "true"
+        trains_last = plan.target != "bootstrapped"
         if not trains_last:
             self._train(forwards, forwards)
         ends = self.free[:-1].copy()

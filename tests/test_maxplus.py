@@ -39,6 +39,10 @@ def test_the_recurrence_equals_the_event_driver_action_for_action(schedule: str)
     for seed in range(80):
         rng = random.Random(f"max-plus {schedule} {seed}")
         plan = random_plan(rng, schedule, 0)
+        if plan.rule not in ("synthetic" if schedule == "article" else "backward", "frozen") or plan.last:
+            with pytest.raises(ConfigError, match="simulate the others"):
+                recur(plan, constants(plan, rng))
+            continue
         costs = constants(plan, rng)
         found, run = simulate(plan, costs), recur(plan, costs, keep_ends=True)
         assert (run.makespan_ns, run.actions) == (found.makespan_ns, found.actions), (seed, plan)
