@@ -29,7 +29,7 @@ def resolve(
 ) -> Config:
     """Return the configuration; `say` hears of it where packaged images take the place of the full set. Raises ConfigError."""
     config = as_asked(preset, file, flags)
-    named = {"data.source", "data.dir", "data.train", "data.test"} & flags.keys()
+    named = {"data.source", "data.dir", "data.name", "data.train", "data.test"} & flags.keys()
     wants_full = PRESETS.get(preset or "", {}).get("data", {}).get("source") == "full"
     if not wants_full or named or config.data.source != "full" or (file is not None):
         return config

@@ -188,7 +188,7 @@ def _check_edge(key: str, edge: str, config: Config) -> None:
         raise ConfigError(f"{key}: {edge}: {error}") from None
     if numbers[0] == numbers[1]:
         raise ConfigError(f"{key}: {edge}: no stage sends to itself")
-    are_siblings = config.model.tied and rule_of(config) != "frozen" and boxes + 1 not in numbers
+    are_siblings = config.model.tied and rules_of(config)[1] != "frozen" and boxes + 1 not in numbers
     if abs(numbers[0] - numbers[1]) > 1 and not are_siblings:
         raise ConfigError(
             f"{key}: {edge}: there is no such edge; stages send to their neighbours, tied boxes to each other"

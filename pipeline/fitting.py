@@ -87,7 +87,7 @@ class Fitting:
             return target
         square = np.einsum("ij,ij->i", target, target)
         mean, seen = self._usual
-        if seen:
+        if mean > 0:  # nothing is usual before the first target that says anything
             most = self._cap**2 * mean / seen
             long = square > most
             if long.any():

@@ -27,9 +27,12 @@ class Guard:
 
     def check(self, action: str, batch: int, quantity: str, array: Array) -> None:
         """Raise DivergedError for an array whose norm is above the limit, or not finite."""
-        if not np.vdot(array, array) <= self._most:
+        square = float(np.vdot(array, array))
+        if not square <= self._most or square == math.inf:
             with np.errstate(over="ignore", invalid="ignore"):
-                self._fail(action, batch, quantity, float(np.linalg.norm(array.astype(np.float64))))
+                norm = float(np.linalg.norm(array.astype(np.float64)))
+            if not norm <= self._limit:  # float32 may have overflowed below a large limit
+                self._fail(action, batch, quantity, norm)
 
     def check_number(self, action: str, batch: int, quantity: str, value: float) -> None:
         """Raise DivergedError for a number that is above the limit, or not finite."""

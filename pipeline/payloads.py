@@ -13,7 +13,7 @@ import numpy as np
 
 from .actions import ACTIVATION, EVALUATION, GRADIENT, INCREMENT, TARGET, Message
 from .errors import WireError
-from .plan import EVALUATION_ROWS, ONE_BY_ONE, Plan, box_steps, inputs
+from .plan import EVALUATION_ROWS, ONE_BY_ONE, Plan, box_steps, inputs, rule_of
 from .schema import Config
 from .wire import Payload, describe
 
@@ -24,7 +24,8 @@ def sends_factors(config: Config) -> bool:
     The sum of a batch's micro-batches has none, neither has a step that an optimizer made.
     """
     train = config.train
-    is_step = config.schedule.kind in ONE_BY_ONE and (train.optimizer != "sgd" or train.clip)
+    steps_alone = config.schedule.kind in ONE_BY_ONE or rule_of(config) != "backward"
+    is_step = steps_alone and (train.optimizer != "sgd" or train.clip)
     if (config.schedule.micro_batches or 1) > 1 or is_step or config.oracle.correct:
         return False
     width = config.model.width

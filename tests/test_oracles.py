@@ -263,6 +263,16 @@ def test_a_wild_row_is_cut_to_the_usual_length() -> None:
     assert wild[0, 0] == 300.0, "what came is left as it was"
 
 
+def test_a_target_of_nothing_does_not_make_every_later_one_wild() -> None:
+    oracle, h, _, target = some("linear", 2)
+    fitting = Fitting(config_of("linear", oracle__cap=2.0), oracle, np.random.default_rng(0))
+    fitting.fit(0, h, None, np.zeros_like(target), Scratch())
+    before = oracle.weights["L"].copy()
+    error = fitting.fit(1, h, None, 100 * target, Scratch())
+    assert np.abs(error).max() > 10
+    assert (oracle.weights["L"] != before).any()
+
+
 def test_a_memory_replays_what_came_before_and_by_seed() -> None:
     asked: list[bytes] = []
     oracle, h, _, target = some("linear", 2, oracle__memory=3, oracle__replays=2)

@@ -16,6 +16,7 @@ from pipeline.arrays import Array
 from pipeline.config import resolve
 from pipeline.data import Batches
 from pipeline.errors import ConfigError, DivergedError
+from pipeline.guard import Guard
 from pipeline.plan import Plan
 from pipeline.reference import Reference
 from pipeline.schema import Config
@@ -275,6 +276,25 @@ def test_what_is_too_large_stops_the_run_by_name() -> None:
     small = config_of("article", 2, {"train.limit": 1e-9}, tied=False)
     with pytest.raises(DivergedError, match=r"above train\.limit"):
         reference_of(small)
+
+
+def test_infinity_passes_no_limit_however_large() -> None:
+    guard = Guard("box-1", 1e30)
+    guard.check("F", 0, "it", np.full(4, 1e25, "f4"))
+    with pytest.raises(DivergedError, match="not finite"):
+        guard.check("F", 0, "it", np.full(4, np.inf, "f4"))
+
+
+def test_a_users_program_of_clipped_steps_runs_as_the_article_does() -> None:
+    program = "box-1: F0 T0 U2.0\nbox-2: U1.0 F0 T0\nhead: F0\n"
+    clipped = {"train.clip": 0.01, "data.batch": 1, "data.train": 3, "model.width": 40}
+    own = real_network(config_of("own", 2, clipped, True, **{"schedule.program": program}))
+    article = real_network(config_of("article", 2, clipped, True))
+    for network in (own, article):
+        run_prompt(network)
+    assert [digest(own.works[k].weights()) for k in own.numbers] == [
+        digest(article.works[k].weights()) for k in own.numbers
+    ]
 
 
 # Wrong requests
