@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.plan import Plan, box_steps, judged, rule_of
+from pipeline.plan import Plan, box_steps, judged, rule_of, target_of
 from pipeline.schema import Config
 
 from . import logs, plots, runs
@@ -51,7 +51,7 @@ def rule(config: Config) -> str:
     if how != "synthetic":
         return {"frozen": "nothing" if oracle.kind != "last" else "nothing, but for the last one", "local": "a classifier each",
                 "exact": "the exact gradient at once"}.get(how, "the true gradient")  # fmt: skip
-    parts = [f"{oracle.kind} oracles", f"{oracle.target} targets"]
+    parts = [f"{oracle.kind} oracles", f"{target_of(config)} targets"]
     parts += ["labels seen"] * oracle.sees_label + ["the last box waits for its gradient"] * (not oracle.last)
     parts += ["corrected later"] * oracle.correct
     return ", ".join(parts) + (f"; window {config.schedule.window}" if config.schedule.kind == "decoupled" else "")

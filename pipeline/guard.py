@@ -47,4 +47,5 @@ class Guard:
 
     def _fail(self, action: str, batch: int, quantity: str, norm: float) -> None:
         what = f"is {norm:.3g}, above train.limit {self._limit:.3g}" if math.isfinite(norm) else "is not finite"
-        raise DivergedError(f"{self._name}: {action}{batch}: the run has flown off: {quantity} {what}; {WAY_OUT}")
+        way_out = WAY_OUT if math.isfinite(norm) else "smaller rates, train.clip or oracle.cap may hold it"
+        raise DivergedError(f"{self._name}: {action}{batch}: the run has flown off: {quantity} {what}; {way_out}")

@@ -41,7 +41,7 @@ class Own(Oracle):
 
     def predict(self, h: Array, y: Array | None, batch: int, out: Array | None = None) -> Array:
         """Return the synthetic gradient (rows, width)."""
-        made = self._call("predict", self._own.predict, h, y, batch)
+        made = self._call("predict", self._own.predict, _sealed(h), y, batch)
         if not isinstance(made, np.ndarray) or made.shape != h.shape:
             shape = getattr(made, "shape", type(made).__name__)
             raise ConfigError(f"{self._name}: Oracle.predict returned {shape}, an array {h.shape} is wanted")
@@ -51,7 +51,7 @@ class Own(Oracle):
 
     def gradient(self, h: Array, y: Array | None, error: Array) -> Weights:
         """Return the gradient by each weight, in arrays that may be written to."""
-        made = self._call("gradient", self._own.gradient, h, y, error)
+        made = self._call("gradient", self._own.gradient, _sealed(h), y, error)
         if not isinstance(made, dict):
             raise ConfigError(
                 f"{self._name}: Oracle.gradient returned {type(made).__name__}, a dict of arrays is wanted"
@@ -65,14 +65,17 @@ class Own(Oracle):
     def see(self, h: Array, y: Array | None, target: Array, batch: int) -> None:
         """Let it learn what takes no gradient."""
         if hasattr(self._own, "see"):
-            self._call("see", self._own.see, h, y, target, batch)
+            self._call("see", self._own.see, _sealed(h), y, _sealed(target), batch)
 
     def _call(self, what: str, function: Any, *arguments: Any) -> Any:
         try:
             return function(*arguments)
         except ConfigError:
             raise
-        except Exception as error:  # a user's code may raise anything; it is told by name, like other wrong requests
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # a user's code may raise anything: told by name
             line = _line(error, self._name)
             raise ConfigError(f"{self._name}{line}: Oracle.{what}: {type(error).__name__}: {error}") from error
 
@@ -84,7 +87,7 @@ def found(code: str, name: str) -> Any:
         exec(compile(code, name, "exec"), place)  # noqa: S102: it is the user's own code, given to be run
     except SyntaxError as error:
         raise ConfigError(f"{name}, line {error.lineno}: {error.msg}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{name}{_line(error, name)}: {type(error).__name__}: {error}") from error
     oracle = place.get("Oracle")
     missing = [word for word in WANTED if not callable(getattr(oracle, word, None))]
@@ -109,7 +112,14 @@ def try_out(config: Config) -> None:
     own.gradient(h, y, own.predict(h, y, 0))
 
 
-def _line(error: Exception, name: str) -> str:
+def _sealed(array: Array) -> Array:
+    """Return a view that cannot be written to: what is there belongs to the box."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _line(error: BaseException, name: str) -> str:
     """Return the place in the user's file where an error came from, as text."""
     lines, trace = [], error.__traceback__
     while trace is not None:

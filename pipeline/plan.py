@@ -78,7 +78,7 @@ class Plan(NamedTuple):
             window=schedule.window,
             tied=config.model.tied,
             rule=rule,
-            target=config.oracle.target,
+            target=target_of(config),
             schedule=schedule.kind,
             train=config.data.train,
             batch=batch,
@@ -247,6 +247,11 @@ def rules_of(config: Config) -> tuple[str, str]:
     elif kind in CONTROLS:
         rules = {"last": ("frozen", "backward"), "local": ("local",) * 2, "delayed": ("backward",) * 2}[kind]
     return rules if config.model.boxes > 1 else (rules[1], rules[1])
+
+
+def target_of(config: Config) -> str:
+    """Return what oracles are fitted to. Controls that stand in for one have the true gradient, whatever is set."""
+    return "true" if config.oracle.kind in ("noise", "stale") else config.oracle.target
 
 
 def judged(data: Data) -> int:

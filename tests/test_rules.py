@@ -331,6 +331,8 @@ def test_what_does_not_go_together_is_refused(flags: dict[str, Any], text: str) 
         ("x = 1", "mine.py: it has no class Oracle"),
         ("class Oracle: pass", "mine.py: its class Oracle has no predict and no gradient"),
         ("raise ValueError('no')", "mine.py, line 1: ValueError: no"),
+        ("raise SystemExit(7)", "mine.py, line 1: SystemExit: 7"),
+        (OWN.replace("return y @", "h += 1; return y @"), "mine.py, line 7: Oracle.predict: ValueError: .*read-only"),
         (OWN.replace("self.weights =", "self.arrays ="), "mine.py: Oracle.weights is no dict of arrays"),
         (
             OWN.replace("return y @", "return 0 * y  #"),
@@ -382,6 +384,11 @@ def test_validation_images_are_neither_trained_on_nor_tested_on() -> None:
     trained = {row.tobytes() for row in judged["test"].train_images}
     assert not trained & rows["validation"]
     assert (judged["test"].train_images == judged["validation"].train_images).all()
+
+
+@pytest.mark.parametrize("kind", ["noise", "stale"])
+def test_what_stands_in_for_an_oracle_has_the_true_gradient_whatever_is_set(kind: str) -> None:
+    assert Plan.of(config_of("decoupled", 3, {"oracle.kind": kind}, tied=True)).target == "true"
 
 
 def test_rules_without_an_oracle_have_none() -> None:
