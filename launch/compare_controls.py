@@ -22,7 +22,7 @@ from pipeline.errors import ConfigError
 from pipeline.plan import ONE_BY_ONE
 from pipeline.schema import Config, Oracle, Schedule
 
-from . import live
+from . import live, preflight
 from . import runs as folders
 from .compare_rows import RULES, Row, is_control
 from .compare_runs import REFERENCE, VIRTUAL, WHOLE, Measured, glance, measure
@@ -164,7 +164,7 @@ def _checked(config: Config, *, is_reference: bool) -> Config:
     """Return a complete configuration; raises ConfigError. Its images, which its run had, are looked for when it runs."""
     made = complete(config)
     data = msgspec.structs.replace(made.data, source="packaged", dir="")
-    live.check(msgspec.structs.replace(made, data=data), reference=is_reference)
+    preflight.check(msgspec.structs.replace(made, data=data), reference=is_reference)
     return made
 
 

@@ -10,17 +10,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import mnist, trace
+from pipeline import trace
 from pipeline.actions import Action
 from pipeline.config import complete
-from pipeline.errors import ConfigError, RunError
+from pipeline.errors import RunError
 from pipeline.files import run_digest, save_json
 from pipeline.plan import Plan
 from pipeline.schema import Config
 from pipeline.worklog import Anchor, WorkLog
 
 from . import runs
-from .spawn import LiveRun, Observer, ReferenceRun, check_ports
+from .preflight import check
+from .spawn import LiveRun, Observer, ReferenceRun
 from .supervise import Failure, Supervisor
 
 if TYPE_CHECKING:
@@ -276,31 +277,3 @@ def process_start_ns(began_ns: int) -> int:
         return began_ns
     started_ns = time.monotonic_ns() - age_ns
     return started_ns if began_ns - started_ns < LONGEST_START_NS else began_ns
-
-
-def check(config: Config, *, reference: bool) -> None:
-    """Check what can be wrong with a complete configuration on this machine; raises ConfigError, and has done nothing."""
-    if reference:
-        from pipeline.reference import refuse
-
-        refuse(config)
-        if config.emulate != type(config.emulate)():
-            raise ConfigError(
-                "emulate: a reference is one process without stages or edges to slow; leave out one of the two"
-            )
-    if config.schedule.kind == "own":
-        from pipeline import grid  # numpy comes with it
-
-        grid.check(config)
-    if config.oracle.kind == "own":
-        from pipeline.oracle_own import try_out  # numpy comes with it
-
-        try_out(config)
-    if config.oracle.kind == "exact" and not reference:
-        raise ConfigError(
-            "oracle.kind: exact needs all weights in one place, and processes have each their own; add --reference"
-        )
-    mnist.locate(config.data)
-    if not reference:
-        check_ports(config)
-    runs.check_parent(config)

@@ -5,7 +5,7 @@ A product of (m, k) and (k, n) is m·k·n of them; what is done to every entry o
     forward     every step: x Wx, h Wrec
     backward    every step: the gradients of both, and the way back through Wrec, at the first step only where it is passed on
     linear      predict: h L (and y M, which selects a row); a step: the same and its gradient
-    mlp         predict: three products and the classifier; a step: predict, and five products; replays are steps as well
+    mlp         predict: three products and the classifier; a step: predict, and four products; replays are steps as well
     local       the classifier's forward, its gradient, the way back
 """
 
@@ -77,9 +77,8 @@ def _fit(config: Config) -> int:
     oracle, width = config.oracle, config.model.width
     if oracle.kind == "mlp":
         features, classes = _features(config)
-        # The features are computed for the prediction and for the gradient; then U, V, L and the way back through V.
-        step = 2 * _predict(config) - width * oracle.hidden - features * width
-        step += features * oracle.hidden + 2 * width * oracle.hidden + features * width
+        # The gradients of U, V and L, and the way back through V.
+        step = _predict(config) + features * (oracle.hidden + width) + 2 * width * oracle.hidden
         return (1 + oracle.replays) * step + 2 * width * classes
     return {"linear": (1 + oracle.replays) * 2 * width * width}.get(oracle.kind, width)
 

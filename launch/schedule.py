@@ -40,25 +40,23 @@ def document(config: Config) -> dict[str, Any]:
 
 def _command(config: Config) -> str:
     """Return the command that runs this schedule from its text, or as it is where the text alone does not tell the rule."""
-    if config.oracle.kind in CONTROLS:
-        return f"timebox run --schedule.kind {config.schedule.kind} --oracle.kind {config.oracle.kind}"
     needs: dict[str, Any] = {"model.boxes": config.model.boxes, "model.tied": config.model.tied}
-    needs |= {f"oracle.{key}": getattr(config.oracle, key) for key in ("kind", "last", "correct", "target")}
+    needs |= {f"oracle.{key}": getattr(config.oracle, key) for key in ("last", "correct", "target")}
+    needs["oracle.file" if config.oracle.kind == "own" else "oracle.kind"] = config.oracle.file or config.oracle.kind
+    is_told = config.oracle.kind not in (*CONTROLS, "exact") and not (config.oracle.correct and config.model.tied)
     if (config.schedule.micro_batches or 1) > 1:
         needs |= {"data.batch": config.data.batch, "schedule.micro_batches": config.schedule.micro_batches}
-    if (
-        (config.schedule.micro_batches or 1) == 1
-        and rule_of(config) == "backward"
-        and config.schedule.weights == "latest"
-    ):
-        needs["schedule.weights"] = "latest"
+    is_late = (config.schedule.micro_batches or 1) == 1 and rule_of(config) == "backward"
+    if config.schedule.weights != ("stash" if is_late or config.oracle.correct else "latest"):
+        needs["schedule.weights"] = config.schedule.weights
     usual = resolve()
     flags = [
         f"--{key} {str(value).lower()}"
         for key, value in needs.items()
         if key == "schedule.weights" or value != getattr(getattr(usual, key.partition(".")[0]), key.partition(".")[2])
     ]
-    return " ".join(["timebox run --schedule.file FILE", *flags])
+    how = "--schedule.file FILE" if is_told else f"--schedule.kind {config.schedule.kind}"
+    return " ".join([f"timebox run {how}", *flags, *(["--reference"] if config.oracle.kind == "exact" else [])])
 
 
 def text(made: dict[str, Any]) -> str:

@@ -160,6 +160,7 @@ def run(case: Case, k: int, kind: str, costs: Costs | None = None, folder: str =
                 reference.costs = spent
                 for _ in reference.run():
                     pass
+                reference.check_weights()
                 accuracy = _accuracy(plan, reference.judged)
     except DivergedError as error:
         diverged = str(error)

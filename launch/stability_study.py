@@ -6,8 +6,7 @@ preset, config   what all cases begin with        seeds   runs of each case
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -15,12 +14,13 @@ import msgspec
 from msgspec import Meta, Struct
 
 from pipeline import mnist
-from pipeline.config import complete, fields, read_toml
+from pipeline.config import complete, read_toml
 from pipeline.errors import ConfigError
 from pipeline.presets import PRESETS
 from pipeline.schema import Config
 
-from . import fallback, published_arithmetic, sweep_text
+from . import fallback, published_arithmetic
+from .request_file import convert, keys
 
 #: Where the packaged studies are.
 NAMED = Path(__file__).parent / "stability_named"
@@ -66,6 +66,10 @@ class _Case(Struct):
     corrected: list[str] = []
 
 
+#: Keys of a case that are none of the configuration.
+OWN = _Case.__struct_fields__
+
+
 def named() -> list[str]:
     """Return the names of the packaged studies."""
     return sorted(path.stem for path in NAMED.glob("*.toml"))
@@ -88,7 +92,7 @@ def read(word: str, flags: Mapping[str, Any], seeds: int | None, say: Callable[[
     path = NAMED / f"{word}.toml" if word in named() else Path(word)
     if not path.is_file():
         raise ConfigError(f"stability: there is no file {word}; packaged studies are {', '.join(named())}")
-    asked = _convert(read_toml(path), _File, f"{path}:", _File.__struct_fields__)
+    asked = convert(read_toml(path), _File, f"{path}:")
     if asked.preset is not None and asked.preset not in PRESETS:
         raise ConfigError(f"{path}: preset: {asked.preset!r} is unknown; presets are {', '.join(PRESETS)}")
     base = None if asked.config is None else path.parent / asked.config
@@ -98,15 +102,15 @@ def read(word: str, flags: Mapping[str, Any], seeds: int | None, say: Callable[[
         raise ConfigError(f"{path}: there is no [[case]]; each needs a name, and what it does otherwise")
     if len(asked.case) > MOST_CASES:
         raise ConfigError(f"{path}: {len(asked.case)} cases; at most {MOST_CASES} go into one study")
-    always = _keys(asked.set, f"{path}: [set]")
+    always = keys(asked.set, f"{path}: [set]", OWN)
     cases: list[Case] = []
     for number, table in enumerate(asked.case, 1):
-        own = {key: each for key, each in table.items() if key in _Case.__struct_fields__}
+        own = {key: each for key, each in table.items() if key in OWN}
         if "name" not in own:
             raise ConfigError(f'{path}: case {number}: it has no name; give it one, as name = "frozen"')
         where = f"{path}: case {own['name']}:"
-        given = _convert(own, _Case, where, _Case.__struct_fields__)
-        rest = _keys({key: each for key, each in table.items() if key not in own}, where)
+        given = convert(own, _Case, where)
+        rest = keys({key: each for key, each in table.items() if key not in own}, where, OWN)
         if given.name in [case.name for case in cases]:
             raise ConfigError(f"{where} name: there are two of this name; give one of them another")
         try:
@@ -149,32 +153,3 @@ def _checked(study: Study, where: str) -> Study:
         except ConfigError as error:
             raise ConfigError(f"{where}case {case.name}: {error}" if where else str(error)) from None
     return study
-
-
-def _convert(tree: Mapping[str, Any], kind: Any, where: str, known: Iterable[str]) -> Any:
-    for key in tree:
-        if key not in known:
-            raise ConfigError(f"{where} {key}: unknown key{_nearest(key, known)}")
-    try:
-        return msgspec.convert(tree, kind)
-    except msgspec.ValidationError as error:
-        text, _, place = str(error).replace("`", "").partition(" - at $.")
-        raise ConfigError(f"{where} {place}: {text[0].lower()}{text[1:]}") from None
-
-
-def _keys(table: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return the keys of a table, whether `"group.key"` or nested; raises ConfigError for one that there is not."""
-    known = [field.key for field in fields()]
-    found: dict[str, Any] = {}
-    for key, each in sweep_text.flat(table, known):
-        if key not in known:
-            raise ConfigError(f"{where} {key}: unknown key{_nearest(key, [*known, *_Case.__struct_fields__])}")
-        if key in found:
-            raise ConfigError(f"{where} {key}: is there twice; leave out one of them")
-        found[key] = each
-    return found
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), 1)
-    return f"; did you mean {close[0]}?" if close else "; `timebox run --help` lists the keys"

@@ -35,7 +35,8 @@ from pipeline.plan import Plan
 from pipeline.schema import Config
 
 from . import environment, runs, sweep_text
-from .live import Result, check, launch
+from .live import Result, launch
+from .preflight import check
 from .spawn import Observer
 from .sweep_points import Point, Request, refused
 from .sweep_rows import Rows

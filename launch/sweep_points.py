@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
 
-from pipeline.config import complete, fields, read_toml
+from pipeline.config import complete, read_toml
 from pipeline.errors import ConfigError
 from pipeline.presets import PRESETS
 from pipeline.schema import NAME, Config
 
-from . import fallback, sweep_text
+from . import fallback, request_file, sweep_text
 
 #: Where the packaged sweeps are.
 NAMED = Path(__file__).parent / "named"
@@ -106,15 +105,7 @@ def read(word: str) -> Request:
     path = NAMED / f"{word}.toml" if word in named() else Path(word)
     if not path.is_file():
         raise ConfigError(f"sweep: there is no file {word}; packaged sweeps are {', '.join(named())}")
-    tree = read_toml(path)
-    for key in tree:
-        if key not in _File.__struct_fields__:
-            raise ConfigError(f"{path}: {key}: unknown key{_nearest(key, _File.__struct_fields__)}")
-    try:
-        asked = msgspec.convert(tree, _File)
-    except msgspec.ValidationError as error:
-        text, _, place = str(error).replace("`", "").partition(" - at $.")
-        raise ConfigError(f"{path}: {place}: {text[0].lower()}{text[1:]}") from None
+    asked = request_file.convert(read_toml(path), _File, f"{path}:")
     if asked.preset is not None and asked.preset not in PRESETS:
         raise ConfigError(f"{path}: preset: {asked.preset!r} is unknown; presets are {', '.join(PRESETS)}")
     return _request(path, asked)
@@ -172,23 +163,12 @@ def _request(path: Path, asked: _File) -> Request:
 
 
 def _keys(table: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return the keys of a table, whether `"group.key"` or nested; raises ConfigError for one that there is not."""
-    known = [field.key for field in fields()]
-    found: dict[str, Any] = {}
-    for key, value in sweep_text.flat(table, known):
-        if key not in known:
-            raise ConfigError(f"{where} {key}: unknown key{_nearest(key, known)}")
+    """Return the configuration's keys in a table; raises ConfigError for those that are the sweep's business."""
+    found = request_file.keys(table, where)
+    for key in found:
         if key.startswith("run."):
             raise ConfigError(f"{where} {key}: the sweep says where its runs go; leave it out, and use --out")
-        if key in found:
-            raise ConfigError(f"{where} {key}: is there twice; leave out one of them")
-        found[key] = value
     return found
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), 1)
-    return f"; did you mean {close[0]}?" if close else "; `timebox run --help` lists the keys"
 
 
 def _beside(path: Path, keys: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from pipeline.costs import Costs
 from pipeline.emulation import Emulation
 from pipeline.errors import ConfigError
 from pipeline.plan import Plan
-from pipeline.schema import Config, Emulate
+from pipeline.schema import Config
+from pipeline.schema_emulate import Emulate
 
 from . import calibrate, costs_file, emulated_costs, recording, runs
 from .recording import Recording

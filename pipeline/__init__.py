@@ -1,6 +1,6 @@
 """The pipeline: facts, rules, the edge to ZeroMQ, and the drivers. Importing it imports nothing else.
 
-    layer 0  errors  frames  schema  presets  config  checks  filled  actions  plan  programs     facts
+    layer 0  errors  frames  schema (schema_emulate)  presets  config  checks  filled  actions  plan  programs     facts
              emulation  costs  mnist  data  arrays  stash  cells  heads  files  optimizers  fitting
              oracles  oracle_mlp  oracle_controls  oracle_own
     layer 1  lacks  standing  stage  schedules  reckon  steps  weights  guard  work  stepper     rules

@@ -128,10 +128,10 @@ def _check_oracle(config: Config) -> None:
         raise ConfigError(
             "oracle.correct: needs the true gradient, and mixed targets pass on another one; use bootstrapped or true"
         )
-    if oracle.correct and config.model.tied and config.model.boxes > 1 and schedule == "article":
+    if oracle.correct and config.model.tied and config.model.boxes > 1 and schedule in ("article", "own"):
         raise ConfigError(
-            "oracle.correct: article has no place for the second increments of tied boxes; use --schedule.kind decoupled, or "
-            "--model.tied false"
+            f"oracle.correct: {schedule} has no place for the second increments of tied boxes; use --schedule.kind decoupled, "
+            "or --model.tied false"
         )
     if config.train.optimizer_oracle == "nlms" and has_oracles and oracle.kind in ("mlp", "own"):
         raise ConfigError(

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from .plan import Plan
-from .schema import Emulate
+from .schema_emulate import Emulate
 
 NS = 1e6  # a millisecond's
 #: What emulated compute takes the place of; U, E and the head keep their own.

@@ -22,11 +22,8 @@ from .optimizers import Optimizer, take
 from .oracle_controls import Noise, Stale
 from .oracle_mlp import Mlp
 from .oracle_own import Own
-from .oracles import Linear, Oracle, Shape
+from .oracles import Linear, Oracle, Shape, recall, remember
 from .schema import Config
-
-#: The share of the past in the running mean square norm of a target's rows.
-MEMORY = 0.99
 
 
 class Example(NamedTuple):
@@ -56,9 +53,9 @@ class Fitting:
         self._is_normalised = train.optimizer_oracle == "nlms"
         self._optimizer = Optimizer(train.optimizer_oracle, train, dict.fromkeys(oracle.weights, train.rate_oracle))
         self._cap = given.cap
-        self._usual = np.zeros(2)  # the running mean square norm of a row, and the weight that is in it
+        self._usual = np.zeros(2)  # the running mean square norm of a row
         self._memory: deque[Example] = deque(maxlen=given.memory)
-        self._replays = given.replays if given.memory else 0
+        self._replays = given.replays if given.memory and oracle.descends else 0
         self._seed = int(rng.integers(2**32)) if self._replays else 0
 
     @property
@@ -86,15 +83,15 @@ class Fitting:
         if not self._cap:
             return target
         square = np.einsum("ij,ij->i", target, target)
-        mean, seen = self._usual
-        if mean > 0:  # nothing is usual before the first target that says anything
-            most = self._cap**2 * mean / seen
+        usual = recall(self._usual)
+        if usual > 0:  # nothing is usual before the first target that says anything
+            most = self._cap**2 * usual
             long = square > most
             if long.any():
                 target = target.copy()
                 target[long] *= np.sqrt(most / square[long])[:, None]
                 square[long] = most
-        self._usual = MEMORY * self._usual + (1 - MEMORY) * np.array([square.mean(), 1.0])
+        remember(self._usual, float(square.mean()))
         return target
 
     def _step(self, example: Example, batch: int, scratch: Scratch) -> Array:

@@ -14,7 +14,8 @@ import numpy as np
 from .arrays import Array, Weights
 from .errors import DivergedError
 
-WAY_OUT = "smaller rates, train.clip or oracle.cap may hold it, a larger train.limit lets it go on"
+HOLD = "smaller rates, train.clip or oracle.cap may hold it"
+GO_ON = ", a larger train.limit lets it go on"
 
 
 class Guard:
@@ -43,9 +44,11 @@ class Guard:
         """Raise DivergedError for a weight that is not finite."""
         for name, W in weights.items():
             if not np.isfinite(W).all():
-                raise DivergedError(f"{self._name}: its final weights {name} are not finite; {WAY_OUT}")
+                raise DivergedError(
+                    f"{self._name}: the run has flown off: its final weights {name} are not finite; {HOLD}"
+                )
 
     def _fail(self, action: str, batch: int, quantity: str, norm: float) -> None:
         what = f"is {norm:.3g}, above train.limit {self._limit:.3g}" if math.isfinite(norm) else "is not finite"
-        way_out = WAY_OUT if math.isfinite(norm) else "smaller rates, train.clip or oracle.cap may hold it"
+        way_out = HOLD + GO_ON * math.isfinite(norm)
         raise DivergedError(f"{self._name}: {action}{batch}: the run has flown off: {quantity} {what}; {way_out}")

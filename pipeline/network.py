@@ -6,6 +6,7 @@ The loops over it are in `reference`. Nothing of the workers' loops, rules or me
 from __future__ import annotations
 
 from . import cells, head, heads, weights
+from .actions import GRADIENT
 from .arrays import Array, Scratch, Weights, accumulate
 from .data import Batches
 from .guard import Guard
@@ -41,16 +42,25 @@ class Network:
         self.judged: list[head.Judged] = []
         self._head: Weights = {}
 
+    def forward(self, k: int, batch: int, h: Array | None) -> cells.Trail:
+        """Take a batch through box k."""
+        trail = cells.forward(self.cells[k], self.batches.inputs(batch, k), h, self.scratch)
+        self.check(k, "F", batch, "its activation", trail.h)
+        return trail
+
     def gradient(self, k: int, batch: int, h: Array) -> Array | None:
         """Return the gradient on which box k updates at once, or None."""
         if k in self.fittings:
-            return self.fittings[k].oracle.predict(h, self.label(batch), batch)
+            g = self.fittings[k].oracle.predict(h, self.label(batch), batch)
+            self.check(k, "F", batch, "the synthetic gradient", g)
+            return g
         if k not in self.local:
             return None
         _, y_hat = heads.forward(self.local[k], h, self.loss)
         y = self.batches.wanted(self.batches.labels(batch))
         dense, g = heads.backward(self.local[k], h, y_hat, y, self.loss)
         take(self.local[k], self.local_optimizers[k].step(dense, self.head_pace.at(batch)))
+        self.check(k, "F", batch, "the gradient of its classifier", g)
         return g
 
     def descend(self, k: int, batch: int, factors: cells.Factors) -> None:
@@ -66,6 +76,16 @@ class Network:
         """Stop where numbers fly off."""
         self.guards[k].check(action, batch, what, array)
 
+    def check_back(self, k: int, action: str, batch: int, array: Array) -> None:
+        """Stop where what comes back to box k flies off."""
+        kind = self.plan.backward_kind(k) if action == "T" else GRADIENT
+        self.check(k, action, batch, f"the {kind} from {self.plan.name(k + 1)}", array)
+
+    def check_weights(self) -> None:
+        """Stop where the weights have gone bad at the end."""
+        for number, each in enumerate(self.weights(), 1):
+            self.guards[number].check_weights(each)
+
     def head(self, batch: int, h: Array) -> Array:
         """Step the head on the true loss and return the gradient at its entrance."""
         a, y_hat = heads.forward(self.layer, h, self.loss)
@@ -75,6 +95,7 @@ class Network:
         self.costs.append(cost)
         micro = self.plan.micro
         dense, g = heads.backward(self.layer, h, y_hat, y, self.loss, micro)
+        self.check(self.plan.head, "F", batch, "the gradient", g)
         self._head = accumulate(self._head, dense)
         if (batch + 1) % micro == 0:
             take(self.layer, self.head_optimizer.step(self._head, self.head_pace.at(self.plan.step(batch))))
@@ -83,7 +104,7 @@ class Network:
 
     def fit(self, k: int, batch: int, h: Array, target: Array) -> None:
         """Fit oracle k to a target gradient at h."""
-        self.check(k, "T", batch, f"the {self.plan.backward_kind(k)} from {self.plan.name(k + 1)}", target)
+        self.check_back(k, "T", batch, target)
         error = self.fittings[k].fit(batch, h, self.label(batch), target, self.scratch)
         self.check(k, "T", batch, "the oracle's error", error)
 
@@ -98,6 +119,7 @@ class Network:
             h = cells.forward(cell, self.batches.evaluation_inputs(evaluation, k), h, self.scratch).h
         assert h is not None
         self.judged.append(head.judge(self.layer, h, self.batches, evaluation, self.loss))
+        self.guards[self.plan.head].check_number("E", evaluation, "the cost", self.judged[-1].cost)
 
     def weights(self) -> list[Weights]:
         """Return each stage's weights by the names that checkpoints use, in stage order."""

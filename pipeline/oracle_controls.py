@@ -8,18 +8,19 @@ Both stand in for a trained oracle, with the same messages at the same places; s
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from .arrays import Array
-from .oracles import Oracle, Shape
+from .oracles import Oracle, Shape, mean_square, recall, remember
 from .schema import Oracle as Config
-
-#: The share of the past in the running mean square of the targets.
-MEMORY = 0.99
 
 
 class Stale(Oracle):
     """Gives back what came last, by label where it sees labels."""
+
+    descends = False
 
     def __init__(self, config: Config, shape: Shape, rng: np.random.Generator) -> None:  # noqa: ARG002
         self._sees_label = config.sees_label
@@ -45,20 +46,19 @@ class Stale(Oracle):
 class Noise(Oracle):
     """Random gradients of the true size, drawn anew for each batch by seed (random gradient learning, Seo 2018)."""
 
+    descends = False
+
     def __init__(self, config: Config, shape: Shape, rng: np.random.Generator) -> None:  # noqa: ARG002
         self._seed = int(rng.integers(2**32))
         self.weights = {"s": np.zeros(2, np.float64)}  # the running mean square of the targets' entries, and its weight
 
     def predict(self, h: Array, y: Array | None, batch: int, out: Array | None = None) -> Array:  # noqa: ARG002
         """Return normal numbers."""
-        square, seen = self.weights["s"]
         g: Array = np.empty_like(h) if out is None else out
         g[:] = np.random.default_rng([self._seed, batch]).standard_normal(h.shape)
-        g *= float(np.sqrt(square / seen)) if seen else 0.0
+        g *= math.sqrt(recall(self.weights["s"]))
         return g
 
     def see(self, h: Array, y: Array | None, target: Array, batch: int) -> None:  # noqa: ARG002
         """Take note of the targets' size."""
-        s = self.weights["s"]
-        s *= MEMORY
-        s += (1 - MEMORY) * np.array([np.vdot(target, target) / target.size, 1.0])
+        remember(self.weights["s"], mean_square(target))

@@ -13,14 +13,14 @@ The loss is measured in units of s, so that a rate means the same whatever size 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from .arrays import Array, Weights, product, through
-from .oracles import RANDOM_SCALE, Oracle, Shape
+from .oracles import RANDOM_SCALE, Oracle, Shape, mean_square, recall, remember
 from .schema import Oracle as Config
 
-#: The share of the past in the running mean square of the targets.
-MEMORY = 0.99
 #: The rate of the classifier's steps.
 CLASSIFIER_RATE = 0.5
 
@@ -31,6 +31,7 @@ class Mlp(Oracle):
     def __init__(self, config: Config, shape: Shape, rng: np.random.Generator) -> None:
         width, classes, dtype = shape
         self._width, self._classes = width, classes if config.sees_label else 0
+        self._last: tuple[Array, Array] | None = None  # f and tanh(f U) of the last prediction
         features, hidden = width + 2 * self._classes + 1, config.hidden
         self.weights = {
             "U": (rng.standard_normal((features, hidden)) / features**0.5).astype(dtype),
@@ -50,8 +51,7 @@ class Mlp(Oracle):
     @property
     def scale(self) -> float:
         """The root mean square of the targets' entries so far."""
-        square, seen = self.weights["s"]
-        return float(np.sqrt(square / seen)) if seen else 0.0
+        return math.sqrt(recall(self.weights["s"]))
 
     def features(self, h: Array, y: Array | None) -> Array:
         """Return f, (rows, features)."""
@@ -76,15 +76,17 @@ class Mlp(Oracle):
     def predict(self, h: Array, y: Array | None, batch: int, out: Array | None = None) -> Array:  # noqa: ARG002
         """Return the synthetic gradient (rows, width)."""
         weights, f = self.weights, self.features(h, y)
-        g: Array = np.matmul(np.tanh(f @ weights["U"]), weights["V"], out=out)
+        a = np.tanh(f @ weights["U"])
+        self._last = f, a
+        g: Array = np.matmul(a, weights["V"], out=out)
         g += f @ weights["L"]
         g *= self.scale
         return g
 
-    def gradient(self, h: Array, y: Array | None, error: Array) -> Weights:
-        """Return the gradient by U, V and L, of the loss in units of s."""
-        weights, f = self.weights, self.features(h, y)
-        a = np.tanh(f @ weights["U"])
+    def gradient(self, h: Array, y: Array | None, error: Array) -> Weights:  # noqa: ARG002
+        """Return the gradient by U, V and L, of the loss in units of s. It goes through the features of the last prediction."""
+        assert self._last is not None, "an error is that of a prediction"
+        weights, (f, a) = self.weights, self._last
         e = error / (self.scale or 1.0)
         slope = through(e, weights["V"])
         slope *= 1 - a * a
@@ -107,6 +109,4 @@ class Mlp(Oracle):
             for name, G in self.classifier_gradient(h, y).items():
                 G *= CLASSIFIER_RATE
                 self.weights[name] -= G
-        s = self.weights["s"]
-        s *= MEMORY
-        s += (1 - MEMORY) * np.array([np.vdot(target, target) / target.size, 1.0])
+        remember(self.weights["s"], mean_square(target))

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import Array, Weights
-from .errors import ConfigError
+from .errors import ConfigError, RunError
 from .oracles import Oracle, Shape
 from .schema import LABELS, Config
 
@@ -33,10 +33,11 @@ class Own(Oracle):
 
     def __init__(self, code: str, name: str, shape: Shape, rng: np.random.Generator) -> None:
         self._name = name
-        self._own = self._call("__init__", found(code, name), shape, rng)
+        oracle = found(code, name)
+        self._own = self._call("__init__", oracle, shape, rng)
         weights = getattr(self._own, "weights", None)
         if not isinstance(weights, dict) or not all(isinstance(array, np.ndarray) for array in weights.values()):
-            raise ConfigError(f"{name}: Oracle.weights is no dict of arrays; __init__ has to make it")
+            raise RunError(f"{name}: Oracle.weights is no dict of arrays; __init__ has to make it")
         self.weights = weights
 
     def predict(self, h: Array, y: Array | None, batch: int, out: Array | None = None) -> Array:
@@ -44,7 +45,7 @@ class Own(Oracle):
         made = self._call("predict", self._own.predict, _sealed(h), y, batch)
         if not isinstance(made, np.ndarray) or made.shape != h.shape:
             shape = getattr(made, "shape", type(made).__name__)
-            raise ConfigError(f"{self._name}: Oracle.predict returned {shape}, an array {h.shape} is wanted")
+            raise RunError(f"{self._name}: Oracle.predict returned {shape}, an array {h.shape} is wanted")
         g: Array = np.empty_like(h) if out is None else out
         np.copyto(g, made, casting="same_kind")
         return g
@@ -53,13 +54,11 @@ class Own(Oracle):
         """Return the gradient by each weight, in arrays that may be written to."""
         made = self._call("gradient", self._own.gradient, _sealed(h), y, error)
         if not isinstance(made, dict):
-            raise ConfigError(
-                f"{self._name}: Oracle.gradient returned {type(made).__name__}, a dict of arrays is wanted"
-            )
+            raise RunError(f"{self._name}: Oracle.gradient returned {type(made).__name__}, a dict of arrays is wanted")
         for key, G in made.items():
             if key not in self.weights or np.shape(G) != self.weights[key].shape:
                 wanted = f"{self.weights[key].shape} is wanted" if key in self.weights else "there is no such weight"
-                raise ConfigError(f"{self._name}: Oracle.gradient: {key} {np.shape(G)}: {wanted}")
+                raise RunError(f"{self._name}: Oracle.gradient: {key} {np.shape(G)}: {wanted}")
         return {key: np.array(G, self.weights[key].dtype) for key, G in made.items()}
 
     def see(self, h: Array, y: Array | None, target: Array, batch: int) -> None:
@@ -70,21 +69,17 @@ class Own(Oracle):
     def _call(self, what: str, function: Any, *arguments: Any) -> Any:
         try:
             return function(*arguments)
-        except ConfigError:
-            raise
-        except (
-            Exception,
-            SystemExit,
-        ) as error:  # a user's code may raise anything: told by name
+        except (Exception, SystemExit) as error:
+            # A user's code may raise anything; it is told by its file and line.
             line = _line(error, self._name)
-            raise ConfigError(f"{self._name}{line}: Oracle.{what}: {type(error).__name__}: {error}") from error
+            raise RunError(f"{self._name}{line}: Oracle.{what}: {type(error).__name__}: {error}") from error
 
 
 def found(code: str, name: str) -> Any:
     """Return the class `Oracle` of a file's text; raises ConfigError that names the file and the line."""
     place: dict[str, Any] = {"__name__": "oracle"}
     try:
-        exec(compile(code, name, "exec"), place)  # noqa: S102: it is the user's own code, given to be run
+        exec(compile(code, name, "exec"), place)
     except SyntaxError as error:
         raise ConfigError(f"{name}, line {error.lineno}: {error.msg}") from None
     except (Exception, SystemExit) as error:
@@ -105,11 +100,19 @@ def try_out(config: Config) -> None:
     """Let a user's oracle do each thing once, on zeros; raises ConfigError, so that it is told before anything starts."""
     oracle, data = config.oracle, config.data
     shape = Shape(config.model.width, LABELS[data.name], config.model.dtype)
-    own = Own(oracle.code, oracle.file or "oracle.code", shape, np.random.default_rng(0))
     h = np.zeros((data.batch, shape.width), shape.dtype)
     y = np.eye(shape.classes, dtype=shape.dtype)[np.zeros(data.batch, int)] if oracle.sees_label else None
-    own.see(h, y, h, 0)
-    own.gradient(h, y, own.predict(h, y, 0))
+    try:
+        own = Own(oracle.code, oracle.file or "oracle.code", shape, np.random.default_rng(0))
+        own.see(h, y, h, 0)
+        g = own.predict(h, y, 0)
+        own.gradient(h, y, g)
+    except RunError as error:
+        raise ConfigError(str(error)) from None
+    if not np.isfinite(g).all():
+        raise ConfigError(
+            f"{oracle.file}: Oracle.predict returned a number that is not finite, for an activation of zeros"
+        )
 
 
 def _sealed(array: Array) -> Array:

@@ -28,6 +28,26 @@ from .schema import Oracle as Config
 RANDOM_SCALE = 0.2
 
 
+#: The share of the past in a running mean.
+PAST = 0.99
+
+
+def remember(mean: Array, value: float) -> None:
+    """Take a value into a running mean, an array of two: the sum, in which the past fades, and the weight that is in it."""
+    mean *= PAST
+    mean += (1 - PAST) * np.array([value, 1.0])
+
+
+def recall(mean: Array) -> float:
+    """Return a running mean; 0 before its first value."""
+    return float(mean[0] / mean[1]) if mean[1] else 0.0
+
+
+def mean_square(array: Array) -> float:
+    """Return the mean square of an array's entries."""
+    return float(np.vdot(array, array)) / array.size
+
+
 class Shape(NamedTuple):
     """What an oracle must fit: the width of the activation, how many classes a label has, the dtype of all arrays."""
 
@@ -40,6 +60,8 @@ class Oracle:
     """The least that an oracle is. It predicts nothing and learns nothing."""
 
     weights: Weights
+    #: Whether `gradient` learns anything; else there is nothing to be learnt from a target twice.
+    descends = True
 
     def predict(self, h: Array, y: Array | None, batch: int, out: Array | None = None) -> Array:  # noqa: ARG002
         """Return the synthetic gradient (rows, width); in `out`, if it is given."""

@@ -78,13 +78,11 @@ class Reference(Network):
         passing: dict[int, Weights] = {}
         for k, cell in self.cells.items():
             passing[k] = {"Wrec": cell["Wrec"].copy()} if plan.weights == "stash" else cell
-            trail = trails[k] = cells.forward(cell, self.batches.inputs(batch, k), h, self.scratch)
+            trail = trails[k] = self.forward(k, batch, h)
             h = trail.h
-            self.check(k, "F", batch, "its activation", h)
             g = self.gradient(k, batch, h)
             if g is None:
                 continue
-            self.check(k, "F", batch, "the synthetic gradient", g)
             bootstraps = k > 1 and plan.wants_gradients(k - 1) and plan.target == "bootstrapped"
             factors, target = cells.backward(cell, trail, g, passes_on=bootstraps, scratch=self.scratch)
             if self.config.oracle.scale != 1 and plan.learns(k) == "synthetic":
@@ -108,6 +106,7 @@ class Reference(Network):
         plan, rule = self.plan, self.plan.learns(k)
         passes_on = k > 1 and plan.wants_gradients(k - 1)
         if rule == "backward":
+            self.check_back(k, "B", batch, g)
             factors, before = cells.backward(passing, trail, g, passes_on=passes_on, scratch=self.scratch)
             self.descend(k, batch, factors)
             return before
@@ -126,6 +125,7 @@ class Reference(Network):
             if plan.target == "bootstrapped" or not passes_on:
                 return None
             return cells.backward(passing, trail, g, passes_on=True, scratch=self.scratch)[1]
+        self.check_back(k, "C", batch, g)
         factors, before = cells.backward(passing, trail, g, passes_on=passes_on, scratch=self.scratch)
         assert early is not None
         factors.delta[:] -= early
@@ -139,7 +139,7 @@ class Reference(Network):
         for k in self.cells:
             entering, trails = h, {}
             for j in range(k, self.plan.boxes + 1):
-                trails[j] = cells.forward(self.cells[j], self.batches.inputs(batch, j), entering, self.scratch)
+                trails[j] = self.forward(j, batch, entering)
                 entering = trails[j].h
             assert entering is not None
             _, y_hat = heads.forward(self.layer, entering, self.loss)
@@ -156,12 +156,13 @@ class Reference(Network):
         """Full backpropagation through time; tied boxes make one step on the sum of their gradients."""
         h: Array | None = None
         trails = {}
-        for k, cell in self.cells.items():
-            trails[k] = cells.forward(cell, self.batches.inputs(batch, k), h, self.scratch)
+        for k in self.cells:
+            trails[k] = self.forward(k, batch, h)
             h = trails[k].h
         g: Array | None = self.head(batch, trails[self.plan.boxes].h)
         for k in range(self.plan.boxes, 0, -1):
             assert g is not None
+            self.check_back(k, "B", batch, g)
             factors, g = cells.backward(self.cells[k], trails[k], g, passes_on=k > 1, scratch=self.scratch)
             if not self.plan.sums_gradients:
                 self.descend(k, batch, factors)
@@ -205,7 +206,7 @@ class Late:
         h: Array | None = None
         for k, cell in reference.cells.items():
             self.settle(k, batch - self.ahead[k])
-            trail = cells.forward(cell, reference.batches.inputs(batch, k), h, reference.scratch)
+            trail = reference.forward(k, batch, h)
             self._flights[k, batch] = trail, cell["Wrec"].copy() if self.stashes else cell["Wrec"]
             h = trail.h
         assert h is not None
@@ -221,6 +222,7 @@ class Late:
                 self.settle(k + 1, batch)
             trail, Wrec = self._flights.pop((k, batch))
             g = self._gradients.pop((k, batch))
+            reference.check_back(k, "B", batch, g)
             factors, entering = cells.backward({"Wrec": Wrec}, trail, g, passes_on=k > 1, scratch=reference.scratch)
             if entering is not None:
                 self._gradients[k - 1, batch] = entering
@@ -254,8 +256,8 @@ def main(arguments: list[str] | None = None) -> int:
             if line.should_stop:
                 is_stopped = True
                 break
-        for number, each in enumerate(reference.weights(), 1):
-            reference.guards[number].check_weights(each)
+        if not is_stopped:
+            reference.check_weights()
         _save(reference, folder / "checkpoint" / ("interrupted" if is_stopped else "final"))
         results.save_metrics(folder, reference.plan, reference.costs, reference.judged)
     except TimeboxError as error:

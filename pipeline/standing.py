@@ -38,7 +38,6 @@ from .lacks import (
 )
 from .plan import Plan
 
-_new = tuple.__new__  # a NamedTuple's own is written in Python, and slower
 #: How many actions an error's story tells.
 STORY = 12
 
@@ -257,24 +256,6 @@ class Standing:
     def is_done(self) -> bool:
         """Whether this stage has nothing more to do."""
         return self.evaluated == self._evaluations and self.is_drained
-
-    def first_enabled(self) -> Action | None:
-        """Return the first of the enabled actions: the short way of a loop that asks for every action."""
-        if self.settles_with is not None and self.trained < self.backwards and self.settle_lack() is None:
-            return _new(Action, (self.settling_action, self.trained, 0))
-        if self.corrected < self.trained and self.corrects and self.correct_lack() is None:
-            return _new(Action, ("C", self.corrected, 0))
-        if self.sums and self.sum_lack() is None:
-            return _new(Action, ("U", self.stepped, 0))
-        if not self.sums:
-            for sibling, done in self.applied.items():
-                if done < self.increments[sibling]:
-                    return _new(Action, ("U", done, sibling))
-        if self.forward_lack() is None:
-            return _new(Action, ("F", self.forwards, 0))
-        if self.evaluated < self.due and self.evaluate_lack() is None:
-            return _new(Action, ("E", self.evaluated, 0))
-        return None
 
     def enabled(self) -> Iterator[Action]:
         """Yield every enabled action: settling first, then increments, then forwards and evaluations."""

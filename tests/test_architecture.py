@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    "errors schema presets config actions plan programs filled checks emulation costs mnist data arrays stash cells oracles "
-    "oracle_mlp oracle_controls oracle_own optimizers fitting heads files frames",
+    "errors schema_emulate schema presets config actions plan programs filled checks emulation costs mnist data arrays stash "
+    "cells oracles oracle_mlp oracle_controls oracle_own optimizers fitting heads files frames",
     "lacks standing stage schedules reckon steps weights guard work stepper box head works payloads probe wire trace sums "
     "control results worklog",
     "transport tape recorder",

@@ -24,7 +24,7 @@ from pipeline.delays import DelayedLinks
 from pipeline.emulation import Emulation, Link, of_each
 from pipeline.errors import ConfigError, WireError
 from pipeline.plan import Plan
-from pipeline.schema import Emulate
+from pipeline.schema_emulate import Emulate
 from pipeline.simulate import simulate
 from pipeline.works import Idle, make_work
 

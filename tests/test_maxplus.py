@@ -17,7 +17,7 @@ from pipeline.emulation import Emulation
 from pipeline.errors import ConfigError
 from pipeline.maxplus import recur
 from pipeline.plan import Plan
-from pipeline.schema import Emulate
+from pipeline.schema_emulate import Emulate
 from pipeline.simulate import simulate
 
 

@@ -15,7 +15,7 @@ from pipeline.actions import Action
 from pipeline.arrays import Array
 from pipeline.config import resolve
 from pipeline.data import Batches
-from pipeline.errors import ConfigError, DivergedError
+from pipeline.errors import ConfigError, DivergedError, RunError
 from pipeline.guard import Guard
 from pipeline.plan import Plan
 from pipeline.reference import Reference
@@ -357,7 +357,7 @@ def test_an_own_oracle_that_is_none_is_refused_by_file_and_line(code: str, text:
     path = tmp_path / "mine.py"
     path.write_text(code)
     flags = {"oracle.file": str(path), "oracle.sees_label": True, "data.batch": 3}
-    with pytest.raises(ConfigError, match=text):
+    with pytest.raises((ConfigError, RunError), match=text):
         run_prompt(real_network(config_of("decoupled", 2, flags, tied=False)))
 
 

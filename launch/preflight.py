@@ -1,0 +1,38 @@
+"""What can be wrong with a configuration on this machine, found before anything is made or started."""
+
+from __future__ import annotations
+
+from pipeline import mnist
+from pipeline.errors import ConfigError
+from pipeline.schema import Config
+
+from . import runs
+from .spawn import check_ports
+
+
+def check(config: Config, *, reference: bool) -> None:
+    """Check what can be wrong with a complete configuration on this machine; raises ConfigError, and has done nothing."""
+    if reference:
+        from pipeline.reference import refuse
+
+        refuse(config)
+        if config.emulate != type(config.emulate)():
+            raise ConfigError(
+                "emulate: a reference is one process without stages or edges to slow; leave out one of the two"
+            )
+    if config.schedule.kind == "own":
+        from pipeline import grid  # numpy comes with it
+
+        grid.check(config)
+    if config.oracle.kind == "own":
+        from pipeline.oracle_own import try_out  # numpy comes with it
+
+        try_out(config)
+    if config.oracle.kind == "exact" and not reference:
+        raise ConfigError(
+            "oracle.kind: exact needs all weights in one place, and processes have each their own; add --reference"
+        )
+    mnist.locate(config.data)
+    if not reference:
+        check_ports(config)
+    runs.check_parent(config)
