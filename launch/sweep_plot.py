@@ -13,6 +13,9 @@ from .outfile import check_picture
 from .palette import LINES, MARKS
 from .sweep_text import label, value
 
+#: Names of curves that are shorter than this stand in two columns.
+SHORT = 44
+
 
 def check_plot(path: Path, numeric: str) -> None:
     """Raise ConfigError before the first run for a picture that could not be drawn after the last."""
@@ -34,8 +37,9 @@ def draw(made: Mapping[str, Any], key: str, path: Path) -> None:
         panels.append(("accuracy", "test images right, %", 100))
     marks = sorted({point[key] for point in made["points"]})
     curves: dict[str, list[Mapping[str, Any]]] = {}
+    telling = _telling(made, key)
     for point in sorted(made["points"], key=lambda point: point[key]):
-        others = {each: point[each] for each in made["varied"] if each != key and _varies(made, each)}
+        others = {each: point[each] for each in telling}
         curves.setdefault(label(others, point["mode"] if _varies(made, "mode") else ""), []).append(point)
     size = (7.2, 1.0 + 3.2 * len(panels))
     figure, axes = pyplot.subplots(len(panels), 1, sharex=True, figsize=size, layout="constrained", squeeze=False)
@@ -62,7 +66,9 @@ def draw(made: Mapping[str, Any], key: str, path: Path) -> None:
         axes[1, 0].set_ylim(low, min(high, 101))  # of a share there is no more than all
     axes[-1, 0].set_xlabel(key)
     if len(curves) > 1:
-        axes[0, 0].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        handles, names = axes[0, 0].get_legend_handles_labels()
+        columns = 2 if max(map(len, names)) < SHORT else 1
+        figure.legend(handles, names, frameon=False, fontsize=8, loc="outside lower center", ncols=columns)
     axes[0, 0].set_title(f"{made['sweep']}: {_bars(made['repeats'])}", fontsize=10, loc="left")
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
@@ -73,6 +79,18 @@ def _bars(repeats: int) -> str:
     if repeats == 1:
         return "one run each"
     return f"medians of {repeats}, {'95 % intervals' if repeats >= spread.LEAST else 'ranges'}"
+
+
+def _telling(made: Mapping[str, Any], key: str) -> list[str]:
+    """Return the keys that tell curves apart: those that vary, and that no single one of those before them determines."""
+    found: list[str] = []
+    for each in made["varied"]:
+        if each == key or not _varies(made, each):
+            continue
+        pairs = [{(value(point[other]), value(point[each])) for point in made["points"]} for other in found]
+        if all(len(pair) > len({first for first, _ in pair}) for pair in pairs):
+            found.append(each)
+    return found
 
 
 def _varies(made: Mapping[str, Any], key: str) -> bool:
