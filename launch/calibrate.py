@@ -18,8 +18,7 @@ import numpy as np
 from pipeline.actions import ACTIONS, KINDS, Action, Part
 from pipeline.arrays import Array
 from pipeline.costs import Costs, Samples
-from pipeline.data import Batches
-from pipeline.data import load as load_data
+from pipeline.data import batches as make_batches
 from pipeline.errors import ConfigError
 from pipeline.plan import Plan
 from pipeline.schema import Config
@@ -145,7 +144,7 @@ class _Timed(Around):
 def from_arithmetic(config: Config, batches: int = TRIED) -> dict[tuple[int, str], Samples]:
     """Return what each stage's actions take here: their arithmetic alone, in one process, over some batches."""
     train = replace_train(config, batches)
-    plan, data = Plan.of(train), Batches(train, load_data(train.data))
+    plan, data = Plan.of(train), make_batches(train)
     times: dict[int, dict[str, list[int]]] = {k: {} for k in range(1, plan.head + 1)}
     works: dict[int, Work] = {k: _Timed(make_work(train, plan, k, data), times[k]) for k in times}
     simulate(plan, Costs(), works=works)

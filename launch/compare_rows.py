@@ -20,8 +20,9 @@ import msgspec
 
 from pipeline.config import complete, fields
 from pipeline.errors import ConfigError
-from pipeline.plan import box_steps, rules_of
+from pipeline.plan import rules_of
 from pipeline.schema import Config, Schedule
+from pipeline.sizes import box_steps
 
 from .compare_runs import PROCESSES, REFERENCE, VIRTUAL, Measured
 

@@ -20,11 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import cells, results
+from pipeline import results
 from pipeline.arrays import Array, Weights
+from pipeline.cells import Form
 from pipeline.errors import RunError
 from pipeline.files import save_text
 from pipeline.plan import Plan
+from pipeline.probe import trail_of
+from pipeline.weights import KINDS
 
 FILE = Path("metrics") / "oracle.csv"
 NAMES = ("batch", "box", "cosine", "norm_ratio")
@@ -55,7 +58,7 @@ def _wanted(plan: Plan, k: int) -> set[str]:
     if k == plan.head:
         return {"g"}
     guess = {"g"} if plan.learns(k) in ("synthetic", "local") else set()
-    return guess | ({"leaving", "Wrec"} if k > 1 else {"leaving"})
+    return guess | ({"entering", "leaving"} if k > 1 else {"leaving"})
 
 
 def _compare(plan: Plan, looks: dict[int, Weights]) -> list[tuple[int, dict[str, float | None]]]:
@@ -67,10 +70,16 @@ def _compare(plan: Plan, looks: dict[int, Weights]) -> list[tuple[int, dict[str,
         if "g" in look:
             found.append((k, _pair(look["g"], true)))
         if k > 1:
-            leaving = look["leaving"]
-            nothing = np.zeros((*leaving.shape[:2], 1), leaving.dtype)  # inputs do not matter for what is passed on
-            trail = cells.Trail(nothing, leaving, leaving)
-            _, entering = cells.backward({"Wrec": look["Wrec"]}, trail, true, passes_on=True)
+            trail = trail_of(look)
+            steps, _, state = trail.leaving.shape
+            kind = KINDS[plan.cell]
+            form = Form(
+                0, state // kind.parts, steps, is_first=False, function=plan.function, dtype=str(trail.leaving.dtype)
+            )
+            cell = kind(form)
+            if not set(cell.passing) <= look.keys():
+                raise ValueError("a weight is missing")
+            _, entering = cell.backward(look, trail, true, passes_on=True)
             assert entering is not None
             true = entering
     return found[::-1]

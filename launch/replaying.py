@@ -25,8 +25,7 @@ from pipeline import results, trace
 from pipeline.actions import Action, parse_action, stage_number
 from pipeline.arrays import Array, Weights
 from pipeline.config import load as load_config
-from pipeline.data import Batches
-from pipeline.data import load as load_data
+from pipeline.data import batches as make_batches
 from pipeline.errors import ConfigError, RunError, ScheduleError, WireError
 from pipeline.files import run_digest
 from pipeline.plan import Plan
@@ -178,7 +177,7 @@ def _prepare(folder: Path) -> tuple[_Record, Replay]:
         raise ConfigError(f"{folder / 'summary.json'}: damaged: it does not list its stages") from None
     for k in range(1, plan.head + 1):
         _read(record, k, sealed.get(plan.name(k)))
-    return record, Replay(config, Batches(config, load_data(config.data)), record.journals, record.sums)
+    return record, Replay(config, make_batches(config), record.journals, record.sums)
 
 
 def _read(record: _Record, number: int, seal: dict[str, Any] | None) -> None:

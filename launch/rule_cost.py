@@ -11,8 +11,9 @@ A product of (m, k) and (k, n) is m·k·n of them; what is done to every entry o
 
 from __future__ import annotations
 
-from pipeline.plan import Plan, box_steps, inputs, outputs
+from pipeline.plan import Plan
 from pipeline.schema import LABELS, Config
+from pipeline.sizes import box_steps, inputs, outputs
 
 
 def multiply_adds(config: Config) -> int:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.plan import Plan, box_steps, judged, rule_of, target_of
+from pipeline.plan import Plan, rule_of, target_of
 from pipeline.schema import Config
+from pipeline.sizes import box_steps, judged
 
 from . import logs, plots, runs
 from .doctor import Check

@@ -19,8 +19,7 @@ import numpy as np
 
 from pipeline import results
 from pipeline.costs import Costs
-from pipeline.data import Batches
-from pipeline.data import load as load_data
+from pipeline.data import batches as make_batches
 from pipeline.errors import ConfigError
 from pipeline.files import run_digest
 from pipeline.head import HeadWork
@@ -49,7 +48,7 @@ def document(request: Request, *, seed: int = 0, arithmetic: bool = False, out: 
     config, plan = request.config, Plan.of(request.config)
     works: dict[int, Work] = {}
     if arithmetic:
-        data = Batches(config, load_data(config.data))
+        data = make_batches(config)
         works = {k: make_work(config, plan, k, data) for k in range(1, plan.head + 1)}
     observers = {} if out is None else virtual_run.begin(out, config, plan, works)
     weigh = virtual_run.weigher(config, plan)

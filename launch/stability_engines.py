@@ -25,13 +25,15 @@ from pipeline.arrays import Array
 from pipeline.box import BoxWork
 from pipeline.costs import Costs
 from pipeline.data import Batches
-from pipeline.data import load as load_data
+from pipeline.data import batches as make_batches
+from pipeline.drawn import Examples
 from pipeline.errors import DivergedError, TimeboxError
 from pipeline.head import HeadWork, Judged
-from pipeline.plan import Plan, box_steps
+from pipeline.plan import Plan
 from pipeline.reference import Reference
 from pipeline.schema import Config
 from pipeline.simulate import simulate
+from pipeline.sizes import box_steps
 from pipeline.work import Around, Work
 from pipeline.works import make_work
 
@@ -77,10 +79,10 @@ class Tape:
 class Watched(Reference):
     """The reference with a tape."""
 
-    def __init__(self, config: Config, batches: Batches, tape: Tape) -> None:
+    def __init__(self, config: Config, batches: Batches | Examples, tape: Tape) -> None:
         super().__init__(config, batches)
         self._tape = tape
-        self._passes = max(box_steps(config)) == 1 and bool(self.fittings)
+        self._passes = max(box_steps(config)) == 1 and config.model.cell == "rnn" and bool(self.fittings)
         self._h: dict[int, Array] = {}
 
     def gradient(self, k: int, batch: int, h: Array) -> Array | None:
@@ -145,7 +147,7 @@ def run(case: Case, k: int, kind: str, costs: Costs | None = None, folder: str =
     if kind == "live":
         return _live(config, folder)
     plan, tape = Plan.of(config), Tape(Plan.of(config))
-    batches = Batches(config, load_data(config.data))
+    batches = make_batches(config)
     spent: list[float] = []
     accuracy, diverged, failed = None, "", ""
     try:
@@ -169,7 +171,10 @@ def run(case: Case, k: int, kind: str, costs: Costs | None = None, folder: str =
     return Found(np.array(spent), tape.synthetic, tape.true, accuracy, diverged, failed)
 
 
-def _published(case: Case, config: Config, batches: Batches, plan: Plan, tape: Tape, spent: list[float]) -> float:
+def _published(
+    case: Case, config: Config, batches: Batches | Examples, plan: Plan, tape: Tape, spent: list[float]
+) -> float:
+    assert isinstance(batches, Batches), "the published arithmetic learns images"
     network = Published(config, batches, case.corrected or ())
     for batch in range(plan.batches):
         step = network.step(batch)
@@ -179,7 +184,7 @@ def _published(case: Case, config: Config, batches: Batches, plan: Plan, tape: T
 
 
 def _virtual(
-    config: Config, plan: Plan, batches: Batches, tape: Tape, spent: list[float], costs: Costs, seed: int
+    config: Config, plan: Plan, batches: Batches | Examples, tape: Tape, spent: list[float], costs: Costs, seed: int
 ) -> float | None:
     works: dict[int, Work] = {k: make_work(config, plan, k, batches) for k in range(1, plan.head + 1)}
     head = works[plan.head]

@@ -1,10 +1,10 @@
 """The pipeline: facts, rules, the edge to ZeroMQ, and the drivers. Importing it imports nothing else.
 
     layer 0  errors  frames  schema (schema_emulate)  presets  config  checks  filled  actions  plan  programs     facts
-             emulation  costs  mnist  data  arrays  stash  cells  heads  files  optimizers  fitting
-             oracles  oracle_mlp  oracle_controls  oracle_own
+             emulation  costs  mnist  levels  sequences  sizes  drawn  data  arrays  stash  heads  files  optimizers  fitting
+             cells  cells_gated  cells_dense  oracles  oracle_mlp  oracle_controls  oracle_own
     layer 1  lacks  standing  stage  schedules  reckon  steps  weights  guard  work  stepper     rules
-             box  head  works  payloads  probe  wire  trace  sums  control  results  worklog
+             readout  box  head  works  payloads  probe  wire  trace  sums  control  results  worklog
     layer 2  transport (the only file that imports zmq)  tape  recorder                          the edge
     layer 3  drive  grid  simulate  replay  maxplus  live  delays  emulate  backup  lifeline     drivers
              worker  network  reference

@@ -9,6 +9,7 @@ An action belongs to one stage, a message to one directed edge. Both name a batc
     U1.3    apply box 1's increment of batch 3                      increment 3 box-1>box-2
     U3      one step on a sum of gradients (boxes', parts')         evaluation 3 box-1>box-2
     E3      evaluate: forward only, on test batch 3                 credit:activation 6 box-2>box-1
+                                                                    length 3 head>box-1 (of epoch 3's cost)
 
 The head is stage boxes + 1 and is called `head`, so a stage's name needs the number of boxes.
 """
@@ -26,7 +27,9 @@ ACTIONS = "FBTCUE"
 #: What may travel. A credit says how many messages of its kind the sender of the credit has taken.
 ACTIVATION, GRADIENT, TARGET, INCREMENT, EVALUATION = "activation", "gradient", "target", "increment", "evaluation"
 CREDIT_ACTIVATION, CREDIT_INCREMENT = "credit:activation", "credit:increment"
-KINDS = (ACTIVATION, GRADIENT, TARGET, INCREMENT, EVALUATION, CREDIT_ACTIVATION, CREDIT_INCREMENT)
+#: How long sequences are from an epoch on, as the head says by its cost; numbered by the epoch that it judged.
+LENGTH = "length"
+KINDS = (ACTIVATION, GRADIENT, TARGET, INCREMENT, EVALUATION, CREDIT_ACTIVATION, CREDIT_INCREMENT, LENGTH)
 
 # One text for one value: no leading zeros, no digits of other scripts, no sibling 0, no endless number.
 _COUNT, _FROM_ONE = r"(0|[1-9][0-9]{0,98})", r"([1-9][0-9]{0,98})"

@@ -69,6 +69,15 @@ def through(delta: Array, W: Array, scratch: Scratch | None = None, out: Array |
     return out
 
 
+def sigmoid(a: Array, out: Array | None = None) -> Array:
+    """Return σ(a) = ½ tanh(½ a) + ½; in `out`, if it is given, which may be `a`. tanh saturates where exp(−a) overflows."""
+    s: Array = np.multiply(a, 0.5, out=out)
+    np.tanh(s, out=s)
+    s *= 0.5
+    s += 0.5
+    return s
+
+
 def total(gradients: Iterable[Weights]) -> Weights:
     """Return the sum of dense gradients, left to right; the first one is used up."""
     parts = iter(gradients)
@@ -106,6 +115,8 @@ def step(W: Array, a: Array, delta: Array, rate: float, scratch: Scratch | None 
     """
     scratch = scratch or Scratch()
     inputs, outputs = W.shape
+    if not len(a):
+        return
     if len(a) > 1:
         G = product(a, delta, scratch.array("G", W.shape, W.dtype))
         G *= rate

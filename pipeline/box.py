@@ -17,14 +17,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from . import cells, heads
-from .actions import ACTIVATION, EVALUATION, GRADIENT, INCREMENT, TARGET, Action, Message, Part
+import numpy as np
+
+from . import heads, readout, sizes
+from .actions import ACTIVATION, EVALUATION, GRADIENT, INCREMENT, LENGTH, TARGET, Action, Message, Part
 from .arrays import Array, Scratch, Weights
 from .cells import Factors, Trail
 from .data import Batches
+from .drawn import Examples
 from .guard import Guard
 from .optimizers import Pace, take
-from .plan import Plan
+from .plan import LAG, Plan
 from .schema import Config
 from .stepper import Stepper
 from .weights import head_optimizer, local_weights, make_fitting
@@ -37,13 +40,13 @@ class Flight(NamedTuple):
     trail: Trail
     read: int  # the version of the weights that its forward read
     weights: Weights  # what its gradient passes through
-    early: Array | None = None  # the delta of the update that was made before the true gradient came, to be corrected
+    early: Factors | None = None  # of the update that was made before the true gradient came, to be corrected
 
 
 class BoxWork:
     """A box's weights, its oracle, and the batches in flight."""
 
-    def __init__(self, config: Config, plan: Plan, number: int, batches: Batches) -> None:
+    def __init__(self, config: Config, plan: Plan, number: int, batches: Batches | Examples) -> None:
         self.number = number
         self.plan = plan
         self.batches = batches
@@ -52,8 +55,9 @@ class BoxWork:
         self.outputs: dict[str, Arrays] = {}
         self._scratch = Scratch()
         self.stepper = Stepper(config, plan, number, batches, self._scratch)
+        self.kind = self.stepper.kind
         self.fitting = make_fitting(config, number) if self.rule == "synthetic" else None
-        self.local = local_weights(config, number) if self.rule == "local" else {}
+        self.local = local_weights(config, number) if self.rule == "local" and not plan.reads else {}
         self._local_optimizer = head_optimizer(config, self.local)
         self._pace = Pace(config.train, plan.steps, rises=False)
         self._loss = config.model.loss
@@ -64,7 +68,10 @@ class BoxWork:
         self._corrects = plan.settles_by(number) == "C"
         self._passes_on = number > 1 and plan.wants_gradients(number - 1)
         self._guard = Guard(plan.name(number), config.train.limit)
-        self.leaving: Array  # the hidden states of the last forward, for the probe
+        self.last_trail: Trail  # of the last forward, for the probe
+        self._width = config.model.width
+        # Without the head's word sequences have one length: the shortest to begin with, or the longest.
+        self._level = 1 if plan.grows else sizes.most(config) if plan.reads else 0
         self._inbox: dict[tuple[str, int, int], Arrays] = {}
         self._flights: dict[int, Flight] = {}
 
@@ -123,17 +130,46 @@ class BoxWork:
         return self._evaluate(batch)
 
     def _forward(self, batch: int) -> Iterator[Part]:
-        entering = self._receive(ACTIVATION, batch, self.number - 1)[0] if self.number > 1 else None
-        trail = cells.forward(self.cell, self.batches.inputs(batch, self.number), entering, self._scratch)
+        trail = self._go(ACTIVATION, batch)
         read = self.version
-        self.outputs[ACTIVATION] = (trail.h,)
         self._guard.check("F", batch, "its activation", trail.h)
-        self.leaving = trail.leaving
+        self.last_trail = trail
         yield Part("forward", read, read)
         if self.updates_early:
             yield self._update_early(batch, trail, read)
         elif self.rule == "backward":
             self._fly(batch, Flight(trail, read, self.cell))
+
+    def _go(self, kind: str, batch: int) -> Trail:
+        """Take a batch, or an evaluation, through the steps of the box, and put out its activation."""
+        number, batches, is_judged = self.number, self.batches, kind == EVALUATION
+        arrays = self._receive(kind, batch, number - 1) if number > 1 else ()
+        entering = arrays[0] if arrays else None
+        if not self.plan.reads:
+            x = None
+            if self.kind.takes_inputs:
+                x = batches.evaluation_inputs(batch, number) if is_judged else batches.inputs(batch, number)
+            trail = self.kind.forward(self.cell, x, entering, self._scratch)
+            self.outputs[kind] = (trail.h,)
+            return trail
+        assert isinstance(batches, Examples), "only a task that is drawn has targets at every step"
+        level = readout.level_of(arrays[1]) if arrays else self._level_of(batch, is_judged)
+        x = (batches.evaluation_inputs if is_judged else batches.inputs)(batch, number, level)
+        trail = self.kind.forward(self.cell, x, entering, self._scratch)
+        tally = arrays[1] if arrays else readout.first_tally(x.shape[1], level, x.dtype)
+        y, wanted = (batches.evaluation_targets if is_judged else batches.targets)(batch, number, level)
+        own, tally = readout.read(self.cell, trail, self._width, y, wanted, tally, self.plan.micro)
+        self.outputs[kind] = (trail.h, tally)
+        return trail._replace(own=own)
+
+    def _level_of(self, batch: int, is_judged: bool) -> int:
+        """Return how long a batch's sequences are; evaluations follow the last batch that was forwarded."""
+        if self.plan.grows and not is_judged:
+            decided = batch // self.plan.epoch_batches - LAG
+            if decided >= 0 and batch % self.plan.epoch_batches == 0:
+                (level,) = self._receive(LENGTH, decided, self.plan.head)
+                self._level = int(level[0])
+        return self._level
 
     @property
     def updates_early(self) -> bool:
@@ -152,13 +188,13 @@ class BoxWork:
         self._guard.check("F", batch, "the gradient of its classifier" if is_local else "the synthetic gradient", g)
         sends_target = self._passes_on and self._is_bootstrapped
         # The target uses the weights that the forward read, so backward comes before the update.
-        factors, target = cells.backward(self.cell, trail, g, passes_on=sends_target, scratch=self._scratch)
+        factors, target = self.kind.backward(self.cell, trail, g, passes_on=sends_target, scratch=self._scratch)
         if target is not None:
             self.outputs[TARGET] = (target,)
         if not is_local:
             if self._trust != 1:
-                factors.delta[:] *= self._trust
-            self._fly(batch, Flight(trail, read, self.cell, factors.delta if self._corrects else None))
+                factors.scale(self._trust)
+            self._fly(batch, Flight(trail, read, self.cell, factors if self._corrects else None))
         self._update(batch, factors)
         return Part("update", read, self.version)
 
@@ -171,8 +207,13 @@ class BoxWork:
 
     def _local_gradient(self, batch: int, h: Array) -> tuple[Weights, Array]:
         """Return the gradient of the loss of the box's own classifier, by its weights and at the activation."""
-        _, y_hat = heads.forward(self.local, h, self._loss)
-        return heads.backward(self.local, h, y_hat, self.batches.wanted(self.batches.labels(batch)), self._loss)
+        if self.plan.reads:  # its own steps' losses are all that it learns from: backpropagation truncated at its edges
+            return {}, np.zeros_like(h)
+        hidden = h[:, : self._width]
+        _, y_hat = heads.forward(self.local, hidden, self._loss)
+        y = self.batches.wanted(self.batches.labels(batch))
+        dense, g = heads.backward(self.local, hidden, y_hat, y, self._loss)
+        return dense, heads.widened(g, h.shape[1])
 
     def _classify(self, batch: int, h: Array) -> Array:
         """Train the box's own classifier and return the gradient at the activation (Belilovsky et al. 2019)."""
@@ -214,7 +255,7 @@ class BoxWork:
         yield Part("train", read, self.oracle_version)
 
     def _pass_on(self, flight: Flight, g: Array) -> Factors:
-        factors, before = cells.backward(
+        factors, before = self.kind.backward(
             flight.weights, flight.trail, g, passes_on=self._passes_on, scratch=self._scratch
         )
         if before is not None:
@@ -229,7 +270,7 @@ class BoxWork:
         passes_on, self._passes_on = self._passes_on, self._passes_on and self._is_bootstrapped
         factors = self._pass_on(flight, g)
         self._passes_on = passes_on
-        factors.delta[:] -= flight.early
+        factors.subtract(flight.early)
         self._update(batch, factors)
         yield Part("correct", flight.read, self.version)
 
@@ -262,10 +303,5 @@ class BoxWork:
         yield Part("apply", read, self.version)
 
     def _evaluate(self, evaluation: int) -> Iterator[Part]:
-        entering = self._receive(EVALUATION, evaluation, self.number - 1)[0] if self.number > 1 else None
-        trail = cells.forward(
-            self.cell, self.batches.evaluation_inputs(evaluation, self.number), entering, self._scratch
-        )
-        self._guard.check("E", evaluation, "its activation", trail.h)
-        self.outputs[EVALUATION] = (trail.h,)
+        self._guard.check("E", evaluation, "its activation", self._go(EVALUATION, evaluation).h)
         yield Part("evaluate", self.version, self.version)

@@ -4,20 +4,103 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from . import programs
+from . import levels, programs, sizes
 from .actions import stage_number
 from .errors import ConfigError, ScheduleError, WireError
 from .filled import CUTTING, parts
 from .plan import CONTROLS, ONE_BY_ONE, rule_of, rules_of
-from .schema import IMAGES, ROWS, Config
+from .schema import BY_STEP, IMAGES, ROWS, TASKS, Config
 
 
 def check(config: Config) -> None:
     """Check what concerns more than one key; raises ConfigError."""
+    _check_task(config)
     _check_data(config)
     _check_schedule(config)
     _check_oracle(config)
     _check_emulation(config)
+
+
+def _check_task(config: Config) -> None:
+    """Check what a cell and a task ask of the rest."""
+    model, data, oracle = config.model, config.data, config.oracle
+    is_task, by_step = data.name in TASKS, data.name in BY_STEP
+    if model.cell == "dense":
+        if model.tied and model.boxes > 1:
+            raise ConfigError("model.tied: dense layers are each box's own; add --model.tied false")
+        if sizes.is_sequence(config):
+            what = "data.reading rows" if not is_task else f"data.name {data.name}"
+            raise ConfigError(
+                f"model.cell: dense layers see the data once, and {what} is read step by step; use rnn, gru or lstm"
+            )
+    if model.recurrent == "identity" and model.cell != "rnn":
+        raise ConfigError(
+            f"model.recurrent: identity is a start for model.cell rnn, not for {model.cell}; leave it out"
+        )
+    if not is_task:
+        if model.loss == "mse":
+            raise ConfigError(
+                "model.loss: mse tells numbers (data.name adding); for digits use squared, bce or softmax"
+            )
+        return
+    losses = {"adding": ("mse",), "addition": ("bce", "squared")}.get(data.name, ("bce",))
+    if model.loss not in losses:
+        raise ConfigError(f"model.loss: {data.name} is told by {' or '.join(losses)}, not by {model.loss}")
+    given = [
+        key for key, value, usual in (
+            ("source", data.source, "packaged"), ("dir", data.dir, ""), ("reading", data.reading, "vector")
+        ) if value != usual
+    ]  # fmt: skip
+    if given:
+        raise ConfigError(f"data.{given[0]}: {data.name} is drawn by seed, it reads no images; leave it out")
+    if data.name == "addition" and data.bits < 2:
+        raise ConfigError("data.bits: the sum of two numbers has at least 2 bits")
+    if data.name == "addition" and data.test + data.validation >= levels.pairs(data.bits):
+        raise ConfigError(
+            f"data.test: {data.test + data.validation:,} sums are held back, there are {levels.pairs(data.bits):,} of "
+            f"{data.bits} bits; ask for fewer, or more data.bits"
+        )
+    if by_step:
+        _check_by_step(config)
+    if data.name == "adding" and (data.length or sizes.USUAL["adding"]) < 2:
+        raise ConfigError("data.length: two numbers of a sequence are added; 2 at least")
+    if sizes.is_sequence(config):
+        steps = sizes.steps(config)
+        if model.boxes > steps:
+            raise ConfigError(f"model.boxes: {model.boxes} boxes but only {steps} steps; at most {steps} boxes")
+        if model.steps_per_box and model.boxes * model.steps_per_box != steps:
+            raise ConfigError(
+                f"model.steps_per_box: {model.boxes} boxes of {model.steps_per_box} steps make "
+                f"{model.boxes * model.steps_per_box} steps, a sequence has {steps}; 0 spreads them evenly"
+            )
+    if oracle.sees_label and by_step:
+        raise ConfigError(
+            f"oracle.sees_label: {data.name} has a target at every step, and no label of the whole; leave it out"
+        )
+
+
+def _check_by_step(config: Config) -> None:
+    model, data, oracle = config.model, config.data, config.oracle
+    steps, length = sizes.steps(config), data.length
+    if not levels.longest(data.name, steps):
+        raise ConfigError(
+            f"model.steps_per_box: {model.boxes} boxes of {model.steps_per_box} make {steps} steps, the shortest {data.name} "
+            f"takes {levels.needed(data.name, 1)}; more boxes, or more steps in each"
+        )
+    if length and levels.needed(data.name, length) > steps:
+        raise ConfigError(
+            f"data.length: {length} takes {levels.needed(data.name, length)} steps, the boxes have {steps}; "
+            f"{levels.longest(data.name, steps)} at most, or more boxes"
+        )
+    if oracle.kind in ("frozen", "last", "exact"):
+        raise ConfigError(
+            f"oracle.kind: every box of {data.name} reads its own steps, so that {oracle.kind} is no control; "
+            "--oracle.kind local learns from them alone: backpropagation truncated at the boxes' edges"
+        )
+    if oracle.scale != 1:
+        raise ConfigError(
+            f"oracle.scale: a box of {data.name} learns from its own losses too, which are no oracle's; leave it out"
+        )
 
 
 def _check_data(config: Config) -> None:
@@ -42,6 +125,10 @@ def _check_data(config: Config) -> None:
         raise ConfigError(
             "transport.port: only read with transport.kind tcp; add --transport.kind tcp, or leave it out"
         )
+    if data.judge == "validation" and not data.validation:
+        raise ConfigError("data.judge: validation needs images of its own; say how many with data.validation")
+    if data.name in TASKS:
+        return
     train, test = IMAGES[data.name, data.source]
     held = f" + {data.validation:,}" if data.validation else ""
     keys = "data.train, data.test" + (", data.validation" if held else "")
@@ -53,8 +140,6 @@ def _check_data(config: Config) -> None:
     if data.train + data.validation > train or data.test > test:
         wanted = f"{data.train:,}{held} and {data.test:,} images wanted"
         raise ConfigError(f"{keys}: {wanted}, the full {data.name} has {train:,} and {test:,}; ask for fewer")
-    if data.judge == "validation" and not data.validation:
-        raise ConfigError("data.judge: validation needs images of its own; say how many with data.validation")
 
 
 def _check_schedule(config: Config) -> None:

@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 
 from . import mnist
 from .arrays import Array
+from .drawn import Examples
 from .errors import ConfigError
-from .plan import EVALUATION_ROWS, box_steps, judged, outputs
-from .schema import LABELS, ROWS, Config, Data
+from .plan import EVALUATION_ROWS
+from .schema import LABELS, ROWS, TASKS, Config, Data
+from .sizes import box_steps, judged, outputs
 
 #: Epochs whose orders are kept: with batches in flight, a stage goes to and fro between neighbours.
 ORDERS = 4
@@ -91,6 +93,11 @@ def _chosen(
     places = np.flatnonzero(labels < wanted)
     places = np.random.default_rng([seed, wanted]).permutation(places)
     return images.reshape(len(images), -1)[places], labels[places], places
+
+
+def batches(config: Config) -> Batches | Examples:
+    """Return the batches of a configuration: cut from images, or drawn; raises ConfigError."""
+    return Examples(config) if config.data.name in TASKS else Batches(config, load(config.data))
 
 
 class Batches:

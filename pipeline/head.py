@@ -2,20 +2,24 @@
 
 F   forward · update      the loss, the gradient to the last box, the step of Wfc; of micro-batches the last one steps
 E   evaluate              forward only: predictions beside labels
+
+Where boxes read their own steps it has no layer: it adds up what they tell, says after each epoch how long sequences are to be,
+and sends a gradient of zeros, for nothing comes after the last box.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import heads
-from .actions import ACTIVATION, EVALUATION, GRADIENT, Action, Message, Part
+from . import heads, readout, sequences, sizes
+from .actions import ACTIVATION, EVALUATION, GRADIENT, LENGTH, Action, Message, Part
 from .arrays import Array, Weights, accumulate
 from .data import Batches
+from .drawn import Examples
 from .guard import Guard
 from .optimizers import Pace, take
 from .plan import Plan
@@ -23,26 +27,38 @@ from .schema import Config
 from .weights import head_optimizer, head_weights
 from .work import Arrays
 
+#: How far off a number may be that counts as right (Hochreiter and Schmidhuber 1997).
+NEAR = 0.04
+
 
 class Judged(NamedTuple):
-    """What the head said of one evaluation's images, row by row."""
+    """What the head said of one evaluation's images, or examples, row by row.
+
+    Of numbers, label and prediction are the numbers; of bits the number that they are; of sequences how many bits were
+    wanted and how many were right.
+    """
 
     places: NDArray[np.int64]
-    labels: NDArray[np.uint8]
-    predictions: NDArray[np.int64]
+    labels: NDArray[Any]
+    predictions: NDArray[Any]
     outputs: Array  # (rows, outputs): ŷ
     cost: float
+    rights: NDArray[Any] | None = (
+        None  # (rows,): the share of each that is right; None: where label and prediction agree
+    )
+    level: int = 0  # of sequences that grow
 
     @property
-    def right(self) -> int:
-        """How many images were told right."""
-        return int((self.predictions == self.labels).sum())
+    def right(self) -> float:
+        """How many images were told right; of bits, the sum of each example's share."""
+        rights = self.predictions == self.labels if self.rights is None else self.rights
+        return float(rights.sum())
 
 
 class HeadWork:
     """The head's weights, the cost of every batch, and what it said of the test images."""
 
-    def __init__(self, config: Config, plan: Plan, batches: Batches) -> None:
+    def __init__(self, config: Config, plan: Plan, batches: Batches | Examples) -> None:
         self.plan = plan
         self.batches = batches
         self.layer = head_weights(config)
@@ -56,7 +72,9 @@ class HeadWork:
         self._optimizer = head_optimizer(config, self.layer)
         self._pace = Pace(config.train, plan.steps, rises=False)
         self._guard = Guard(plan.name(plan.head), config.train.limit)
-        self._inbox: dict[tuple[str, int], Array] = {}
+        self._inbox: dict[tuple[str, int], Arrays] = {}
+        self._width, self._name = config.model.width, config.data.name
+        self.curriculum = readout.Curriculum(config.data, sizes.most(config)) if plan.reads else None
 
     def weights(self) -> Weights:
         """Return all arrays that this stage learns, by the names that checkpoints use."""
@@ -65,12 +83,11 @@ class HeadWork:
     def keep(self, message: Message, arrays: Arrays) -> None:
         """Keep what a message brought."""
         if arrays:
-            self._inbox[message.kind, message.batch] = arrays[0]
+            self._inbox[message.kind, message.batch] = arrays
 
     def kept(self, kind: str, batch: int, source: int) -> Arrays:  # noqa: ARG002
         """Return what a message brought that waits for its action; nothing where none does."""
-        found = self._inbox.get((kind, batch))
-        return () if found is None else (found,)
+        return self._inbox.get((kind, batch), ())
 
     def do(self, action: Action) -> Iterator[Part]:
         """Do an action, yielding after each part; `outputs` is complete at the end."""
@@ -81,7 +98,11 @@ class HeadWork:
         return self._evaluate(action.batch)
 
     def _forward(self, batch: int) -> Iterator[Part]:
-        h = self._inbox.pop((ACTIVATION, batch))
+        h, *tally = self._inbox.pop((ACTIVATION, batch))
+        if tally:
+            yield from self._add_up(batch, h, tally[0])
+            return
+        state, h = h.shape[1], h[:, : self._width]
         a, y_hat = heads.forward(self.layer, h, self._loss)
         y = self.batches.wanted(self.batches.labels(batch))
         cost = heads.cost(a, y, self._loss, y_hat)
@@ -92,7 +113,7 @@ class HeadWork:
         micro = self.plan.micro
         dense, g = heads.backward(self.layer, h, y_hat, y, self._loss, micro)
         self._guard.check("F", batch, "the gradient", g)
-        self.outputs[GRADIENT] = (g,)
+        self.outputs[GRADIENT] = (heads.widened(g, state),)
         self.changes["ŷ"] = y_hat
         if micro > 1:
             dense = self._gradient = accumulate(self._gradient, dense)
@@ -104,17 +125,52 @@ class HeadWork:
         self.version += 1
         yield Part("update", read, self.version)
 
+    def _add_up(self, batch: int, h: Array, tally: Array) -> Iterator[Part]:
+        """Take note of what the boxes' own losses are."""
+        self.costs.append(readout.cost(tally))
+        self._guard.check_number("F", batch, "the cost", self.costs[-1])
+        yield Part("forward", self.version, self.version)
+        self.outputs[GRADIENT] = (np.zeros_like(h),)
+        size = self.plan.epoch_batches
+        if self.curriculum is not None and (batch + 1) % size == 0:
+            level = self.curriculum.end(batch // size, float(np.mean(self.costs[-size:])))
+            self.outputs[LENGTH] = (np.array([level], h.dtype),)
+        yield Part("update", self.version, self.version)
+
     def _evaluate(self, evaluation: int) -> Iterator[Part]:
-        h = self._inbox.pop((EVALUATION, evaluation))
-        self.judged.append(judge(self.layer, h, self.batches, evaluation, self._loss))
+        h, *tally = self._inbox.pop((EVALUATION, evaluation))
+        if tally:
+            self.judged.append(judge_tally(self.batches, evaluation, tally[0]))
+        else:
+            hidden = h[:, : self._width]
+            self.judged.append(judge(self.layer, hidden, self.batches, evaluation, self._loss, self._name))
         self._guard.check_number("E", evaluation, "the cost", self.judged[-1].cost)
         self.changes["ŷ"] = self.judged[-1].outputs
         yield Part("evaluate", self.version, self.version)
 
 
-def judge(layer: Weights, h: Array, batches: Batches, evaluation: int, loss: str) -> Judged:
-    """Return what the head says of one evaluation, whose activation h is (rows, width)."""
+def judge(layer: Weights, h: Array, batches: Batches | Examples, evaluation: int, loss: str, name: str = "") -> Judged:
+    """Return what the head says of one evaluation, whose hidden state h is (rows, width); `name` is that of the data."""
     a, y_hat = heads.forward(layer, h, loss)
     labels = batches.evaluation_labels(evaluation)
-    cost = heads.cost(a, batches.wanted(labels), loss, y_hat)
-    return Judged(batches.evaluation_places(evaluation), labels, heads.predictions(y_hat), y_hat, cost)
+    y = batches.wanted(labels)
+    cost = heads.cost(a, y, loss, y_hat)
+    places = batches.evaluation_places(evaluation)
+    if name == "adding":
+        return Judged(places, y[:, 0], y_hat[:, 0], y_hat, cost, np.abs(y_hat[:, 0] - y[:, 0]) < NEAR)
+    if name == "addition":
+        told, bits = y_hat > 0.5, y > 0.5
+        rights = (told == bits).mean(axis=1)
+        return Judged(places, sequences.number_of(bits), sequences.number_of(told), y_hat, cost, rights)
+    return Judged(places, labels, heads.predictions(y_hat), y_hat, cost)
+
+
+def judge_tally(batches: Batches | Examples, evaluation: int, tally: Array) -> Judged:
+    """Return what the boxes have said of one evaluation's sequences."""
+    right, wanted = tally[:, readout.RIGHT], tally[:, readout.WANTED]
+    places, rights = batches.evaluation_places(evaluation), right / np.maximum(wanted, 1)
+    as_count = np.int64
+    return Judged(
+        places, wanted.astype(as_count), right.astype(as_count), tally[:, :0], readout.cost(tally), rights,
+        readout.level_of(tally),
+    )  # fmt: skip

@@ -4,6 +4,7 @@
     squared   ŷ = σ(a)         L = ½ Σ (ŷ − y)²                       ∂L/∂a = (ŷ − y) ŷ (1 − ŷ)      the original
     bce       ŷ = σ(a)         L = −Σ y ln ŷ + (1 − y) ln(1 − ŷ)      ∂L/∂a = ŷ − y
     softmax   ŷ = softmax(a)   L = −Σ y ln ŷ                          ∂L/∂a = ŷ − y
+    mse       ŷ = a            L = Σ (ŷ − y)² / outputs               ∂L/∂a = 2 (ŷ − y) / outputs
 
 Σ runs over the outputs; a batch's loss is the mean over its rows, so that a rate means the same at every batch size.
 Both cross-entropies are computed from a, not from ŷ: they stay finite where ŷ rounds to 0 or 1.
@@ -14,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Array, Weights, product, through
+from .arrays import Array, Weights, product, sigmoid, through
 
 
 def initial_weights(
@@ -37,32 +38,36 @@ def forward(weights: Weights, h: Array, loss: str) -> tuple[Array, Array]:
         np.exp(odds, out=odds)
         odds /= np.add.reduce(odds, axis=1, keepdims=True)
         return a, odds
-    return a, _sigmoid(a)
-
-
-def _sigmoid(a: Array) -> Array:
-    # tanh saturates without overflow, where exp(−a) does not
-    s: Array = 0.5 * a
-    np.tanh(s, out=s)
-    s *= 0.5
-    s += 0.5
-    return s
+    if loss == "mse":
+        return a, a
+    return a, sigmoid(a)
 
 
 def cost(a: Array, y: Array, loss: str, y_hat: Array | None = None) -> float:
     """Return the batch's loss for the wanted outputs y (rows, outputs): the mean over the rows. ŷ saves computing it."""
     if loss == "squared":
-        off = (_sigmoid(a) if y_hat is None else y_hat) - y
+        off = (sigmoid(a) if y_hat is None else y_hat) - y
         off *= off
         by_row = np.add.reduce(off, axis=1)
         by_row *= 0.5
     elif loss == "bce":
-        by_row = np.add.reduce(np.maximum(a, 0) - a * y + np.log1p(np.exp(-np.abs(a))), axis=1)
+        by_row = np.add.reduce(bce(a, y), axis=1)
+    elif loss == "mse":
+        off = a - y
+        off *= off
+        by_row = np.add.reduce(off, axis=1)
+        by_row /= y.shape[1]
     else:
         # y sums to one: taking the largest away changes nothing else
         below = a - np.maximum.reduce(a, axis=1, keepdims=True)
         by_row = np.log(np.add.reduce(np.exp(below), axis=1)) - np.add.reduce(below * y, axis=1)
     return float(np.add.reduce(by_row) / len(by_row))
+
+
+def bce(a: Array, y: Array) -> Array:
+    """Return the cross-entropy of each output, from a and what is wanted; it stays finite where σ(a) rounds to 0 or 1."""
+    lost: Array = np.maximum(a, 0) - a * y + np.log1p(np.exp(-np.abs(a)))
+    return lost
 
 
 def backward(weights: Weights, h: Array, y_hat: Array, y: Array, loss: str, parts: int = 1) -> tuple[Weights, Array]:
@@ -75,11 +80,22 @@ def backward(weights: Weights, h: Array, y_hat: Array, y: Array, loss: str, part
         slope = 1 - y_hat
         slope *= y_hat
         d *= slope
+    elif loss == "mse":
+        d *= 2 / y.shape[1]
     d /= len(d) * parts
     dense = {"Wfc": product(h, d)}
     if "bfc" in weights:
         dense["bfc"] = d.sum(axis=0)
     return dense, through(d, weights["Wfc"])
+
+
+def widened(g: Array, state: int) -> Array:
+    """Return the gradient at a whole state (rows, state), of which the head reads the first columns, the hidden state."""
+    if g.shape[1] == state:
+        return g
+    whole: Array = np.zeros((len(g), state), g.dtype)
+    whole[:, : g.shape[1]] = g
+    return whole
 
 
 def predictions(y_hat: Array) -> NDArray[np.int64]:

@@ -5,10 +5,13 @@ The loops over it are in `reference`. Nothing of the workers' loops, rules or me
 
 from __future__ import annotations
 
-from . import cells, head, heads, weights
+import numpy as np
+
+from . import cells, head, heads, readout, sizes, weights
 from .actions import GRADIENT
 from .arrays import Array, Scratch, Weights, accumulate
 from .data import Batches
+from .drawn import Examples
 from .guard import Guard
 from .optimizers import Optimizer, Pace, take
 from .plan import Plan
@@ -18,19 +21,23 @@ from .schema import Config
 class Network:
     """The network's weights, and the costs and judgements of a run so far."""
 
-    def __init__(self, config: Config, batches: Batches) -> None:
+    def __init__(self, config: Config, batches: Batches | Examples) -> None:
         self.config = config
         self.plan = Plan.of(config)
         self.batches = batches
         self.loss = config.model.loss
         boxes = range(1, config.model.boxes + 1)
+        self.kinds = {k: weights.make_cell(config, k) for k in boxes}
+        self.width = config.model.width
         shared = weights.box_weights(config, 1)
         self.cells = {k: shared if config.model.tied else weights.box_weights(config, k) for k in boxes}
         # Each box has an optimizer of its own; tied boxes that step on their sum have equal ones, of which one will do.
-        train, rates = config.train, weights.box_rates(config)
-        self.optimizers = {k: Optimizer(train.optimizer, train, rates, train.clip) for k in boxes}
+        train = config.train
+        rates = {k: weights.box_rates(config, cell) for k, cell in self.cells.items()}
+        self.optimizers = {k: Optimizer(train.optimizer, train, rates[k], train.clip) for k in boxes}
         self.fittings = {k: weights.make_fitting(config, k) for k in boxes if self.plan.learns(k) == "synthetic"}
-        self.local = {k: weights.local_weights(config, k) for k in boxes if self.plan.learns(k) == "local"}
+        own = [k for k in boxes if self.plan.learns(k) == "local" and not self.plan.reads]
+        self.local = {k: weights.local_weights(config, k) for k in own}
         self.local_optimizers = {k: weights.head_optimizer(config, each) for k, each in self.local.items()}
         self.layer = weights.head_weights(config)
         self.head_optimizer = weights.head_optimizer(config, self.layer)
@@ -41,12 +48,38 @@ class Network:
         self.costs: list[float] = []
         self.judged: list[head.Judged] = []
         self._head: Weights = {}
+        self.curriculum = readout.Curriculum(config.data, sizes.most(config)) if self.plan.reads else None
+        self._tally: Array  # of the batch that is on its way
 
     def forward(self, k: int, batch: int, h: Array | None) -> cells.Trail:
         """Take a batch through box k."""
-        trail = cells.forward(self.cells[k], self.batches.inputs(batch, k), h, self.scratch)
+        level = self._level(batch)
+        x = self._inputs(k, batch, level)
+        trail = self.kinds[k].forward(self.cells[k], x, h, self.scratch)
+        if level and isinstance(self.batches, Examples):
+            trail = self._read(k, trail, *self.batches.targets(batch, k, level), level)
         self.check(k, "F", batch, "its activation", trail.h)
         return trail
+
+    def _level(self, batch: int) -> int:
+        """Return how long a batch's sequences are; 0 where they are all alike."""
+        return 0 if self.curriculum is None else self.curriculum.level(batch // self.plan.epoch_batches)
+
+    def _inputs(self, k: int, batch: int, level: int) -> Array | None:
+        if not self.kinds[k].takes_inputs:
+            return None
+        return (
+            self.batches.inputs(batch, k, level)
+            if isinstance(self.batches, Examples)
+            else self.batches.inputs(batch, k)
+        )
+
+    def _read(self, k: int, trail: cells.Trail, y: Array, wanted: Array, level: int) -> cells.Trail:
+        """Let box k read its own steps."""
+        if k == 1:
+            self._tally = readout.first_tally(wanted.shape[1], level, trail.leaving.dtype)
+        own, self._tally = readout.read(self.cells[k], trail, self.width, y, wanted, self._tally, self.plan.micro)
+        return trail._replace(own=own)
 
     def gradient(self, k: int, batch: int, h: Array) -> Array | None:
         """Return the gradient on which box k updates at once, or None."""
@@ -54,23 +87,26 @@ class Network:
             g = self.fittings[k].oracle.predict(h, self.label(batch), batch)
             self.check(k, "F", batch, "the synthetic gradient", g)
             return g
-        if k not in self.local:
+        if self.plan.learns(k) != "local":
             return None
-        _, y_hat = heads.forward(self.local[k], h, self.loss)
+        if k not in self.local:
+            return np.zeros_like(h)
+        hidden = h[:, : self.width]
+        _, y_hat = heads.forward(self.local[k], hidden, self.loss)
         y = self.batches.wanted(self.batches.labels(batch))
-        dense, g = heads.backward(self.local[k], h, y_hat, y, self.loss)
+        dense, g = heads.backward(self.local[k], hidden, y_hat, y, self.loss)
         take(self.local[k], self.local_optimizers[k].step(dense, self.head_pace.at(batch)))
         self.check(k, "F", batch, "the gradient of its classifier", g)
-        return g
+        return heads.widened(g, h.shape[1])
 
     def descend(self, k: int, batch: int, factors: cells.Factors) -> None:
         """Take box k's step on a gradient."""
         optimizer, pace = self.optimizers[k], self.pace.at(self.plan.step(batch))
         if optimizer.is_plain:
             rates = {name: rate * pace for name, rate in optimizer.rates.items()}
-            cells.descend(self.cells[k], factors, rates, self.scratch)
+            self.kinds[k].descend(self.cells[k], factors, rates, self.scratch)
         else:
-            take(self.cells[k], optimizer.step(cells.gradient(factors, self.cells[k]), pace))
+            take(self.cells[k], optimizer.step(self.kinds[k].gradient(factors, self.cells[k]), pace))
 
     def check(self, k: int, action: str, batch: int, what: str, array: Array) -> None:
         """Stop where numbers fly off."""
@@ -88,6 +124,9 @@ class Network:
 
     def head(self, batch: int, h: Array) -> Array:
         """Step the head on the true loss and return the gradient at its entrance."""
+        if self.curriculum is not None:
+            return self._add_up(batch, h)
+        state, h = h.shape[1], h[:, : self.width]
         a, y_hat = heads.forward(self.layer, h, self.loss)
         y = self.batches.wanted(self.batches.labels(batch))
         cost = heads.cost(a, y, self.loss, y_hat)
@@ -100,7 +139,16 @@ class Network:
         if (batch + 1) % micro == 0:
             take(self.layer, self.head_optimizer.step(self._head, self.head_pace.at(self.plan.step(batch))))
             self._head = {}
-        return g
+        return heads.widened(g, state)
+
+    def _add_up(self, batch: int, h: Array) -> Array:
+        """Take note of what the boxes' own losses are; nothing comes after the last box."""
+        self.costs.append(readout.cost(self._tally))
+        self.guards[self.plan.head].check_number("F", batch, "the cost", self.costs[-1])
+        size = self.plan.epoch_batches
+        if self.curriculum is not None and (batch + 1) % size == 0:
+            self.curriculum.end(batch // size, float(np.mean(self.costs[-size:])))
+        return np.zeros_like(h)
 
     def fit(self, k: int, batch: int, h: Array, target: Array) -> None:
         """Fit oracle k to a target gradient at h."""
@@ -115,11 +163,26 @@ class Network:
     def evaluate(self, evaluation: int) -> None:
         """Judge one batch of test images."""
         h: Array | None = None
+        level = self._level(len(self.costs) - 1)
         for k, cell in self.cells.items():
-            h = cells.forward(cell, self.batches.evaluation_inputs(evaluation, k), h, self.scratch).h
+            trail = self.kinds[k].forward(cell, self._evaluation_inputs(k, evaluation, level), h, self.scratch)
+            if level and isinstance(self.batches, Examples):
+                self._read(k, trail, *self.batches.evaluation_targets(evaluation, k, level), level)
+            h = trail.h
         assert h is not None
-        self.judged.append(head.judge(self.layer, h, self.batches, evaluation, self.loss))
+        if level:
+            self.judged.append(head.judge_tally(self.batches, evaluation, self._tally))
+        else:
+            name, hidden = self.config.data.name, h[:, : self.width]
+            self.judged.append(head.judge(self.layer, hidden, self.batches, evaluation, self.loss, name))
         self.guards[self.plan.head].check_number("E", evaluation, "the cost", self.judged[-1].cost)
+
+    def _evaluation_inputs(self, k: int, evaluation: int, level: int) -> Array | None:
+        if not self.kinds[k].takes_inputs:
+            return None
+        if isinstance(self.batches, Examples):
+            return self.batches.evaluation_inputs(evaluation, k, level)
+        return self.batches.evaluation_inputs(evaluation, k)
 
     def weights(self) -> list[Weights]:
         """Return each stage's weights by the names that checkpoints use, in stage order."""

@@ -1,6 +1,7 @@
 """The oracle that keeps up with backpropagation on the rows of a digit: two layers on calibrated features. Pure arithmetic.
 
-    p = softmax(h A + b)                                what the box itself could say of the label, its own small classifier
+    p = softmax(h A + b)                                what the box itself could say of the label, its own small classifier;
+                                                        σ(h A + b) where labels are bits, h A + b where they are numbers
     f = [h, y, p − y, 1]                                without labels [h, 1]
     ĝ = s (tanh(f U) V + f L)                           s: the usual size of the targets' entries, as far as they have come
 
@@ -17,7 +18,7 @@ import math
 
 import numpy as np
 
-from .arrays import Array, Weights, product, through
+from .arrays import Array, Weights, product, sigmoid, through
 from .oracles import RANDOM_SCALE, Oracle, Shape, mean_square, recall, remember
 from .schema import Oracle as Config
 
@@ -29,7 +30,7 @@ class Mlp(Oracle):
     """A linear and a two-layer model side by side, on features that a classifier of its own calibrates."""
 
     def __init__(self, config: Config, shape: Shape, rng: np.random.Generator) -> None:
-        width, classes, dtype = shape
+        width, classes, dtype, self._link = shape
         self._width, self._classes = width, classes if config.sees_label else 0
         self._last: tuple[Array, Array] | None = None  # f and tanh(f U) of the last prediction
         features, hidden = width + 2 * self._classes + 1, config.hidden
@@ -68,6 +69,10 @@ class Mlp(Oracle):
     def _classified(self, h: Array) -> Array:
         p: Array = h @ self.weights["A"]
         p += self.weights["b"]
+        if self._link == "identity":
+            return p
+        if self._link == "sigmoid":
+            return sigmoid(p)
         p -= p.max(axis=1, keepdims=True)
         np.exp(p, out=p)
         p /= p.sum(axis=1, keepdims=True)

@@ -23,7 +23,8 @@ import numpy as np
 from .arrays import Array, Weights
 from .errors import ConfigError, RunError
 from .oracles import Oracle, Shape
-from .schema import LABELS, Config
+from .schema import Config
+from .sizes import classes, link, state
 
 WANTED = ("predict", "gradient")
 
@@ -99,7 +100,7 @@ def found(code: str, name: str) -> Any:
 def try_out(config: Config) -> None:
     """Let a user's oracle do each thing once, on zeros; raises ConfigError, so that it is told before anything starts."""
     oracle, data = config.oracle, config.data
-    shape = Shape(config.model.width, LABELS[data.name], config.model.dtype)
+    shape = Shape(state(config), classes(config), config.model.dtype, link(config))
     h = np.zeros((data.batch, shape.width), shape.dtype)
     y = np.eye(shape.classes, dtype=shape.dtype)[np.zeros(data.batch, int)] if oracle.sees_label else None
     try:

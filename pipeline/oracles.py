@@ -49,11 +49,12 @@ def mean_square(array: Array) -> float:
 
 
 class Shape(NamedTuple):
-    """What an oracle must fit: the width of the activation, how many classes a label has, the dtype of all arrays."""
+    """What an oracle must fit: the width of the activation, that of a label, the dtype of all arrays, how labels are told."""
 
     width: int
     classes: int
     dtype: str
+    link: str = "softmax"  # one of several classes; sigmoid: bits; identity: numbers
 
 
 class Oracle:

@@ -1,9 +1,10 @@
 """Which arrays each message must carry: their number and shapes, from the configuration alone. Pure.
 
-activation, gradient, target    h or g (rows, width)
-evaluation                      h (evaluation rows, width)
+activation, gradient, target    h or g (rows, state); where boxes read their own steps, a tally (rows, 4) beside h
+evaluation                      h (evaluation rows, state), and the tally
 increment, as factors           delta (steps · rows, width) and, but for a single first step, entering (…, width)
-increment, dense                G_x (inputs, width), G_rec (width, width) likewise, G_b (width,) where there is a bias
+increment, dense                the gradient, or the step, of each weight that the box's steps touch, in their order
+length                          the level (1,)
 credit                          nothing
 """
 
@@ -11,10 +12,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from .actions import ACTIVATION, EVALUATION, GRADIENT, INCREMENT, TARGET, Message
+from .actions import ACTIVATION, EVALUATION, GRADIENT, INCREMENT, LENGTH, TARGET, Message
 from .errors import WireError
-from .plan import EVALUATION_ROWS, ONE_BY_ONE, Plan, box_steps, inputs, rule_of
+from .plan import EVALUATION_ROWS, ONE_BY_ONE, Plan, rule_of
+from .readout import COLUMNS
 from .schema import Config
+from .sizes import box_steps, inputs, outputs, reads, state
+from .weights import make_cell
 from .wire import Payload, describe
 
 
@@ -26,10 +30,25 @@ def sends_factors(config: Config) -> bool:
     train = config.train
     steps_alone = config.schedule.kind in ONE_BY_ONE or rule_of(config) != "backward"
     is_step = steps_alone and (train.optimizer != "sgd" or train.clip)
+    if config.model.cell != "rnn" or reads(config):
+        return False  # they take more factors than two
     if (config.schedule.micro_batches or 1) > 1 or is_step or config.oracle.correct:
         return False
     width = config.model.width
     return max(box_steps(config)) * config.data.batch * 2 * width < (inputs(config) + width) * width
+
+
+def heads_shapes(config: Config) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the layer by which a box reads its own steps."""
+    width, out = config.model.width, outputs(config)
+    return {"Wfc": (width, out)} | ({"bfc": (out,)} if config.model.bias else {})
+
+
+def increment_shapes(config: Config, number: int, own: dict[str, tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes of a dense increment of a box, with those of its own readout."""
+    kind = make_cell(config, number)
+    shapes = kind.shapes()
+    return tuple([shapes[name] for name in shapes if name in kind.touched()] + list(own.values()))
 
 
 class Payloads:
@@ -39,33 +58,32 @@ class Payloads:
         self.plan = plan
         self.dtype = np.dtype(config.model.dtype)
         self._width = config.model.width
-        self._inputs = inputs(config)
+        self._state = state(config)
         self._steps = box_steps(config)
         self._factors = sends_factors(config)
-        self._bias = config.model.bias
+        own = heads_shapes(config) if plan.reads else {}
+        self._dense = {k: increment_shapes(config, k, own) for k in (1, min(2, plan.boxes))}
         self._known: dict[tuple[str, int, int], Payload] = {}
 
     def shapes(self, message: Message) -> tuple[tuple[int, ...], ...]:
         """Return the shapes of a message's arrays, in their order."""
         kind, batch, source, _ = message
-        if kind in (ACTIVATION, GRADIENT, TARGET):
-            return ((self.plan.rows(batch), self._width),)
-        if kind == EVALUATION:
-            return ((self.plan.evaluation_rows(batch), self._width),)
+        if kind in (ACTIVATION, EVALUATION):
+            own = self.plan.evaluation_rows(batch) if kind == EVALUATION else self.plan.rows(batch)
+            return ((own, self._state), (own, COLUMNS)) if self.plan.reads else ((own, self._state),)
+        if kind in (GRADIENT, TARGET):
+            return ((self.plan.rows(batch), self._state),)
+        if kind == LENGTH:
+            return ((1,),)
         if kind != INCREMENT:
             return ()
         if not 1 <= source <= self.plan.boxes:
             raise WireError(f"{self.plan.name(source)} has no increments")
+        if not self._factors:
+            return self._dense[min(source, 2)]
         rows, steps = self.plan.rows(batch), self._steps[source - 1]
         entering = steps if source > 1 else steps - 1
-        if self._factors:
-            return ((steps * rows, self._width), *([(entering * rows, self._width)] if entering else []))
-        dense: list[tuple[int, ...]] = [(self._inputs, self._width)]
-        if entering:
-            dense.append((self._width, self._width))
-        if self._bias:
-            dense.append((self._width,))
-        return tuple(dense)
+        return ((steps * rows, self._width), *([(entering * rows, self._width)] if entering else []))
 
     def expected(self, message: Message) -> Payload:
         """Return what a message must carry; raises WireError for a message that cannot be."""

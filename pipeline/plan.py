@@ -25,7 +25,8 @@ import re
 from typing import NamedTuple
 
 from .actions import GRADIENT, TARGET, stage_name, stage_number
-from .schema import LABELS, ROWS, Config, Data
+from .schema import Config
+from .sizes import judged, reads
 
 #: Schedules whose boxes learn by the true gradient.
 BACKWARD = ("locked", "gpipe", "1f1b", "delayed")
@@ -36,6 +37,8 @@ CONTROLS = ("last", "local", "delayed")
 
 #: Most test images in one evaluation.
 EVALUATION_ROWS = 500
+#: How many epochs after one sequences may be longer for its cost. With one in between, no stage waits for the decision.
+LAG = 2
 
 
 class Plan(NamedTuple):
@@ -60,6 +63,10 @@ class Plan(NamedTuple):
     program: str = ""  # the text of schedule `own`
     last: str = ""  # the rule of the last box, where it is another
     corrects: bool = False  # whether a box with an oracle corrects its update when the true gradient comes
+    cell: str = "rnn"
+    function: str = "tanh"  # of dense layers
+    reads: bool = False  # whether boxes read their own steps: a target at every step, and no layer at the head
+    grows: bool = False  # whether the head tells box 1, epoch by epoch, how long sequences are
 
     @classmethod
     def of(cls, config: Config) -> Plan:
@@ -89,6 +96,10 @@ class Plan(NamedTuple):
             program=schedule.program,
             last=last if last != rule else "",
             corrects=config.oracle.correct and rule == "synthetic",
+            cell=config.model.cell,
+            function=config.model.function,
+            reads=reads(config),
+            grows=reads(config) and config.data.curriculum,
         )
 
     @property
@@ -175,7 +186,22 @@ class Plan(NamedTuple):
     def sources(self, number: int) -> tuple[int, ...]:
         """Return the stages that send to stage `number` (data or credits), in their order."""
         near = {k for k in (number - 1, number + 1) if 1 <= k <= self.head}
+        if self.grows and number in (1, self.head):  # the head tells box 1 how long sequences are
+            near.add(self.boxes + 2 - number)
         return tuple(sorted(near.union(self.siblings(number), self.replicas(number))))
+
+    @property
+    def lengths(self) -> int:
+        """How many times the head tells box 1 how long sequences are: once for each epoch that may be longer for its cost."""
+        return max(self.batches // self.epoch_batches - LAG, 0) if self.grows else 0
+
+    def lengths_before(self, batch: int) -> int:
+        """Return how many of these must have come before box 1 forwards a batch."""
+        return max(batch // self.epoch_batches - LAG + 1, 0) if self.grows else 0
+
+    def lengths_after(self, forwards: int) -> int:
+        """Return how many of these the head has sent after so many forwards."""
+        return min(forwards // self.epoch_batches, self.lengths)
 
     @property
     def activation_credits(self) -> int:
@@ -252,30 +278,3 @@ def rules_of(config: Config) -> tuple[str, str]:
 def target_of(config: Config) -> str:
     """Return what oracles are fitted to. Controls that stand in for one have the true gradient, whatever is set."""
     return "true" if config.oracle.kind in ("noise", "stale") else config.oracle.target
-
-
-def judged(data: Data) -> int:
-    """Return how many images an evaluation judges."""
-    return data.test if data.judge == "test" else data.validation
-
-
-def box_steps(config: Config) -> tuple[int, ...]:
-    """Return the time steps of each box; rows are spread evenly, the first boxes take one more."""
-    boxes, steps = config.model.boxes, config.model.steps_per_box
-    if steps:
-        return (steps,) * boxes
-    if config.data.reading == "vector":
-        return (1,) * boxes
-    share, more = divmod(ROWS, boxes)
-    return tuple(share + (k < more) for k in range(boxes))
-
-
-def inputs(config: Config) -> int:
-    """Return the number of inputs of one step: a whole image, or a row of it."""
-    return ROWS if config.data.reading == "rows" else ROWS * ROWS
-
-
-def outputs(config: Config) -> int:
-    """Return the head's outputs: one sigmoid for two digits, else one a digit."""
-    labels = LABELS[config.data.name]
-    return 1 if labels == 2 and config.model.loss != "softmax" else labels

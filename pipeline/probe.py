@@ -4,7 +4,8 @@ A box's synthetic gradient is held against the true one: that of the batch's los
 every later box had read. Nobody has it while a decoupled run goes on, and fetching it would change the run. So each
 stage keeps, for the probed batches alone, what only it knows, and the rest is arithmetic after the end:
 
-    box k    ĝ, the hidden states that left its steps, and for k > 1 Wrec as the forward read it
+    box k    ĝ, the states that left its steps, and for k > 1 what else its forward left behind, but for the inputs, and the
+             weights that a gradient passes through, as the forward read them
     head     the gradient at the last box, which it sends anyway
 
 It reads and copies; no number of the run can depend on it. The copies are made between forward and update and are a part
@@ -15,9 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import numpy as np
+
 from .actions import ACTIVATION, GRADIENT, Action, Part
 from .arrays import Weights
 from .box import BoxWork
+from .cells import Own, Trail
 from .head import HeadWork
 from .plan import Plan
 from .work import Around, Work
@@ -67,10 +71,21 @@ class Probe(Around):
 
 def look(work: BoxWork, batch: int) -> Weights:
     """Return copies of what a box knows between the forward and the update of a batch."""
-    (h,) = work.outputs[ACTIVATION]
-    found = {"leaving": work.leaving.copy()}
+    h, trail = work.outputs[ACTIVATION][0], work.last_trail
+    found = {"leaving": trail.leaving.copy()}
     if work.updates_early:
         found["g"] = work.guess(batch, h).copy()
-    if work.number > 1:
-        found["Wrec"] = work.cell["Wrec"].copy()
-    return found
+    if work.number == 1:
+        return found
+    kept = {"entering": trail.entering, "gates": trail.gates, "own": trail.own.back if trail.own else None}
+    kept |= {name: work.cell[name] for name in work.kind.passing}
+    return found | {name: array.copy() for name, array in kept.items() if array is not None}
+
+
+def trail_of(look: Weights) -> Trail:
+    """Return the trail of a box that was looked at, as far as a gradient on its way back needs it."""
+    leaving = look["leaving"]
+    nothing = np.zeros((*leaving.shape[:2], 0), leaving.dtype)
+    flat = nothing[0]
+    own = Own(flat, flat, look["own"]) if "own" in look else None
+    return Trail(nothing, look["entering"], leaving, look.get("gates"), own)

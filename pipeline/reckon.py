@@ -6,6 +6,7 @@ A stage's own journal tells what it has done; what has come to it is what the ot
     target, gradient             F of the stage after (bootstrapped, or the head), else its T or B; for C its C
     increment                    F (synthetic, local) or B of the sibling, and its C
     credits                      all, less what was sent, and what its receiver has consumed, in lots
+    length                       F of the head, epoch by epoch
 
 Journals are written now and then, each at its own time, so one may lag behind what another one has consumed. What was
 consumed was sent, what was sent had room, and what was done was enabled: `settle` raises the counters to the least that
@@ -195,6 +196,9 @@ def _others(plan: Plan, number: int, done: dict[int, Done]) -> None:
         before = done[number - 1]
         before.forwards = max(before.forwards, mine.forwards)
         before.evaluated = max(before.evaluated, mine.evaluated)
+    if number == 1 and mine.forwards:
+        told = min(plan.lengths_before(mine.forwards - 1), plan.lengths)
+        done[plan.head].forwards = max(done[plan.head].forwards, told * plan.epoch_batches)
     if number != plan.head and mine.trained:
         after = done[number + 1]
         if _comes_with_forward(plan, number):
@@ -281,6 +285,9 @@ def _set(plan: Plan, standing: Standing, done: Mapping[int, Done]) -> None:
         before = done[number - 1]
         standing.activations, standing.evaluations = before.forwards, before.evaluated
         standing.activation_owed = mine.taken % (plan.activation_credits // 2)
+    if number == 1 and plan.grows:
+        standing.lengths = plan.lengths_after(done[plan.head].forwards)
+        standing.lengths_due = min(plan.lengths_before(mine.forwards), plan.lengths)
     if standing.settles_with is not None:
         after = done[number + 1]
         standing.backwards = after.forwards if _comes_with_forward(plan, number) else after.trained

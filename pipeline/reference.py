@@ -20,7 +20,8 @@ from .actions import GRADIENT
 from .arrays import Array, Weights, total
 from .config import load
 from .data import Batches
-from .data import load as load_data
+from .data import batches as make_batches
+from .drawn import Examples
 from .errors import ConfigError, TimeboxError
 from .lifeline import Lifeline
 from .network import Network
@@ -43,7 +44,7 @@ def refuse(config: Config) -> None:
 class Reference(Network):
     """The network and the loops over it."""
 
-    def __init__(self, config: Config, batches: Batches) -> None:
+    def __init__(self, config: Config, batches: Batches | Examples) -> None:
         refuse(config)
         super().__init__(config, batches)
         self.late = Late(self) if config.schedule.kind in ("1f1b", "delayed") and self.plan.micro == 1 else None
@@ -74,20 +75,20 @@ class Reference(Network):
         """The eight steps, generalised: every box that learns at once does so before the next one starts."""
         plan, h = self.plan, None
         trails: dict[int, cells.Trail] = {}
-        early: dict[int, Array] = {}
+        early: dict[int, cells.Factors] = {}
         passing: dict[int, Weights] = {}
         for k, cell in self.cells.items():
-            passing[k] = {"Wrec": cell["Wrec"].copy()} if plan.weights == "stash" else cell
+            passing[k] = self.passing(k) if plan.weights == "stash" else cell
             trail = trails[k] = self.forward(k, batch, h)
             h = trail.h
             g = self.gradient(k, batch, h)
             if g is None:
                 continue
             bootstraps = k > 1 and plan.wants_gradients(k - 1) and plan.target == "bootstrapped"
-            factors, target = cells.backward(cell, trail, g, passes_on=bootstraps, scratch=self.scratch)
+            factors, target = self.kinds[k].backward(cell, trail, g, passes_on=bootstraps, scratch=self.scratch)
             if self.config.oracle.scale != 1 and plan.learns(k) == "synthetic":
-                factors.delta[:] *= self.config.oracle.scale
-            early[k] = factors.delta
+                factors.scale(self.config.oracle.scale)
+            early[k] = factors
             self.descend(k, batch, factors)
             if target is not None:
                 self.fit(k - 1, batch, trails[k - 1].h, target)
@@ -100,14 +101,14 @@ class Reference(Network):
             back = self.settle(k, batch, trails[k], back, passing[k], early.get(k))
 
     def settle(
-        self, k: int, batch: int, trail: cells.Trail, g: Array, passing: Weights, early: Array | None
+        self, k: int, batch: int, trail: cells.Trail, g: Array, passing: Weights, early: cells.Factors | None
     ) -> Array | None:
         """Let box k make of the gradient at its activation what it can, and return what it passes on."""
         plan, rule = self.plan, self.plan.learns(k)
         passes_on = k > 1 and plan.wants_gradients(k - 1)
         if rule == "backward":
             self.check_back(k, "B", batch, g)
-            factors, before = cells.backward(passing, trail, g, passes_on=passes_on, scratch=self.scratch)
+            factors, before = self.kinds[k].backward(passing, trail, g, passes_on=passes_on, scratch=self.scratch)
             self.descend(k, batch, factors)
             return before
         if rule != "synthetic":
@@ -124,13 +125,17 @@ class Reference(Network):
         if not plan.corrects:
             if plan.target == "bootstrapped" or not passes_on:
                 return None
-            return cells.backward(passing, trail, g, passes_on=True, scratch=self.scratch)[1]
+            return self.kinds[k].backward(passing, trail, g, passes_on=True, scratch=self.scratch)[1]
         self.check_back(k, "C", batch, g)
-        factors, before = cells.backward(passing, trail, g, passes_on=passes_on, scratch=self.scratch)
+        factors, before = self.kinds[k].backward(passing, trail, g, passes_on=passes_on, scratch=self.scratch)
         assert early is not None
-        factors.delta[:] -= early
+        factors.subtract(early)
         self.descend(k, batch, factors)
         return before
+
+    def passing(self, k: int) -> Weights:
+        """Return copies of the weights that a gradient passes through at box k."""
+        return {name: self.cells[k][name].copy() for name in self.kinds[k].passing}
 
     def exact(self, batch: int) -> None:
         """The ceiling: each box updates at once on the true gradient, of the loss through the weights that are there then."""
@@ -142,11 +147,15 @@ class Reference(Network):
                 trails[j] = self.forward(j, batch, entering)
                 entering = trails[j].h
             assert entering is not None
-            _, y_hat = heads.forward(self.layer, entering, self.loss)
-            back: Array | None = heads.backward(self.layer, entering, y_hat, y, self.loss)[1]
+            hidden = entering[:, : self.width]
+            _, y_hat = heads.forward(self.layer, hidden, self.loss)
+            g = heads.backward(self.layer, hidden, y_hat, y, self.loss)[1]
+            back: Array | None = heads.widened(g, entering.shape[1])
             for j in range(self.plan.boxes, k - 1, -1):
                 assert back is not None
-                factors, back = cells.backward(self.cells[j], trails[j], back, passes_on=j > k, scratch=self.scratch)
+                factors, back = self.kinds[j].backward(
+                    self.cells[j], trails[j], back, passes_on=j > k, scratch=self.scratch
+                )
             self.descend(k, batch, factors)
             h = trails[k].h
         assert h is not None
@@ -163,7 +172,7 @@ class Reference(Network):
         for k in range(self.plan.boxes, 0, -1):
             assert g is not None
             self.check_back(k, "B", batch, g)
-            factors, g = cells.backward(self.cells[k], trails[k], g, passes_on=k > 1, scratch=self.scratch)
+            factors, g = self.kinds[k].backward(self.cells[k], trails[k], g, passes_on=k > 1, scratch=self.scratch)
             if not self.plan.sums_gradients:
                 self.descend(k, batch, factors)
                 continue
@@ -171,10 +180,10 @@ class Reference(Network):
         if not self.plan.sums_gradients or (batch + 1) % self.plan.micro:
             return
         # Micro-batches are stacked, boxes are summed, the last one first.
-        sums = {k: cells.stack(parts) if len(parts) > 1 else parts[0] for k, parts in self._parts.items()}
+        sums = {k: self.kinds[k].stack(parts) if len(parts) > 1 else parts[0] for k, parts in self._parts.items()}
         self._parts = {}
         if self.plan.tied:
-            summed = total(cells.gradient(each, self.cells[1]) for each in sums.values())
+            summed = total(self.kinds[k].gradient(each, self.cells[1]) for k, each in sums.items())
             take(self.cells[1], self.optimizers[1].step(summed, self.pace.at(self.plan.step(batch))))
             return
         for k, each in sums.items():
@@ -193,9 +202,8 @@ class Late:
         is_delayed = plan.schedule == "delayed"
         self.ahead = {k: plan.delay + 1 if is_delayed else plan.head - k + 1 for k in reference.cells}
         self.stashes = plan.weights == "stash"
-        self._flights: dict[
-            tuple[int, int], tuple[cells.Trail, Array]
-        ] = {}  # box, batch: trail, Wrec as its forward read it
+        # By box and batch: the trail, and what the gradient passes through as its forward read it.
+        self._flights: dict[tuple[int, int], tuple[cells.Trail, Weights]] = {}
         self._gradients: dict[tuple[int, int], Array] = {}  # at the activation of box, batch
         self._settled = dict.fromkeys(reference.cells, 0)
         self._forwards = 0
@@ -207,7 +215,7 @@ class Late:
         for k, cell in reference.cells.items():
             self.settle(k, batch - self.ahead[k])
             trail = reference.forward(k, batch, h)
-            self._flights[k, batch] = trail, cell["Wrec"].copy() if self.stashes else cell["Wrec"]
+            self._flights[k, batch] = trail, reference.passing(k) if self.stashes else cell
             h = trail.h
         assert h is not None
         self._gradients[reference.plan.boxes, batch] = reference.head(batch, h)
@@ -220,10 +228,11 @@ class Late:
             batch = self._settled[k]
             if (k, batch) not in self._gradients:
                 self.settle(k + 1, batch)
-            trail, Wrec = self._flights.pop((k, batch))
+            trail, passing = self._flights.pop((k, batch))
             g = self._gradients.pop((k, batch))
             reference.check_back(k, "B", batch, g)
-            factors, entering = cells.backward({"Wrec": Wrec}, trail, g, passes_on=k > 1, scratch=reference.scratch)
+            kind = reference.kinds[k]
+            factors, entering = kind.backward(passing, trail, g, passes_on=k > 1, scratch=reference.scratch)
             if entering is not None:
                 self._gradients[k - 1, batch] = entering
             reference.descend(k, batch, factors)
@@ -245,7 +254,7 @@ def main(arguments: list[str] | None = None) -> int:
     folder, line, is_stopped = Path(words[0]), Lifeline(int(words[1])), False
     try:
         config = load(folder / "config.toml")
-        reference = Reference(config, Batches(config, load_data(config.data)))
+        reference = Reference(config, make_batches(config))
         _save(reference, folder / "checkpoint" / "initial")
         ends, said = [time.monotonic()], 0.0
         for batch in reference.run():

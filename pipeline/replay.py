@@ -19,6 +19,7 @@ from .actions import ACTIVATION, EVALUATION, GRADIENT, INCREMENT, TARGET, Action
 from .arrays import Array, Weights
 from .box import BoxWork
 from .data import Batches
+from .drawn import Examples
 from .drive import advance
 from .errors import ScheduleError
 from .head import HeadWork
@@ -58,7 +59,7 @@ class _Actor:
     """One stage of the replay: its rules, its arithmetic and its inbox. Nobody watches it."""
 
     def __init__(
-        self, config: Config, plan: Plan, number: int, batches: Batches, journal: list[Action], sums: Array
+        self, config: Config, plan: Plan, number: int, batches: Batches | Examples, journal: list[Action], sums: Array
     ) -> None:
         self.stage = Stage(plan, number)
         self.program = Program(journal)
@@ -98,7 +99,7 @@ class Replay:
     def __init__(
         self,
         config: Config,
-        batches: Batches,
+        batches: Batches | Examples,
         journals: Mapping[int, list[Action]],
         sums: Mapping[int, Array] | None = None,
     ) -> None:

@@ -18,10 +18,18 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
 
     boxes: Annotated[int, Meta(ge=1, le=10_000, description="time boxes, each a process")] = 2
     steps_per_box: Annotated[
-        int, Meta(ge=0, description="time steps in a box; 0: one for vectors, the 28 rows spread evenly for rows")
+        int,
+        Meta(
+            ge=0,
+            description="time steps in a box, or dense layers; 0: one for vectors and layers, else all steps spread evenly",
+        ),
     ] = 0
     width: Annotated[int, Meta(ge=1, le=65_536, description="units of the hidden state")] = 784
-    cell: Annotated[Literal["rnn"], Meta(description="the recurrent cell")] = "rnn"
+    cell: Annotated[
+        Literal["rnn", "gru", "lstm", "dense"],
+        Meta(description="what a box holds: a recurrent cell, or dense layers of a feed-forward network"),
+    ] = "rnn"
+    function: Annotated[Literal["relu", "tanh", "sigmoid"], Meta(description="of dense layers")] = "relu"
     tied: Annotated[bool, Meta(description="all boxes share one Wx, Wrec (an RNN), or each has its own")] = True
     bias: Annotated[bool, Meta(description="a bias in every box and in the head")] = False
     init: Annotated[
@@ -32,8 +40,11 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description="first Wrec: normal, or the identity times model.init, by which a gradient passes unchanged"),
     ] = "normal"
     loss: Annotated[
-        Literal["squared", "bce", "softmax"],
-        Meta(description="squared error or cross-entropy on a sigmoid, or softmax cross-entropy"),
+        Literal["squared", "bce", "softmax", "mse"],
+        Meta(
+            description="squared error or cross-entropy on a sigmoid, softmax cross-entropy, or mean squared error of a "
+            "linear output"
+        ),
     ] = "squared"
     dtype: Annotated[Literal["float32", "float64"], Meta(description="of every array")] = "float32"
 
@@ -97,14 +108,20 @@ class Oracle(Struct, frozen=True, forbid_unknown_fields=True):
 class Data(Struct, frozen=True, forbid_unknown_fields=True):
     """What is learnt. A batch is a pure function of (seed, index): no stage sends it to another."""
 
-    name: Annotated[Literal["mnist01", "mnist"], Meta(description="the digits 0 and 1, or all ten")] = "mnist01"
+    name: Annotated[
+        Literal["mnist01", "mnist", "copy", "repeat-copy", "adding", "addition"],
+        Meta(
+            description="the digits 0 and 1, or all ten; or a task drawn by seed: symbols to repeat after a pause, once (copy) "
+            "or several times; the sum of two marked numbers of a sequence (adding); binary numbers (addition)"
+        ),
+    ] = "mnist01"
     source: Annotated[
         Literal["packaged", "full"],
         Meta(description="the 10,000 packaged images, or the full 60,000 + 10,000 from data.dir, cache or mirror"),
     ] = "packaged"
     dir: Annotated[str, Meta(description="folder with the four MNIST files, for data.source full")] = ""
-    train: Annotated[int, Meta(ge=1, description="training images")] = 50
-    test: Annotated[int, Meta(ge=1, description="test images")] = 20
+    train: Annotated[int, Meta(ge=1, description="training images; of a task, examples in an epoch")] = 50
+    test: Annotated[int, Meta(ge=1, description="test images, or examples")] = 20
     validation: Annotated[
         int, Meta(ge=0, description="training images held back, beside those that train, for data.judge validation")
     ] = 0
@@ -116,7 +133,23 @@ class Data(Struct, frozen=True, forbid_unknown_fields=True):
     reading: Annotated[
         Literal["vector", "rows"], Meta(description="the whole image at every step, or a row a step")
     ] = "vector"
-    seed: Annotated[Seed, Meta(description="chooses the images and their order")] = 0
+    bits: Annotated[int, Meta(ge=1, le=24, description="copy, repeat-copy: bits of a symbol; addition: of the sum")] = 8
+    length: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10_000,
+            description="copy, repeat-copy: the longest, as levels; adding: numbers of a sequence; 0: what the steps hold",
+        ),
+    ] = 0
+    curriculum: Annotated[
+        bool,
+        Meta(description="copy, repeat-copy: begin with the shortest, and go on where the loss is below data.bound"),
+    ] = True
+    bound: Annotated[
+        float, Meta(gt=0.0, le=1.0, description="the mean cost of an epoch, bits a bit, below which sequences grow")
+    ] = 0.15
+    seed: Annotated[Seed, Meta(description="chooses the images, or draws the examples, and their order")] = 0
 
 
 Optimizer = Literal["sgd", "momentum", "adam"]
@@ -255,6 +288,9 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 LABELS = {"mnist01": 2, "mnist": 10}
+#: Tasks that are drawn by seed, and those of them that have a target at every step.
+TASKS = ("copy", "repeat-copy", "adding", "addition")
+BY_STEP = ("copy", "repeat-copy")
 #: Images to train and to test with; the packaged ones serve for both.
 IMAGES = {
     ("mnist01", "packaged"): (2_115, 2_115),

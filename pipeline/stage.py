@@ -4,8 +4,9 @@ What always holds, whatever a schedule chooses:
 
 1. Everything on an edge comes in the order of its batches, and a stage does F, B, T, C, E and each sibling's U in the order
    of their batches. So a stage is a handful of counters, and a message out of order is refused.
-2. F i needs activation i (box 1: the data), fewer than `window` batches in flight (forwarded and not settled), every
-   evaluation that stands before it in the line, and the credit to send what it makes.
+2. F i needs activation i (box 1: the data, and the head's word of how long sequences are, where they grow), fewer than
+   `window` batches in flight (forwarded and not settled), every evaluation that stands before it in the line, and the credit
+   to send what it makes.
 3. A batch is settled by T (synthetic), by C (synthetic, corrected), by B (backward, each updates), by U (backward, gradients
    are summed: of tied boxes, of micro-batches) or by F itself (frozen, local).
 4. T i and B i need F i and the target or gradient i, C i needs T i and the gradient i. U k.i needs increment i of box k; it
@@ -23,7 +24,7 @@ A driver receives messages, asks `lack(action)`, calls `start` (credits to give 
 `finish` (messages to send). What each action sends:
 
     box F i     activation i → next       synthetic: target i → previous (bootstrapped); synthetic, local: an increment
-    head F i    gradient i → last box
+    head F i    gradient i → last box     sequences that grow: a length → box 1 after each epoch
     B i         gradient i → previous     tied: increment i → siblings (with M micro-batches: their sum, after the last)
     T i         gradient i → previous     with true or mixed targets
     C i         gradient i → previous     with bootstrapped targets; tied: an increment → siblings
@@ -66,6 +67,9 @@ class Stage(Standing):
         elif what == kind.INCREMENT and source in self.increments:
             self._in_order(message, self.increments[source], self.plan.updates(source))
             self.increments[source] += 1
+        elif what == kind.LENGTH and self.number == 1 and source == self.plan.head:
+            self._in_order(message, self.lengths, self.plan.lengths)
+            self.lengths += 1
         elif what == kind.CREDIT_ACTIVATION and source == self.number + 1 <= self.plan.head:
             self.activation_credit = self._credited(message, self.activation_credit, self.plan.activation_credits)
         elif what == kind.CREDIT_INCREMENT and source in self.increment_credit:
@@ -174,7 +178,10 @@ class Stage(Standing):
         self.forwards += 1
         self.due = self.plan.due(self.forwards)
         if self.is_head:
-            return self._back(kind.GRADIENT, batch) if self.plan.wants_gradients(self.number - 1) else []
+            back = self._back(kind.GRADIENT, batch) if self.plan.wants_gradients(self.number - 1) else []
+            return back + self._length() if self.plan.grows else back
+        if self.plan.grows and self.number == 1:
+            self.lengths_due = min(self.plan.lengths_before(self.forwards), self.plan.lengths)
         self.activation_credit -= 1
         sends = [_new(Message, (kind.ACTIVATION, batch, self.number, self.number + 1))]
         if self.settles_with is None:
@@ -184,6 +191,13 @@ class Stage(Standing):
                 sends += self._back(kind.TARGET, batch)
             return sends + self._increment(self._made)
         return sends + self._increment(batch) if self.rule == "local" else sends
+
+    def _length(self) -> list[Message]:
+        """Return the word of how long sequences are, after an epoch."""
+        number, rest = divmod(self.forwards, self.plan.epoch_batches)
+        if rest or number > self.plan.lengths:
+            return []
+        return [_new(Message, (kind.LENGTH, number - 1, self.number, 1))]
 
     @property
     def _made(self) -> int:

@@ -77,6 +77,8 @@ class Standing:
         self.evaluations = 0
         self.backwards = 0  # targets or gradients; trained ≤ backwards ≤ forwards
         self.truths = 0  # gradients for C where T has a target; corrected ≤ truths ≤ forwards
+        self.lengths = 0  # at box 1, of a task whose sequences grow: how long they are from some epoch on
+        self.lengths_due = plan.lengths_before(0) if number == 1 else 0  # those that F needs; goes with `forwards`
         self.increments = dict.fromkeys(self.siblings, 0)
 
         # Credits to send, and messages taken whose credits are not given back yet; always credit + owed ≤ all of them.
@@ -129,6 +131,8 @@ class Standing:
             return self._settling(WINDOW)
         if self.number > 1 and self.activations == forwards:
             return Lack(MESSAGE, kind.ACTIVATION, forwards, self.number - 1)
+        if self.lengths < self.lengths_due:
+            return Lack(MESSAGE, kind.LENGTH, self.lengths, self.plan.head)
         if self.is_head:
             return None
         if self.activation_credit == 0:

@@ -1,7 +1,7 @@
 """Weights that a late gradient still needs: kept until the last batch that read them is settled. Pure arithmetic.
 
-A step changes weights in place. Of what a gradient passes through on its way back (`Wrec`), a batch in flight keeps the array
-that its forward read; before a step changes an array that is still kept, the stage goes over to a copy (weight stashing,
+A step changes weights in place. Of what a gradient passes through on its way back (`Cell.passing`), a batch in flight keeps the
+arrays that its forward read; before a step changes an array that is still kept, the stage goes over to a copy (weight stashing,
 Narayanan et al. 2019). So there are as many arrays as versions in flight, and none is copied without need.
 """
 
@@ -11,40 +11,38 @@ import numpy as np
 
 from .arrays import Array, Weights
 
-#: What the gradient of a box passes through.
-PASSING = ("Wrec",)
-
 
 class Stash:
     """Which arrays of a stage's weights are kept for batches in flight. Arrays that are free again are used again."""
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights, passing: tuple[str, ...]) -> None:
         self._weights = weights
+        self._passing = passing
         self._kept: dict[int, int] = {}  # array's identity: batches in flight that read it
         self._free: list[Weights] = []
 
     def keep(self) -> Weights:
         """Return the weights that a forward reads now, to be given back by `give_back`."""
-        found = {name: self._weights[name] for name in PASSING}
-        mark = id(found[PASSING[0]])
+        found = {name: self._weights[name] for name in self._passing}
+        mark = id(found[self._passing[0]])
         self._kept[mark] = self._kept.get(mark, 0) + 1
         return found
 
     def give_back(self, weights: Weights) -> None:
         """Take back what a batch kept."""
-        first = weights[PASSING[0]]
+        first = weights[self._passing[0]]
         self._kept[id(first)] -= 1
         if not self._kept[id(first)]:
             del self._kept[id(first)]
-            if first is not self._weights[PASSING[0]]:
+            if first is not self._weights[self._passing[0]]:
                 self._free.append(weights)
 
     def part(self) -> None:
         """Go over to a copy if a batch in flight keeps what a step is about to change."""
-        if id(self._weights[PASSING[0]]) not in self._kept:
+        if id(self._weights[self._passing[0]]) not in self._kept:
             return
-        spare = self._free.pop() if self._free else {name: np.empty_like(self._weights[name]) for name in PASSING}
-        for name in PASSING:
+        spare = self._free.pop() if self._free else {name: np.empty_like(self._weights[name]) for name in self._passing}
+        for name in self._passing:
             array: Array = spare[name]
             np.copyto(array, self._weights[name])
             self._weights[name] = array

@@ -9,27 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from . import cells
 from .arrays import Array, Scratch, Weights, total
-from .cells import Factors
+from .cells import Cell, Factors
 from .data import Batches
+from .drawn import Examples
 from .optimizers import Optimizer, Pace, take
 from .payloads import sends_factors
-from .plan import Plan, box_steps
+from .plan import Plan
 from .schema import Config
 from .stash import Stash
-from .weights import box_rates, box_weights
+from .weights import box_rates, box_weights, make_cell
 from .work import Arrays
 
 
 class Stepper:
     """The weights of one box. `changes` has what the last step was made of, by name."""
 
-    def __init__(self, config: Config, plan: Plan, number: int, batches: Batches, scratch: Scratch) -> None:
+    def __init__(self, config: Config, plan: Plan, number: int, batches: Batches | Examples, scratch: Scratch) -> None:
+        self.kind: Cell = make_cell(config, number)
         self.cell = box_weights(config, number)
         self.version = 0  # updates so far, own and siblings'
         self.changes: dict[str, Array] = {}
-        self.optimizer = Optimizer(config.train.optimizer, config.train, box_rates(config), config.train.clip)
+        self.optimizer = Optimizer(
+            config.train.optimizer, config.train, box_rates(config, self.cell), config.train.clip
+        )
         self._plan, self._number, self._batches, self._scratch = plan, number, batches, scratch
         self._pace = Pace(config.train, plan.steps, rises=True)
         self._factors = sends_factors(config)
@@ -37,9 +40,10 @@ class Stepper:
         self._own: dict[int, Factors | Weights] = {}  # step: own gradient, until the step on the sum
         self._parts: dict[int, list[Factors]] = {}  # step: its micro-batches' gradients, until the step
         # A single first step passes nothing back: there is nothing to keep for it.
-        is_passed = number > 1 or box_steps(config)[number - 1] > 1
-        is_kept = plan.weights == "stash" and plan.wants_gradients(number) and is_passed
-        self.stash = Stash(self.cell) if is_kept else None
+        is_kept = plan.weights == "stash" and plan.wants_gradients(number) and self.kind.is_passed
+        self.stash = Stash(self.cell, self.kind.passing) if is_kept else None
+        # A sibling's steps are the same as this box's, but that a single first step leaves Wrec alone.
+        self._touched = {k: _touched(config, k, self.cell) for k in plan.siblings(number)}
 
     def own(self, batch: int, factors: Factors) -> Arrays:
         """Take one step on an own gradient; return it in the form in which it travels, nothing where nobody wants it."""
@@ -48,7 +52,7 @@ class Stepper:
         if self.optimizer.is_plain and (self._factors or not self._replicas):
             self._descend(factors, pace)
             return _arrays(factors) if self._replicas else ()
-        step = self.optimizer.step(cells.gradient(factors, self.cell), pace)
+        step = self.optimizer.step(self.kind.gradient(factors, self.cell), pace)
         self._take(step)
         return tuple(step.values()) if self._replicas else ()
 
@@ -70,23 +74,23 @@ class Stepper:
         self._parts.setdefault(step, []).append(factors)
         if not self._replicas or (batch + 1) % micro:
             return ()
-        return self._keep(step, cells.gradient(cells.stack(self._parts.pop(step)), self.cell))
+        return self._keep(step, self.kind.gradient(self.kind.stack(self._parts.pop(step)), self.cell))
 
     def sum(self, step: int, increments: Callable[[int], Arrays]) -> None:
         """Take one step on the sum of all boxes' gradients, or of a batch's micro-batches; `increments` has a sibling's."""
         pace = self._pace.at(step)
         parts = self._parts.pop(step, None)  # nobody else has a share in them
         if parts is not None and self.optimizer.is_plain:
-            self._descend(cells.stack(parts), pace)
+            self._descend(self.kind.stack(parts), pace)
             return
-        own = self._own.pop(step) if parts is None else cells.stack(parts)
+        own = self._own.pop(step) if parts is None else self.kind.stack(parts)
         self._take(self.optimizer.step(total(self._summands(step, own, increments)), pace))
 
     def _descend(self, factors: Factors, pace: float) -> None:
         self._part()
         rates = self.optimizer.rates
         rates = rates if pace == 1 else {name: rate * pace for name, rate in rates.items()}
-        cells.descend(self.cell, factors, rates, self._scratch)
+        self.kind.descend(self.cell, factors, rates, self._scratch)
         self.version += 1
 
     def _take(self, step: Weights) -> None:
@@ -110,7 +114,7 @@ class Stepper:
             return ()
         if self._factors and isinstance(made, Factors):
             return _arrays(made)
-        dense = self._own[step] = cells.gradient(made, self.cell) if isinstance(made, Factors) else made
+        dense = self._own[step] = self.kind.gradient(made, self.cell) if isinstance(made, Factors) else made
         return tuple(G.copy() for G in dense.values())  # the sum uses the original up
 
     def _increment(self, batch: int, sibling: int, arrays: Arrays) -> Factors | Weights:
@@ -119,9 +123,7 @@ class Stepper:
             x = self._batches.inputs(batch, sibling)
             delta, entering = arrays[0], arrays[1] if len(arrays) > 1 else arrays[0][:0]
             return Factors(x.reshape(-1, x.shape[2]), entering, delta)
-        has_recurrent = len(arrays) == len(self.cell)
-        names = [name for name in self.cell if has_recurrent or name != "Wrec"]
-        return dict(zip(names, arrays, strict=True))
+        return dict(zip(self._touched[sibling], arrays, strict=True))
 
     def _summands(self, step: int, own: Factors | Weights, increments: Callable[[int], Arrays]) -> Iterator[Weights]:
         boxes = range(self._plan.boxes, 0, -1) if self._replicas else (self._number,)
@@ -129,9 +131,16 @@ class Stepper:
             part = own if k == self._number else self._increment(step, k, increments(k))
             if isinstance(part, Factors):
                 # The first is what is summed into; the others are added at once.
-                yield cells.gradient(part, self.cell, None if k == boxes[0] else self._scratch)
+                yield self.kind.gradient(part, self.cell, None if k == boxes[0] else self._scratch)
             else:
                 yield part if k == self._number else {name: G.copy() for name, G in part.items()}
+
+
+def _touched(config: Config, number: int, weights: Weights) -> tuple[str, ...]:
+    """Return the names of the weights that a box's increments change, in their order."""
+    kind = make_cell(config, number)
+    left = set(kind.shapes()) - set(kind.touched())
+    return tuple(name for name in weights if name not in left)
 
 
 def _arrays(factors: Factors) -> Arrays:

@@ -6,13 +6,19 @@ import hashlib
 
 import numpy as np
 
-from . import cells, heads
+from . import heads
 from .arrays import Weights
+from .cells import Cell, Form, Rnn
+from .cells_dense import Dense
+from .cells_gated import Gru, Lstm
 from .fitting import Fitting, make_oracle
 from .optimizers import Optimizer
 from .oracles import Shape
-from .plan import inputs, outputs
-from .schema import LABELS, Config
+from .schema import Config
+from .sizes import box_steps, classes, inputs, link, outputs, reads, state
+
+#: The kinds of cells by `model.cell`.
+KINDS: dict[str, type[Cell]] = {"rnn": Rnn, "gru": Gru, "lstm": Lstm, "dense": Dense}
 
 
 def rng(seed: int, stage: int, what: int) -> np.random.Generator:
@@ -20,20 +26,38 @@ def rng(seed: int, stage: int, what: int) -> np.random.Generator:
     return np.random.default_rng([seed, stage, what])
 
 
+def make_cell(config: Config, number: int) -> Cell:
+    """Return the arithmetic of a box's cell."""
+    model = config.model
+    form = Form(
+        inputs=inputs(config),
+        width=model.width,
+        steps=box_steps(config)[number - 1],
+        is_first=number == 1,
+        bias=model.bias,
+        scale=model.init,
+        recurrent=model.recurrent,
+        function=model.function,
+        dtype=model.dtype,
+    )
+    return KINDS[model.cell](form)
+
+
 def box_weights(config: Config, number: int) -> Weights:
-    """Return the first weights of a box; those of tied boxes are equal."""
+    """Return the first weights of a box; those of tied boxes are equal. A box that reads its own steps has Wfc as well."""
     model = config.model
     own = 0 if model.tied else number
     generator = rng(config.train.seed, own, 0)
-    return cells.initial_weights(
-        inputs(config), model.width, model.bias, model.init, generator, model.dtype, model.recurrent
-    )
+    weights = make_cell(config, number).first_weights(generator)
+    if reads(config):
+        weights |= heads.initial_weights(model.width, outputs(config), model.bias, model.init, generator, model.dtype)
+    return weights
 
 
 def make_fitting(config: Config, number: int) -> Fitting:
     """Return a box's oracle with its first weights, and what trains it."""
     generator = rng(config.train.seed, number, 1)
-    shape = Shape(config.model.width, LABELS[config.data.name], config.model.dtype)
+    shape = Shape(state(config), classes(config), config.model.dtype, link(config))
     return Fitting(config, make_oracle(config, shape, generator), generator)
 
 
@@ -44,9 +68,11 @@ def local_weights(config: Config, number: int) -> Weights:
     return heads.initial_weights(model.width, outputs(config), model.bias, model.init, generator, model.dtype)
 
 
-def box_rates(config: Config) -> dict[str, float]:
-    """Return the learning rate of each weight of a box."""
-    return {"Wx": config.train.rate_input, "Wrec": config.train.rate_recurrent, "b": config.train.rate_input}
+def box_rates(config: Config, weights: Weights) -> dict[str, float]:
+    """Return the learning rate of each weight of a box: the input's, but for Wrec and for a readout of its own."""
+    train = config.train
+    own = {"Wrec": train.rate_recurrent, "Wfc": train.rate_head, "bfc": train.rate_head}
+    return {name: own.get(name, train.rate_input) for name in weights}
 
 
 def head_optimizer(config: Config, weights: Weights) -> Optimizer:
@@ -66,7 +92,9 @@ def digest(weights: Weights) -> str:
 
 
 def head_weights(config: Config) -> Weights:
-    """Return the first weights of the head."""
+    """Return the first weights of the head; none where boxes read their own steps."""
+    if reads(config):
+        return {}
     model = config.model
     generator = rng(config.train.seed, model.boxes + 1, 0)
     return heads.initial_weights(model.width, outputs(config), model.bias, model.init, generator, model.dtype)

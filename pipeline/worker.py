@@ -21,8 +21,7 @@ from .arrays import Weights
 from .backup import ROUND_NS, Backup, settle_memory
 from .box import BoxWork
 from .config import load
-from .data import Batches
-from .data import load as load_data
+from .data import batches as make_batches
 from .delays import DelayedLinks
 from .drive import advance
 from .emulate import Emulated
@@ -118,7 +117,7 @@ class Worker:
         bound = self.links.bind(address, "transport.port")
         self.say("hello", pid=os.getpid(), endpoint=bound)
 
-        batches = Batches(self.config, load_data(self.config.data))
+        batches = make_batches(self.config)
         self.work = work = make_work(self.config, self.plan, self.number, batches)
         results.save_weights(self.folder / "checkpoint" / "initial" / f"{self.name}.npz", work.weights())
 

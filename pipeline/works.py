@@ -9,6 +9,7 @@ import numpy as np
 from .actions import KINDS, Action, Message, Part
 from .box import BoxWork
 from .data import Batches
+from .drawn import Examples
 from .head import HeadWork
 from .payloads import Payloads
 from .plan import Plan
@@ -29,7 +30,7 @@ PARTS = {
 class Idle(BoxWork):
     """A box that computes nothing and sends zeros: emulated time takes the arithmetic's place. Versions are still counted."""
 
-    def __init__(self, config: Config, plan: Plan, number: int, batches: Batches) -> None:
+    def __init__(self, config: Config, plan: Plan, number: int, batches: Batches | Examples) -> None:
         super().__init__(config, plan, number, batches)
         self._payloads = Payloads(config, plan)
 
@@ -55,7 +56,7 @@ class Idle(BoxWork):
         return tuple(np.zeros(shape, self._payloads.dtype) for shape in self._payloads.shapes(message))
 
 
-def make_work(config: Config, plan: Plan, number: int, batches: Batches) -> BoxWork | HeadWork:
+def make_work(config: Config, plan: Plan, number: int, batches: Batches | Examples) -> BoxWork | HeadWork:
     """Return the arithmetic of stage `number`."""
     if number == plan.head:
         return HeadWork(config, plan, batches)

@@ -31,8 +31,9 @@ from pipeline.data import Batches
 from pipeline.data import load as load_data
 from pipeline.drive import advance
 from pipeline.head import HeadWork
-from pipeline.plan import Plan, box_steps
+from pipeline.plan import Plan
 from pipeline.schedules import Program
+from pipeline.sizes import box_steps
 from pipeline.stage import Stage
 from pipeline.trace import Span, read_journal, read_spans
 

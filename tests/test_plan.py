@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pipeline.config import resolve
-from pipeline.plan import EVALUATION_ROWS, Plan, box_steps, inputs, outputs
+from pipeline.plan import EVALUATION_ROWS, Plan
+from pipeline.sizes import box_steps, inputs, outputs
 
 
 def plan_of(**flags: Any) -> Plan:

@@ -10,7 +10,6 @@ import pytest
 from network import make_config, make_works, real_network, run_hostile, run_prompt, split_of
 from test_replay import Recorded, assert_same
 
-from pipeline import cells
 from pipeline.actions import Action
 from pipeline.arrays import Array
 from pipeline.config import resolve
@@ -184,7 +183,7 @@ def test_exact_is_the_derivative_of_the_loss_by_the_box_that_is_about_to_update(
     def loss() -> float:
         h: Array | None = None
         for k, cell in at.items():
-            h = cells.forward(cell, batches.inputs(0, k), h).h
+            h = before.kinds[k].forward(cell, batches.inputs(0, k), h).h
         assert h is not None
         s = 1 / (1 + np.exp(-h @ before.layer["Wfc"]))
         return float(0.5 * ((s - y) ** 2).sum(axis=1).mean())

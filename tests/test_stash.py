@@ -13,7 +13,7 @@ from pipeline.stash import Stash
 def test_what_is_kept_stays_as_it_was_whatever_is_settled_in_which_order() -> None:
     rng = random.Random("stash")
     weights: Weights = {"Wx": np.zeros((2, 2)), "Wrec": np.zeros((2, 2))}
-    stash, flights, version, arrays = Stash(weights), [], 0, set()
+    stash, flights, version, arrays = Stash(weights, ("Wrec",)), [], 0, set()
     for _ in range(500):
         if flights and rng.random() < 0.5:
             kept, read = flights.pop(rng.randrange(len(flights)))
@@ -32,7 +32,7 @@ def test_what_is_kept_stays_as_it_was_whatever_is_settled_in_which_order() -> No
 def test_nothing_is_copied_where_nothing_is_in_flight() -> None:
     weights: Weights = {"Wx": np.zeros((2, 2)), "Wrec": np.zeros((2, 2))}
     before, untouched = weights["Wrec"], weights["Wx"]
-    stash = Stash(weights)
+    stash = Stash(weights, ("Wrec",))
     stash.give_back(stash.keep())
     stash.part()
     assert weights["Wrec"] is before

@@ -1,0 +1,98 @@
+"""What a box says of its own steps, where a task has a target at every step, and how the sequences grow. Pure arithmetic.
+
+    ŷ_s = σ(h_s Wfc (+ bfc))      L = −Σ y ln ŷ + (1 − y) ln(1 − ŷ)        ∂L/∂a = ŷ − y       at steps that have a target
+
+Σ runs over outputs and steps, and a batch's loss is the mean over its rows. The layer is learnt in every box with the cell's
+weights, and shared like them if boxes are tied: a step's own loss is known where the step is computed, and needs neither an
+oracle nor a message (as in Jaderberg et al. 2016, where it is part of the recurrent core). What an oracle predicts is the
+share of all that comes after the box. The head then has no layer: it adds up.
+
+A *tally* travels with the activation: by row what all steps so far have cost (nats), how many bits were told right and how many
+were wanted, and the level of the sequences. So every stage knows how long a batch's sequences are, and the head what they cost.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import heads
+from .arrays import Array, Weights, through
+from .cells import Own, Trail
+from .plan import LAG
+from .schema import Data
+
+#: Columns of a tally.
+COST, RIGHT, WANTED, LEVEL = range(4)
+COLUMNS = 4
+
+
+def first_tally(rows: int, level: int, dtype: np.dtype[np.generic]) -> Array:
+    """Return the tally (rows, 4) with which a batch starts."""
+    tally: Array = np.zeros((rows, COLUMNS), dtype)
+    tally[:, LEVEL] = level
+    return tally
+
+
+def read(
+    weights: Weights, trail: Trail, width: int, y: Array, wanted: NDArray[np.bool_], tally: Array, parts: int = 1
+) -> tuple[Own, Array]:
+    """Return what a box's own losses say, and the tally (rows, 4) after its steps.
+
+    y is (steps, rows, outputs), `wanted` (steps, rows); only the steps that have a target are read. With `parts` these rows
+    are one of so many equal parts of a batch.
+    """
+    hidden = trail.leaving[:, :, :width][wanted]  # (n, width)
+    after = tally.copy()
+    back = np.zeros((*trail.leaving.shape[:2], width), hidden.dtype)
+    y = y[wanted]
+    if not len(hidden):
+        return Own(hidden, y, back), after
+    a, y_hat = heads.forward(weights, hidden, "bce")
+    delta = y_hat - y
+    delta /= len(tally) * parts
+    back[wanted] = through(delta, weights["Wfc"])
+    rows = np.nonzero(wanted)[1]
+    lost = np.add.reduce(heads.bce(a, y), axis=1)
+    right = np.add.reduce((y_hat > 0.5) == (y > 0.5), axis=1)
+    np.add.at(after[:, COST], rows, lost)
+    np.add.at(after[:, RIGHT], rows, right.astype(after.dtype))
+    np.add.at(after[:, WANTED], rows, after.dtype.type(y.shape[1]))
+    return Own(hidden, delta, back), after
+
+
+def cost(tally: Array) -> float:
+    """Return what a batch cost, in bits for each bit that was wanted; 1 is what guessing costs."""
+    nats, wanted = float(np.add.reduce(tally[:, COST])), float(np.add.reduce(tally[:, WANTED]))
+    return nats / (math.log(2) * wanted) if wanted else 0.0
+
+
+def level_of(tally: Array) -> int:
+    """Return the level of a batch's sequences."""
+    return int(tally[0, LEVEL])
+
+
+class Curriculum:
+    """How long sequences are, epoch by epoch: one level up after an epoch whose mean cost is below the bound.
+
+    What an epoch decides holds `LAG` epochs later. An epoch whose successor has grown already decides nothing: it says
+    nothing of the longer ones (Graves, Wayne and Danihelka 2014; the criterion is that of Jaderberg et al. 2016).
+    """
+
+    def __init__(self, data: Data, most: int) -> None:
+        self._bound = data.bound
+        self._most = most
+        self.levels = [1 if data.curriculum else most] * LAG
+
+    def level(self, epoch: int) -> int:
+        """Return the level of an epoch; of a later one than is decided, the last that is known."""
+        return self.levels[min(epoch, len(self.levels) - 1)]
+
+    def end(self, epoch: int, costs: float) -> int:
+        """Take the mean cost of an epoch that has ended, each in its turn; return the level of the one `LAG` later."""
+        now = self.levels[-1]
+        is_settled = now == self.levels[epoch]
+        self.levels.append(now + 1 if is_settled and costs < self._bound and now < self._most else now)
+        return self.levels[-1]
