@@ -23,6 +23,8 @@ from typing import Any, NamedTuple
 from . import (
     bench_arithmetic,
     bench_emulated,
+    bench_family,
+    bench_family_text,
     bench_predict,
     bench_process,
     bench_replay,
@@ -256,6 +258,9 @@ BENCHES = {
     "simulate": Bench(bench_simulate.measure, bench_simulate.lines),
     "rates": Bench(bench_rules.rates, bench_rules_text.rate_lines),
     "rules": Bench(bench_rules.measure, bench_rules_text.lines),
+    "family": Bench(bench_family.measure, bench_family_text.lines),
+    "copy": Bench(bench_family.copy, bench_family_text.copy_lines),
+    "repeat-copy": Bench(bench_family.repeat_copy, bench_family_text.copy_lines),
     "predict": Bench(bench_predict.measure, bench_predict.lines),
 }
 

@@ -15,5 +15,8 @@ BENCHES = {
     "simulate": ("how fast virtual time goes, beside SimPy", 5),
     "rates": ("every learning rule at several rates, on validation images", 3),
     "rules": ("every learning rule beside every control, on test images", 5),
+    "family": ("dense layers, binary addition and adding: oracles beside backpropagation and controls", 3),
+    "copy": ("how long sequences are learnt, by oracles and by truncated backpropagation", 3),
+    "repeat-copy": ("the same of repeat-copy", 3),
     "predict": ("how good predictions are", 4),
 }

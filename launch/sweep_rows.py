@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ConfigError
+from pipeline.schema import BY_STEP
 
 from . import sweep_text
 from .sweep_points import Point, Request
 
 #: Columns of runs.csv that hold numbers.
 COUNTS = ("point", "repeat", "batches", "cores")
-FIGURES = ("seconds", "batches_per_s", "makespan_s", "accuracy", "last_cost", "bubble", "lateness", "load")
+FIGURES = ("seconds", "batches_per_s", "makespan_s", "accuracy", "last_cost", "level", "bubble", "lateness", "load")
 
 
 class Rows:
@@ -30,9 +31,10 @@ class Rows:
     def __init__(self, path: Path, request: Request) -> None:
         self.path, self.request = path, request
         seed = ("train.seed",) if request.seeds else ()
+        level = ("level",) if any(point.config.data.name in BY_STEP for point in request.points) else ()
         self.columns = (
             "point", "repeat", "mode", *request.varied, *seed, "run", "status", "seconds", "batches", "batches_per_s",
-            "makespan_s", "accuracy", "last_cost", "bubble", "lateness", "cores", "load", "started", "error",
+            "makespan_s", "accuracy", "last_cost", *level, "bubble", "lateness", "cores", "load", "started", "error",
         )  # fmt: skip
         self.rows: list[dict[str, Any]] = []
         self._stream = path.open("ab+", buffering=0)
@@ -77,7 +79,7 @@ class Rows:
         row: dict[str, Any] = {key: text or None for key, text in zip(self.columns, line, strict=True)}
         try:
             row |= {key: int(row[key]) for key in COUNTS if row[key] is not None}
-            row |= {key: float(row[key]) for key in FIGURES if row[key] is not None}
+            row |= {key: float(row[key]) for key in FIGURES if row.get(key) is not None}
             point = self.request.points[row["point"] - 1]
         except (ValueError, IndexError, TypeError):
             raise wrong from None

@@ -8,7 +8,8 @@
 The gradient of a softmax head is (ŷ − y) Wfcᵀ; what a box can know of ŷ is its own p, so p − y is the feature that matters, and
 a linear model of it does most. V and L start at zero: a box begins to update when its oracle has seen its first target, and
 begins small. Until then what it sends as a target is nothing, exactly, and nothing is learnt from it: else that would spread.
-A and b take a step down their own cross-entropy with each new target; nothing of the oracle's error goes through them.
+A and b take a step down their own cross-entropy, or squared error, with each new target; nothing of the oracle's error goes
+through them.
 The loss is measured in units of s, so that a rate means the same whatever size gradients have.
 """
 
@@ -111,7 +112,10 @@ class Mlp(Oracle):
     def see(self, h: Array, y: Array | None, target: Array, batch: int) -> None:  # noqa: ARG002
         """Train the classifier and take note of the targets' size."""
         if y is not None and self._classes:
+            rate = CLASSIFIER_RATE
+            if self._link == "identity":  # squared error has no bound on its slope: normalised steps are stable at any size of h
+                rate /= 1 + float(np.vdot(h, h)) / len(h)
             for name, G in self.classifier_gradient(h, y).items():
-                G *= CLASSIFIER_RATE
+                G *= rate
                 self.weights[name] -= G
         remember(self.weights["s"], mean_square(target))

@@ -85,6 +85,7 @@ class Curriculum:
         self._bound = data.bound
         self._most = most
         self.levels = [1 if data.curriculum else most] * LAG
+        self.passed = 0  # the highest level of which an epoch was below the bound
 
     def level(self, epoch: int) -> int:
         """Return the level of an epoch; of a later one than is decided, the last that is known."""
@@ -93,6 +94,8 @@ class Curriculum:
     def end(self, epoch: int, costs: float) -> int:
         """Take the mean cost of an epoch that has ended, each in its turn; return the level of the one `LAG` later."""
         now = self.levels[-1]
+        if costs < self._bound:
+            self.passed = max(self.passed, self.levels[epoch])
         is_settled = now == self.levels[epoch]
         self.levels.append(now + 1 if is_settled and costs < self._bound and now < self._most else now)
         return self.levels[-1]
