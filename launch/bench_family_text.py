@@ -42,9 +42,9 @@ def _beside(rows: list[dict[str, Any]]) -> list[str]:
         if "oracle" not in row["rule"] or row["preset"] == "adding" or not (row["accuracy"] and like[0]["accuracy"]):
             continue
         gap = 100 * (median(row["accuracy"]) - median(like[0]["accuracy"]))
-        found.append(
-            f"{row['preset']}, {row['what'].partition(':')[0]}, {row['rule']}: {gap:+.2f} points beside backpropagation"
-        )
+        size, colon, _ = row["what"].partition(":")
+        name = f"{row['preset']}, {size}" if colon else row["preset"]
+        found.append(f"{name}, {row['rule']}: {gap:+.2f} points beside backpropagation")
     return found
 
 
@@ -66,7 +66,7 @@ def copy_lines(document: Mapping[str, Any]) -> list[str]:
         cells.append(
             (row["what"], str(row["boxes"]), row["rule"], _size(document, int(median(levels))) if levels else "–", each)
         )
-    found += [table(("steps", "boxes", "rule", "median", "each seed"), cells, left=(0, 2, 3, 4)), ""]
+    found += [table(("cut into", "boxes", "rule", "median", "each seed"), cells, left=(0, 2, 3, 4)), ""]
     return found + _verdicts(document, rows)
 
 
@@ -83,13 +83,16 @@ def _verdicts(document: Mapping[str, Any], rows: list[dict[str, Any]]) -> list[s
     found = []
     own = {(row["what"], row["rule"]): [_symbols(document, int(level)) for level in row["level"]] for row in rows}
     for what in dict.fromkeys(row["what"] for row in rows):
-        mine, other = own.get((what, "oracle"), []), own.get((what, "truncated at the edges"), [])
-        if mine and other and median(other):
+        other = own.get((what, "truncated at the edges"), [])
+        for rule in ("oracle", "oracle, true targets"):
+            mine = own.get((what, rule), [])
+            if not (mine and other and median(other)):
+                continue
             apart = "every seed" if min(mine) >= 2 * max(other) else "the medians"
             found.append(
-                f"{what}: the oracle's answers are {median(mine) / median(other):.1f} × as long as those of truncated "
-                f"backpropagation ({median(mine):g} symbols beside {median(other):g})"
-                + (f"; at least twice in {apart}" if median(mine) >= 2 * median(other) else "")
+                f"{what}, {rule}: answers {median(mine) / median(other):.1f} × as long as truncated backpropagation's, "
+                f"{median(mine):g} symbols beside {median(other):g}"
+                + (f"; twice at least in {apart}" if median(mine) >= 2 * median(other) else "")
             )
     return found
 

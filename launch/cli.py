@@ -81,7 +81,10 @@ def _dispatch(arguments: list[str]) -> int:
         return added
 
     run = command("run", "train a network as processes; by default the published experiment")
-    run.add_argument("--preset", help="a named starting point: article (default), digits, rows")
+    run.add_argument(
+        "--preset",
+        help="a named starting point: article (default), digits, rows, dense, copy, repeat-copy, adding, addition",
+    )
     run.add_argument("--config", type=Path, metavar="FILE", help="a TOML file, such as the config.toml of a run")
     run.add_argument("--reference", action="store_true", help="the same training in one process, as a plain loop")
     if arguments[:1] == ["run"]:
@@ -153,7 +156,9 @@ def _dispatch(arguments: list[str]) -> int:
     stability.add_argument("--live", action="store_true", help="real processes, one run after the other")
     stability.add_argument("--jobs", type=int, help="runs side by side, without --live (the processors)")
     stability.add_argument(
-        "--preset", help="of one configuration: a named starting point: article (default), digits, rows"
+        "--preset",
+        help="of one configuration: a named starting point: article (default), digits, rows, dense, "
+        "copy, repeat-copy, adding, addition",
     )
     stability.add_argument("--config", type=Path, metavar="FILE", help="of one configuration: a TOML file")
     if arguments[:1] == ["stability"]:

@@ -49,7 +49,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         print_json(result.document)
     else:
-        show.result(result, plan, picture, config.data.judge)
+        show.result(result, plan, picture, config.data)
     if result.status == "failed":
         show.failure(result)
         return 2 if result.document.get("wrong_request") else 1

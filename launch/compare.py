@@ -20,7 +20,7 @@ from typing import Any
 
 from pipeline.errors import ConfigError
 
-from . import compare_controls
+from . import compare_controls, task_words
 from .compare_learning import LEARNING, beside_local, common, difference, gap, learning
 from .compare_rows import Row, baseline, grouped, pairs
 from .compare_runs import REFERENCE, TIMES, VIRTUAL, Measured, choose, measure
@@ -30,6 +30,8 @@ from .spread import LEAST, Spread, ratio_of_medians, ratios, scaled, spread, ver
 INCOMPARABLE = "not comparable: other machines or versions"
 #: Figures that stand in a row by their own name; the others stand in a group, as `bubble.of_busy`.
 FIGURES = ("seconds", "training_s", "batches_per_s", "images_per_s", "accuracy")
+#: What a row's accuracies are of, as far as they could be of something else.
+DATA = ("name", "source", "train", "test", "judge", "reading", "batch", "bits", "length", "curriculum", "bound")
 #: Controls whose speed is beside the point: they do less, or what no processes could.
 NO_SPEED = ("exact", "frozen", "last")
 
@@ -112,8 +114,11 @@ def compared(rows: Sequence[Row]) -> dict[str, Any]:
     """Return the rows with their figures, and how each stands beside the first."""
     marks = common(rows)
     found = [_row(row, rows, marks) for row in rows]
+    data = [row.first.config.data for row in rows]
+    words = {"unit": task_words.units(data), "right": task_words.rights(data)}
     return {
         "rows": found,
+        **(words if words["unit"] != "images" else {}),
         "beside_first": [_beside(row, rows[0]) for row in rows[1:]],
         "marks": marks,
         "beside_local": beside_local(rows, compare_controls.plain(rows)),
@@ -144,6 +149,7 @@ def _row(row: Row, rows: Sequence[Row], marks: dict[str, float | int | None]) ->
         if other is not None and found is not None:
             spreads[f"speed_up_{kind}"], verdicts[f"speed_up_{kind}"] = found
             against[kind] = other.label
+    more = {"level": _median(spreads, "level")} if "level" in spreads else {}
     cores = first.environment.get("cores")
     ideal = min(first.workers, cores) if isinstance(cores, int) and cores > 0 else None
     if (gain := spreads.get("speed_up_process")) is not None and first.mode != REFERENCE:
@@ -178,6 +184,7 @@ def _row(row: Row, rows: Sequence[Row], marks: dict[str, float | int | None]) ->
         "ideal": ideal,
         "control": control,
         **figures,
+        **more,
         "gap_recovered": recovered,
         "spread": {name: each.document() for name, each in spreads.items()},
         "against": against,
@@ -223,10 +230,11 @@ def warnings(rows: Sequence[Row]) -> list[str]:
     if 0 < len(measured) < sum(len(row.runs) for row in rows):
         found.append("times are not comparable: some runs were simulated, in virtual time")
     data = {tuple(sorted(_data(row).items())) for row in rows}
+    units = task_words.units(row.first.config.data for row in rows)
     if len({dict(each)["batch"] for each in data}) > 1:
-        found.append("batches differ in size: speeds are compared in images a second")
+        found.append(f"batches differ in size: speeds are compared in {units} a second")
     if len({tuple(item for item in each if item[0] != "batch") for each in data}) > 1:
-        found.append("the data differ: accuracies are not of the same images")
+        found.append(f"the data differ: accuracies are not of the same {units}")
     if len({(row.first.config.trace, row.first.config.log) for row in rows}) > 1:
         found.append("trace or log settings differ between rows, and recording takes time")
     usual = [row for row in rows if row.first.mode != VIRTUAL and not row.rule] or rows
@@ -244,4 +252,4 @@ def _cores(run: Measured) -> int:
 
 def _data(row: Row) -> dict[str, Any]:
     data = row.first.config.data
-    return {name: getattr(data, name) for name in ("name", "source", "train", "test", "judge", "reading", "batch")}
+    return {name: getattr(data, name) for name in DATA}

@@ -13,7 +13,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -21,6 +21,7 @@ from pipeline.config import complete
 from pipeline.errors import ConfigError
 from pipeline.plan import ONE_BY_ONE
 from pipeline.schema import Config, Oracle, Schedule
+from pipeline.sizes import reads
 
 from . import live, preflight
 from . import runs as folders
@@ -39,6 +40,9 @@ CONTROLS = {
     "local": "a classifier per box",
     "delayed": "the true gradient, late",
 }
+#: What `local` is where boxes read their own steps, and controls that say nothing there.
+OWN_STEPS = "its own steps' losses alone"
+NOT_BY_STEP = ("exact", "frozen", "last")
 #: Rules that stand in for an oracle, whose settings they have no use for.
 INSTEAD = ("noise", "stale")
 #: The folder in the first run's folder of runs that holds them.
@@ -81,6 +85,7 @@ def missing(rows: Sequence[Row], command: Callable[[str | None], str]) -> list[d
             configured(kind, beside)
         except ConfigError as error:
             how, why = None, f": there can be none: {error}"
+        words = OWN_STEPS if kind == "local" and reads(beside.config) else words
         what = f"no {_name(kind)}{'' if kind == 'process' else f', {words},'} of this network{names}{why}"
         text = f"{what}: {how}" if how else what
         labels = [row.label for row in without]
@@ -92,7 +97,8 @@ def table(rows: Sequence[Row], absent: Sequence[dict[str, Any]]) -> list[dict[st
     """Return each row that is a control of another one, and after those of its kind the one that is missing, if it is."""
     wanting, found = plain(rows), []
     without = {each["control"] for each in absent}
-    for kind, what in CONTROLS.items():
+    reading = any(reads(row.first.config) for row in wanting)
+    for kind, what in (CONTROLS | ({"local": OWN_STEPS} if reading else {})).items():
         for row in rows:
             if any(is_control(kind, row, of) for of in wanting):
                 right = row.values("accuracy")
@@ -117,11 +123,13 @@ def configured(kind: str, of: Measured) -> tuple[Config, bool]:
     the other rules to `decoupled`, in one process to `article`. What a learning rule is to a run in one process, is one too.
     """
     config = of.config
+    if kind in NOT_BY_STEP and reads(config):
+        raise ConfigError(f"every box of {config.data.name} reads its own steps; local learns from them alone")
     is_reference = kind in ("process", "exact") or (kind in RULES and of.mode == REFERENCE)
     inside = of.folder.parent if of.folder.parent.name == FOLDER else of.folder.parent / FOLDER
     run = msgspec.structs.replace(config.run, dir=str(inside), name=kind, plot=False)
     changed = msgspec.structs.replace(config, run=run, oracle=_oracle(kind, config))
-    oracle = msgspec.structs.replace(changed.oracle, correct=False)
+    oracle = msgspec.structs.replace(changed.oracle, correct=False, target=_target(config))
     locked = msgspec.structs.replace(changed, oracle=oracle, schedule=Schedule(kind="locked"))
     if kind == "locked":
         return _checked(locked, is_reference=False), False
@@ -140,11 +148,16 @@ def _oracle(kind: str, config: Config) -> Oracle:
     oracle, usual = config.oracle, Oracle()
     if kind not in RULES:  # which need an oracle's kind at most
         return msgspec.structs.replace(oracle, kind=usual.kind) if oracle.kind in RULES else oracle
-    changed = msgspec.structs.replace(oracle, kind=kind, correct=False, code="", file="")
+    changed = msgspec.structs.replace(oracle, kind=kind, target=_target(config), correct=False, code="", file="")
     if kind not in INSTEAD:
         return changed
     without = {name: getattr(usual, name) for name in ("memory", "replays", "cap", "mix")}
     return msgspec.structs.replace(changed, target="true", last=True, **without)
+
+
+def _target(config: Config) -> Literal["bootstrapped", "true", "mixed", "traced"]:
+    """Return a run's targets, but for traced ones: they are a rule of their own, and what stands in its place has none."""
+    return "bootstrapped" if config.oracle.target == "traced" else config.oracle.target
 
 
 def _schedule(kind: str, config: Config, *, is_reference: bool) -> Schedule:
@@ -177,14 +190,17 @@ def run(rows: Sequence[Row], repeats: int | None, say: Callable[[str], None]) ->
     first = rows[0]
     if first.first.mode == VIRTUAL:
         raise ConfigError("--controls: the first run was simulated; name one first that ran as processes")
-    kinds = []
+    kinds: list[str] = []
+    refused: dict[str, list[str]] = {}
     for kind in CONTROLS:
         if is_missing(kind, first, rows):
             try:
                 configured(kind, first.first)
                 kinds.append(kind)
             except ConfigError as error:
-                say(f"no {_name(kind)}: {error}")
+                refused.setdefault(str(error), []).append(_name(kind))
+    for why, names in refused.items():
+        say(f"no {', '.join(names)}: {why}")
     chosen = first.runs if repeats is None else first.runs[:repeats]
     there, place = _there(first.first), 0
     found: list[Measured] = []

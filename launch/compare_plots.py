@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from . import task_words
 from .compare_runs import REFERENCE, SHARES
 from .compare_text import is_asked
 from .outfile import cannot_write
@@ -61,9 +62,10 @@ def draw(document: dict[str, Any], path: Path) -> None:
             height_ratios=(3.0, 0.7 + max(tall, 1.2)),
         )
         by_time, by_images, speed, time = grid.ravel()
-        _curves(by_time, rows, grey, "seconds")
-        _curves(by_images, rows, grey, "images")
-        _throughput(speed, rows)
+        unit, right = document.get("unit", "images"), document.get("right", task_words.IMAGES_RIGHT)
+        _curves(by_time, rows, grey, "seconds", unit, right)
+        _curves(by_images, rows, grey, "images", unit, right)
+        _throughput(speed, rows, unit)
         _shares(time, rows)
         handles, names = by_images.get_legend_handles_labels()
         if handles:
@@ -130,7 +132,9 @@ def apart(ends: dict[str, float]) -> dict[str, float]:
     return found
 
 
-def _curves(axes: Any, rows: Sequence[dict[str, Any]], grey: Sequence[dict[str, Any]], axis: str) -> None:
+def _curves(
+    axes: Any, rows: Sequence[dict[str, Any]], grey: Sequence[dict[str, Any]], axis: str, unit: str, right: str
+) -> None:  # fmt: skip
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     ends = _grey(axes, grey, axis)
@@ -149,12 +153,12 @@ def _curves(axes: Any, rows: Sequence[dict[str, Any]], grey: Sequence[dict[str, 
             axes.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
         ends.append(max(x))
     is_time = axis == "seconds"
-    what = "time" if is_time else "images seen"
+    what = "time" if is_time else f"{unit} seen"
     told = f"accuracy by {what}" + (", controls in grey" if grey else "")
     axes.set_title(told, loc="left", fontsize=9)
     spans = " (median; band: all repeats)" if any(row["repeats"] > 1 for row in rows) else ""
-    axes.set_xlabel(("seconds since the first go" if is_time else "training images seen") + spans)
-    axes.set_ylabel("test images right")
+    axes.set_xlabel(("seconds since the first go" if is_time else f"training {unit} seen") + spans)
+    axes.set_ylabel(f"test {right}")
     axes.yaxis.set_major_formatter(_percent)
     axes.set_ylim(0, TOP)
     # A fast row would be a dash at the edge beside one that takes many times as long.
@@ -174,7 +178,7 @@ def _curves(axes: Any, rows: Sequence[dict[str, Any]], grey: Sequence[dict[str, 
     _bare(axes, "both")
 
 
-def _throughput(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
+def _throughput(axes: Any, rows: Sequence[dict[str, Any]], unit: str) -> None:
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
     is_images = len({row["batch"] for row in rows}) > 1
@@ -202,7 +206,7 @@ def _throughput(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
     axes.set_xlim(left=0)
     axes.set_title("steady throughput", loc="left", fontsize=9)
     told = "; ".join(("median", *sorted(kinds, reverse=True)))
-    axes.set_xlabel(f"{'images' if is_images else 'batches'} a second ({told})")
+    axes.set_xlabel(f"{unit if is_images else 'batches'} a second ({told})")
     _bare(axes, "x")
 
 

@@ -2,7 +2,7 @@
 
 repeats     equal configuration but for run.*, log.*, trace.* and the two seeds, made in the same way
 label       what differs between the rows: `decoupled window 4`, `one process`, `width 64`
-network     what is trained on what: tied boxes are one network however it is cut along time
+network     what is trained on what: tied boxes are one network however it is cut along time, dense layers along depth
 process     the baseline in one process: the fastest row of the same network
 locked      the baseline of full backpropagation: the same network cut into the same boxes, in the same world
 frozen, …   the controls of learning: the same network, and boxes that learn by another rule, or never
@@ -173,8 +173,9 @@ def _words(key: str, value: Any) -> str:
 def network(config: Config) -> Key:
     """Return what is trained on what, without how fast, by which schedule and with which seeds."""
     keys, steps = flat(config), box_steps(config)
-    cut: Any = sum(steps) if config.model.tied or len(steps) == 1 else steps
-    left = {"model.boxes", "model.steps_per_box", *(("model.tied",) if len(steps) == 1 else ()), *SILENT}
+    is_any = len(steps) == 1 or config.model.cell == "dense"  # tied or not is all one: each layer has its own weights
+    cut: Any = sum(steps) if config.model.tied or is_any else steps
+    left = {"model.boxes", "model.steps_per_box", *(("model.tied",) if is_any else ()), *SILENT}
     chosen = {k: v for k, v in keys.items() if k.startswith(("model.", "data.", "emulate.")) and k not in left}
     return (cut, *sorted(chosen.items()))
 

@@ -19,6 +19,7 @@ from pipeline.config import load as load_config
 from pipeline.errors import ConfigError, RunError
 from pipeline.plan import Plan
 from pipeline.schema import Config
+from pipeline.sizes import reads
 
 from . import breakdown, recording, runs, staleness, stats
 from .recording import Recording
@@ -151,6 +152,8 @@ def measure(folder: Path) -> Measured:
         "batches_per_s": None if images_per_s is None else images_per_s / _rows(config),
         "accuracy": _figure(summary, "accuracy") if _computes(config) else None,
     }
+    if reads(config):  # sequences that grow
+        values["level"] = _figure(summary, "level")
     if found is not None:
         values |= _times(found)
     if mode != REFERENCE:

@@ -123,7 +123,7 @@ def _speed(document: dict[str, Any]) -> list[Column]:
 
     columns: list[Column] = [("repeats", lambda row: str(row["repeats"])), _column("batches/s", "batches_per_s")]
     if any(row["batch"] != rows[0]["batch"] for row in rows) or rows[0]["batch"] > 1:
-        columns.append(_column("images/s", "images_per_s"))
+        columns.append(_column(f"{_unit(document)}/s", "images_per_s"))
     columns += [_column("× one process", "speed_up_process"), _column("× locked", "speed_up_locked")]
     columns += [("× the first row", times), ("workers", lambda row: str(row["workers"]))]
     return [
@@ -142,6 +142,15 @@ def _time() -> list[Column]:
     ]
 
 
+def _unit(document: dict[str, Any]) -> str:
+    return str(document.get("unit", "images"))
+
+
+def _right(document: dict[str, Any]) -> str:
+    """Return what accuracies are shares of; of images that goes without saying."""
+    return str(document.get("right", "right"))
+
+
 def _stale(rows: Sequence[dict[str, Any]]) -> list[Column]:
     kinds = dict.fromkeys([*STALE, *(kind for row in rows for kind in row["staleness"])])
     return [_column(f"{kind}, updates", f"staleness.{kind}") for kind in kinds]
@@ -149,13 +158,14 @@ def _stale(rows: Sequence[dict[str, Any]]) -> list[Column]:
 
 def _learning(document: dict[str, Any]) -> list[Column]:
     marks = document["marks"]
-    columns = [_column("% right at end", "accuracy", PERCENT)]
+    columns = [_column(f"% {_right(document)} at end", "accuracy", PERCENT)]
+    columns.append(("level", lambda row: f"{row['level']:g}" if "level" in row else "–"))
     if marks["seconds"] is not None:
         columns.append(_column(f"% at {marks['seconds']:.3g} s", "accuracy_at_time", PERCENT))
     if marks["accuracy"] is not None:
         columns.append(_column(f"s to {PERCENT * marks['accuracy']:.3g} %", "seconds_to_accuracy"))
     if marks["images"] is not None:
-        columns.append(_column(f"% after {marks['images']:,} images", "accuracy_at_images", PERCENT))
+        columns.append(_column(f"% after {marks['images']:,} {_unit(document)}", "accuracy_at_images", PERCENT))
     return columns
 
 
@@ -211,7 +221,8 @@ def _controls(document: dict[str, Any], names: Sequence[str]) -> str:
         speed = "–" if row["batches_per_s"] is None else f"{row['batches_per_s']:,.0f}"
         shown = name if name == each["label"] else f"{name} {each['control']}"
         cells.append((shown, each["what"], figure(row, "accuracy", PERCENT), speed))
-    return table(("controls", "what they are", "% right at end", "batches/s"), cells, left=(0, 1)) if cells else ""
+    title = f"% {_right(document)} at end"
+    return table(("controls", "what they are", title, "batches/s"), cells, left=(0, 1)) if cells else ""
 
 
 def _missing(document: dict[str, Any]) -> str:
@@ -240,7 +251,8 @@ def _beside_local(document: dict[str, Any]) -> str:
     parts = [f"{PERCENT * each['local_accuracy']:.1f} % beside {PERCENT * each['accuracy']:.1f} %" for each in found]
     if len(document["rows"]) - sum(row["control"] is not None for row in document["rows"]) > 1:
         parts = [f"{part} of {each['label']}" for part, each in zip(parts, found, strict=True)]
-    told = "local classifiers, which send nothing back, are as good or better"
+    is_own = any("level" in row for row in document["rows"])
+    told = f"{'losses of own steps alone' if is_own else 'local classifiers'}, which send nothing back, are as good or better"
     # One row's line stays one.
     return textwrap.fill(f"{told}: {', '.join(parts)}", WIDE, subsequent_indent="  ") if found else ""
 
@@ -275,7 +287,7 @@ def _notes(document: dict[str, Any]) -> str:
     ):
         notes.append("of N after a figure: only N of the repeats have it")
     if estimated := [row["label"] for row in rows if row["is_estimated"]]:
-        notes.append(f"times of evaluations are estimated from the images seen: {', '.join(estimated)}")
+        notes.append(f"times of evaluations are estimated from the {_unit(document)} seen: {', '.join(estimated)}")
     if document["out"]:
         notes.append(f"picture: {document['out']}")
     return "\n".join(_filled(note) for note in notes)

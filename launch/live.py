@@ -201,7 +201,8 @@ def _outcome(folder: Path, config: Config) -> dict[str, Any]:
         return {"accuracy": None, "costs": []}  # of zeros
     epochs = runs.read_metrics(folder)
     last = epochs[-1] if epochs else {}
-    return {"accuracy": last.get("accuracy"), "costs": [epoch["cost"] for epoch in epochs]}
+    more: dict[str, Any] = {name: last[name] for name in ("whole", "level") if name in last}
+    return {"accuracy": last.get("accuracy"), **more, "costs": [epoch["cost"] for epoch in epochs]}
 
 
 def _timing(folder: Path, plan: Plan, since_ns: int, seconds: float | None) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def _units(plan: Plan) -> Costs:
 def _makespan(plan: Plan, costs: Costs | None, source: Recording | None, world: dict[str, Any], seed: int) -> int:
     if costs is None or source is None:
         known = replace(_units(plan), **world)
-        if plan.schedule != "decoupled" and not world["cores"]:
+        if plan.schedule != "decoupled" and not (world["cores"] or plan.grows):
             return recur(plan, known).makespan_ns
         return simulate(plan, known, seed=seed).makespan_ns
     known = replace(calibrate.fitted(costs, source.plan, plan, {}), **world)

@@ -14,7 +14,13 @@ def is_available() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def draw_costs(folder: Path, epochs: list[dict[str, Any]], title: str) -> Path:
+def draw_costs(
+    folder: Path,
+    epochs: list[dict[str, Any]],
+    title: str,
+    cost_words: str = "mean per image",
+    right_words: str = "test images right",
+) -> Path:
     """Draw cost and accuracy by epoch into metrics/costs.png and return its path."""
     import matplotlib
 
@@ -33,12 +39,12 @@ def draw_costs(folder: Path, epochs: list[dict[str, Any]], title: str) -> Path:
     cost.plot(
         tested, [row["test_cost"] for row in judged], marker=marker, color="#d1702a", label="test", linestyle="--"
     )
-    cost.set_ylabel("cost (mean per image)")
+    cost.set_ylabel(f"cost ({cost_words})")
     cost.set_ylim(bottom=0)
     cost.legend(frameon=False)
     cost.set_title(title, fontsize=10, loc="left")
     right.plot(tested, [row["accuracy"] for row in judged], marker=marker, color="#d1702a")
-    right.set_ylabel("test images right")
+    right.set_ylabel(right_words)
     right.yaxis.set_major_formatter(PercentFormatter(1.0))
     right.set_ylim(0, 1.04)
     right.set_xlabel("epoch")

@@ -25,7 +25,7 @@ from pipeline.arrays import Array, Weights
 from pipeline.cells import Form
 from pipeline.errors import RunError
 from pipeline.files import save_text
-from pipeline.plan import Plan
+from pipeline.plan import EARLY, Plan
 from pipeline.probe import trail_of
 from pipeline.weights import KINDS
 
@@ -57,7 +57,7 @@ def _wanted(plan: Plan, k: int) -> set[str]:
     """Return the arrays that are wanted of a stage. A box that waits for its gradient guesses none."""
     if k == plan.head:
         return {"g"}
-    guess = {"g"} if plan.learns(k) in ("synthetic", "local") else set()
+    guess = {"g"} if plan.learns(k) in EARLY else set()
     return guess | ({"entering", "leaving"} if k > 1 else {"leaving"})
 
 

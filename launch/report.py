@@ -23,10 +23,10 @@ from pipeline.config import load as load_config
 from pipeline.errors import ConfigError, RunError, TimeboxError
 from pipeline.files import save_text
 from pipeline.plan import Plan
-from pipeline.schema import Config
+from pipeline.schema import TASKS, Config
 from pipeline.worklog import iso
 
-from . import breakdown, pack, quality, recording, runs, stats, window
+from . import breakdown, pack, quality, recording, runs, stats, task_words, window
 from .outfile import cannot_write, check_place
 from .recording import Recording
 from .window import Window
@@ -109,6 +109,7 @@ def collect(folder: Path) -> dict[str, Any]:
         except TimeboxError as error:
             warnings.append(str(error))
     run["epochs"] = runs.read_metrics(folder)
+    run["right_words"], run["cost_words"] = task_words.right(config.data), task_words.cost(config.data)
     run["partial"] = runs.partial_epoch(folder, run["status"], run["epochs"], Plan.of(config)) or None
     try:
         run["oracle"] = quality.read(folder, Plan.of(config))
@@ -277,6 +278,8 @@ def _predictions(folder: Path, config: Config, warnings: list[str]) -> dict[str,
         return None
     with path.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
+    if config.data.name in TASKS:
+        return task_words.told(rows, config.data, runs.read_metrics(folder), IMAGES)
     try:
         split = data.load(config.data)
     except TimeboxError as error:

@@ -19,7 +19,7 @@ from pipeline.config import dump, load
 from pipeline.errors import ConfigError, RunError
 from pipeline.files import save_text
 from pipeline.plan import Plan
-from pipeline.schema import Config
+from pipeline.schema import TASKS, Config
 from pipeline.trace import read_journal
 
 LATEST = "latest"
@@ -164,6 +164,7 @@ def describe(folder: Path) -> dict[str, Any]:
         config = load(folder / "config.toml")
     except ConfigError:
         config, status = None, "config.toml cannot be read"
+    task, level = config.data.name if config and config.data.name in TASKS else "", (summary or {}).get("level")
     return {
         "run": folder.name,
         "name": config.run.name if config else "",
@@ -178,6 +179,7 @@ def describe(folder: Path) -> dict[str, Any]:
             for stage in (summary or {}).get("stages", state.get("stages", []))
         ],
         "resumed_from": None,
+        **({"task": f"{task}, level {level}" if level else task} if task else {}),
     }
 
 

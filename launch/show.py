@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.plan import Plan, rule_of, target_of
-from pipeline.schema import Config
-from pipeline.sizes import box_steps, judged
+from pipeline.schema import TASKS, Config, Data
+from pipeline.sizes import judged, reads
 
-from . import logs, plots, runs
+from . import logs, plots, runs, task_words
 from .doctor import Check
 from .environment import cores
 from .live import Result
@@ -24,16 +24,13 @@ MOST_EPOCHS, MOST_IMAGES = 12, 40
 
 def announce(config: Config, plan: Plan, *, reference: bool) -> None:
     """Say what is about to run."""
-    model, data = config.model, config.data
-    steps = sum(box_steps(config))
-    tied = "tied" if model.tied else "untied"
-    boxes = "1 box" if model.boxes == 1 else f"{model.boxes} {tied} boxes"
-    print(f"{config.schedule.kind}: {boxes} of width {model.width} over {steps} step{'s' * (steps > 1)}, and a head")
-    images = f"{data.train:,} training and {judged(data):,} {data.judge} images"
+    data = config.data
+    print(f"{config.schedule.kind}: {task_words.network(config)}")
+    images = f"{data.train:,} training and {judged(data):,} {data.judge} {task_words.unit(data)}"
     epochs, batches = _count(config.train.epochs, "epoch"), _count(plan.epoch_batches // plan.micro, "batch")
     if plan.micro > 1:
         batches += f", each in {plan.micro} micro-batches, which are what travels"
-    print(f"{data.name} ({data.source}): {images}; {epochs} of {batches}")
+    print(f"{task_words.task(config)}: {images}; {epochs} of {batches}")
     print(f"boxes learn by {rule(config)}")
     if reference:
         print("one process, the reference loop")
@@ -47,11 +44,14 @@ def announce(config: Config, plan: Plan, *, reference: bool) -> None:
 def rule(config: Config) -> str:
     """Return in words what boxes learn by."""
     oracle, how = config.oracle, rule_of(config)
+    if how == "local" and reads(config):
+        return "their own steps' losses alone: backpropagation truncated at their edges"
     if how == "backward" and config.schedule.kind != "own":
         return "the true gradient" + (", when it comes" if oracle.kind == "delayed" else f", by {config.schedule.kind}")
     if how != "synthetic":
         return {"frozen": "nothing" if oracle.kind != "last" else "nothing, but for the last one", "local": "a classifier each",
-                "exact": "the exact gradient at once"}.get(how, "the true gradient")  # fmt: skip
+                "exact": "the exact gradient at once",
+                "traced": "one linear oracle that they share, traced targets"}.get(how, "the true gradient")  # fmt: skip
     parts = [f"{oracle.kind} oracles", f"{target_of(config)} targets"]
     parts += ["labels seen"] * oracle.sees_label + ["the last box waits for its gradient"] * (not oracle.last)
     parts += ["corrected later"] * oracle.correct
@@ -67,21 +67,28 @@ def draw_picture(result: Result, config: Config) -> Path | None:
     """Draw the cost curve where that is wanted and possible, and return its path."""
     if not config.run.plot or not plots.is_available() or not result.metrics:
         return None
-    return plots.draw_costs(result.folder, result.metrics, result.folder.name)
+    words = task_words.cost(config.data), task_words.right(config.data)
+    return plots.draw_costs(result.folder, result.metrics, result.folder.name, *words)
 
 
-def result(outcome: Result, plan: Plan, picture: Path | None, judge: str = "test") -> None:
+def result(outcome: Result, plan: Plan, picture: Path | None, data: Data | None = None) -> None:
     """Print the tables of a run."""
+    data = data or Data()
     document = outcome.document
     is_computed = document.get("costs") != []  # with boxes that compute nothing there is nothing to tell
     epochs = outcome.metrics
     if epochs and is_computed:
         print()
-        print(_epoch_table(epochs, runs.partial_epoch(outcome.folder, outcome.status, outcome.metrics, plan), judge))
+        print(_epoch_table(epochs, runs.partial_epoch(outcome.folder, outcome.status, outcome.metrics, plan), data))
         print()
     predictions = outcome.folder / "metrics" / "predictions.csv"
     if predictions.is_file() and is_computed:
-        print(_predictions(predictions, judge))
+        is_task = data.name in TASKS
+        print(
+            "\n".join(task_words.predictions(predictions, data, epochs))
+            if is_task
+            else _predictions(predictions, data.judge)
+        )
         print()
     print(f"{document['status']} in {document['seconds']:.1f} s", end="")
     if document["batches_per_s"]:
@@ -124,16 +131,19 @@ def _late(folder: Path) -> str:
     return ", ".join(texts)
 
 
-def _epoch_table(epochs: Sequence[dict[str, Any]], partial: str, judge: str) -> str:
+def _epoch_table(epochs: Sequence[dict[str, Any]], partial: str, data: Data) -> str:
     """Return the table of epochs; `partial` says what there is of the last one, where it is not whole."""
     stride = -(-len(epochs) // MOST_EPOCHS)
     chosen = [row for row in epochs if row["epoch"] == 1 or row["epoch"] % stride == 0 or row is epochs[-1]]
     rows = []
+    more = [name for name in ("whole", "level") if any(name in row for row in epochs)]
     for row in chosen:
         epoch = f"partial {row['epoch']}" if partial and row is epochs[-1] else row["epoch"]
-        rows.append((epoch, number(row["cost"]), number(row.get("test_cost")), share(row.get("accuracy"))))
+        own = [share(row.get(name)) if name == "whole" else str(row.get(name, "–")) for name in more]
+        rows.append((epoch, number(row["cost"]), number(row.get("test_cost")), share(row.get("accuracy")), *own))
     note = f"\nof epoch {epochs[-1]['epoch']} there is only {partial}" if partial else ""
-    return table(("epoch", "cost", f"{judge} cost", f"{judge} images right"), rows) + note
+    titles = [{"whole": "wholly right", "level": "level"}[name] for name in more]
+    return table(("epoch", "cost", f"{data.judge} cost", task_words.right(data), *titles), rows) + note
 
 
 def _predictions(path: Path, judge: str) -> str:
@@ -180,7 +190,11 @@ def run_table(found: Sequence[dict[str, Any]]) -> str:
         )
         for item in found
     ]
-    return table(("run", "schedule", "boxes", "right", "seconds", "status"), rows, left=(0, 1, 5))
+    heads, left = ("run", "schedule", "boxes", "right", "seconds", "status"), (0, 1, 5)
+    if any("task" in item for item in found):
+        tasks = [item.get("task", "digits") for item in found]
+        return table((*heads, "task"), [(*row, task) for row, task in zip(rows, tasks, strict=True)], left=(*left, 6))
+    return table(heads, rows, left=left)
 
 
 def check_table(checks: Sequence[Check]) -> str:

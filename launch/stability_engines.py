@@ -23,6 +23,7 @@ from pipeline import results
 from pipeline.actions import ACTIVATION, GRADIENT, Action, Part
 from pipeline.arrays import Array
 from pipeline.box import BoxWork
+from pipeline.cells import Trail
 from pipeline.costs import Costs
 from pipeline.data import Batches
 from pipeline.data import batches as make_batches
@@ -47,6 +48,8 @@ ENGINES = {
     "published": "the published code's arithmetic",
     "live": "real processes",
 }
+#: Rules by which boxes have oracles: their own, or one that all share.
+GUESSING = ("synthetic", "traced")
 
 
 class Found(NamedTuple):
@@ -82,21 +85,26 @@ class Watched(Reference):
     def __init__(self, config: Config, batches: Batches | Examples, tape: Tape) -> None:
         super().__init__(config, batches)
         self._tape = tape
-        self._passes = max(box_steps(config)) == 1 and config.model.cell == "rnn" and bool(self.fittings)
+        self._passes = max(box_steps(config)) == 1 and config.model.cell == "rnn" and self.plan.rule in GUESSING
         self._h: dict[int, Array] = {}
+
+    def forward(self, k: int, batch: int, h: Array | None) -> Trail:
+        """Take a batch through box k, and keep its activation."""
+        trail = super().forward(k, batch, h)
+        self._h[k] = trail.h
+        return trail
 
     def gradient(self, k: int, batch: int, h: Array) -> Array | None:
         """Return the gradient on which box k updates at once, and note how long it is."""
         g = super().gradient(k, batch, h)
-        if g is not None and k in self.fittings:
+        if g is not None and self.plan.learns(k) in GUESSING:
             self._tape.note(self._tape.synthetic, k, batch, g)
-        self._h[k] = h
         return g
 
     def head(self, batch: int, h: Array) -> Array:
         """Step the head; note the true gradient, passed on to every box."""
         g = back = super().head(batch, h)
-        if self.fittings:
+        if self.plan.rule in GUESSING:
             self._tape.note(self._tape.true, self.plan.boxes, batch, g)
         for k in range(self.plan.boxes, 1, -1) if self._passes else ():
             back = (back * (1 - self._h[k] * self._h[k])) @ self.cells[k]["Wrec"].T
@@ -125,7 +133,7 @@ class WatchedWork(Around):
             for array in work.kept(kind or "", batch, work.number + 1):
                 tape.note(tape.true, work.number, batch, array)
         for part in work.do(action):
-            if isinstance(work, BoxWork) and part.name == "forward" and work.fitting is not None:
+            if isinstance(work, BoxWork) and part.name == "forward" and work.rule in GUESSING:
                 tape.note(tape.synthetic, work.number, batch, work.guess(batch, work.outputs[ACTIVATION][0]))
             yield part
         if isinstance(work, HeadWork) and action.kind == "F":

@@ -18,6 +18,7 @@ from pipeline.config import complete, read_toml
 from pipeline.errors import ConfigError
 from pipeline.presets import PRESETS
 from pipeline.schema import Config
+from pipeline.sizes import most, reads
 
 from . import fallback, published_arithmetic
 from .request_file import convert, keys
@@ -144,6 +145,10 @@ def _checked(study: Study, where: str) -> Study:
             if not case.config.emulate.arithmetic:
                 raise ConfigError(
                     "emulate.arithmetic: false computes nothing, and nothing can be classed; leave it out"
+                )
+            if reads(case.config) and case.config.data.curriculum and most(case.config) > 1:
+                raise ConfigError(
+                    "data.curriculum: the cost jumps whenever sequences grow, which is no spike; add --data.curriculum false"
                 )
             for k in {0, study.seeds - 1}:
                 seeds = (case.config.train.seed, case.config.data.seed)

@@ -99,7 +99,7 @@ def causes_of(rows: Sequence[Mapping[str, Any]]) -> str:
 def cause(found: Mapping[str, Any] | None, onset: int | None) -> str:
     """Return a cause in words: `box 1's oracle, 142 to 0.05 at batch 0`; a run without a rise has none."""
     if found is None:
-        return "no oracle"
+        return "no oracle beside a true gradient"
     where = f"at batch {found['batch']}"
     size = f"{found['synthetic']:.3g} to {found['true']:.3g} {where}"
     if found["is_ratio"]:

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.actions import Action
-from pipeline.plan import Plan
+from pipeline.plan import EARLY, Plan
 
 Histogram = dict[str, dict[str, int]]
 
@@ -57,7 +57,7 @@ class _Box:
     def is_own(self, kind: str) -> bool:
         """Whether an action makes an increment that siblings apply one by one."""
         rule = self.plan.learns(self.number)
-        return kind == "C" or (kind == "F" and rule in ("synthetic", "local")) or (kind == "B" and rule == "backward")
+        return kind == "C" or (kind == "F" and rule in EARLY) or (kind == "B" and rule == "backward")
 
 
 def staleness(plan: Plan, journals: Mapping[int, Sequence[Action]]) -> dict[int, dict[str, Histogram]]:
@@ -81,7 +81,7 @@ def _walk(box: _Box, journal: Sequence[Action]) -> None:
             box.forwards += 1
             box.read.append(box.updates)
             box.clocks.append(tuple(box.seen))
-            if plan.learns(box.number) in ("synthetic", "local"):
+            if plan.learns(box.number) in EARLY:
                 box.update_own(batch)
         elif kind == "T" and batch < len(box.read):
             box.count("target", box.updates - box.read[batch] - 1, batch)

@@ -34,7 +34,7 @@ from pipeline.files import save_json, save_text
 from pipeline.plan import Plan
 from pipeline.schema import Config
 
-from . import environment, runs, sweep_text
+from . import environment, runs, sweep_text, task_words
 from .live import Result, launch
 from .preflight import check
 from .spawn import Observer
@@ -70,6 +70,7 @@ def measure(
     figures["lateness"] = _late(result, plan)
     if config.emulate.arithmetic:  # else nothing was computed, and these would mean nothing
         figures |= {"accuracy": told["accuracy"], "last_cost": (told["costs"] or [None])[-1]}
+        figures |= {"level": told["level"]} if "level" in told else {}
     return figures, result.folder
 
 
@@ -127,13 +128,14 @@ def sweep(
             _tidy(out / "runs")
         found = sorted(rows.rows, key=lambda row: (row["repeat"], row["point"]))
     failed = [row for row in found if row["status"] == "failed"]
+    right = task_words.rights(point.config.data for point in request.points)
     return {
         "sweep": request.name, "out": str(out), "status": "failed" if failed and status == "done" else status,
         "repeats": request.repeats, "warmup": request.warmup if todo else 0, "seeds": request.seeds,
         "rate": "whole" if request.is_whole else "steady", "beside": request.beside, "varied": list(request.varied),
         "runs": len(request.points) * request.repeats, "failed": len(failed), "environment": here,
         "points": [_summary(request, point, found) for point in request.points], "rows": found, "warnings": warnings,
-    }  # fmt: skip
+    } | ({} if right == task_words.IMAGES_RIGHT else {"right": right})  # fmt: skip
 
 
 def _summary(request: Request, point: Point, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def draw(made: Mapping[str, Any], key: str, path: Path) -> None:
 
     panels = [("batches_per_s", "batches a second", 1)]
     if any(point["accuracy"] for point in made["points"]):
-        panels.append(("accuracy", "test images right, %", 100))
+        panels.append(("accuracy", f"test {made.get('right', 'images right')}, %", 100))
     marks = sorted({point[key] for point in made["points"]})
     curves: dict[str, list[Mapping[str, Any]]] = {}
     telling = _telling(made, key)

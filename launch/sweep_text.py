@@ -138,6 +138,8 @@ def summarise(rows: Sequence[Mapping[str, Any]], number: int, against: int | Non
     found["accuracy"] = spread.spread([*mine.values()]) if mine else None
     both = [] if number == against or not seeds else [repeat for repeat in mine if repeat in other]
     gain = spread.spread([mine[each] - other[each] for each in both]) if both else None
+    if levels := [row["level"] for row in rows if row["point"] == number and row.get("level") is not None]:
+        found["level"] = spread.spread(levels)
     found |= {"accuracy_difference": gain, "accuracy_verdict": _verdict(gain) if gain else None}
     return {key: each.document() if isinstance(each, Spread) else each for key, each in found.items()}
 
@@ -171,8 +173,10 @@ def render(made: Mapping[str, Any]) -> str:
     lines += _tables(names, cells, left, ("batches/s", told), ("ratio", [_ratio(point) for point in points]))
     if any(point["accuracy"] for point in points):
         told = [_percent(point["accuracy"], "{:.1f}") for point in points]
-        gains = [("more by", [_gain(point) for point in points])] if seeds else []
-        lines += ["", *_tables(names, cells, left, ("images right, %", told), *gains)]
+        gains: list[tuple[str, Sequence[Any]]] = [("more by", [_gain(point) for point in points])] if seeds else []
+        if any("level" in point for point in points):
+            gains.append(("level", [_level(point) for point in points]))
+        lines += ["", *_tables(names, cells, left, (f"{made.get('right', 'images right')}, %", told), *gains)]
     notes = "" if len(made["rows"]) == made["runs"] else f" of {made['runs']}"
     lines += ["", f"{made['out']}/runs.csv: {len(made['rows'])}{notes} runs"]
     if made["failed"]:
@@ -233,6 +237,10 @@ def _ratio(point: Mapping[str, Any]) -> tuple[str, str]:
 def _gain(point: Mapping[str, Any]) -> tuple[str, str]:
     found = point["accuracy_difference"]
     return _percent(found, "{:+.1f}"), "" if found is None else _judged(found, point["accuracy_verdict"])
+
+
+def _level(point: Mapping[str, Any]) -> str:
+    return Spread(**point["level"]).text("{:.3g}") if "level" in point else "–"
 
 
 def _judged(found: Mapping[str, Any], verdict: str) -> str:

@@ -4,7 +4,7 @@
 the arrays of the messages that the stage's `finish` names, by kind. A part says which version of the weights it read and
 which it wrote. Arrays that are sent are never written to again: a transport may alias them.
 
-    F   forward · update      box: activation; with an oracle the update on ĝ, target and increment · head: loss, gradient
+    F   forward · update      box: activation; with an oracle the update on ĝ, target or trace, increment · head: loss, gradient
     B   backward              the update; on sums the increment · micro-batch: added to the batch's gradient
     T   train                 the oracle's update; with true or mixed targets the gradient to the box before
     C   correct               an update by the true gradient less the synthetic one
@@ -15,11 +15,10 @@ which it wrote. Arrays that are sent are never written to again: a transport may
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 
-from . import heads, readout, sizes
+from . import heads, readout, sizes, traces
 from .actions import ACTIVATION, EVALUATION, GRADIENT, INCREMENT, LENGTH, TARGET, Action, Message, Part
 from .arrays import Array, Scratch, Weights
 from .cells import Factors, Trail
@@ -27,20 +26,12 @@ from .data import Batches
 from .drawn import Examples
 from .guard import Guard
 from .optimizers import Pace, take
-from .plan import LAG, Plan
+from .plan import EARLY, LAG, Plan
 from .schema import Config
+from .stash import Flight
 from .stepper import Stepper
 from .weights import head_optimizer, local_weights, make_fitting
 from .work import Arrays
-
-
-class Flight(NamedTuple):
-    """A batch that is forwarded and not settled."""
-
-    trail: Trail
-    read: int  # the version of the weights that its forward read
-    weights: Weights  # what its gradient passes through
-    early: Factors | None = None  # of the update that was made before the true gradient came, to be corrected
 
 
 class BoxWork:
@@ -67,6 +58,7 @@ class BoxWork:
         self._is_bootstrapped = plan.target == "bootstrapped"
         self._corrects = plan.settles_by(number) == "C"
         self._passes_on = number > 1 and plan.wants_gradients(number - 1)
+        self._came: traces.Traced | None = None  # with the last activation
         self._guard = Guard(plan.name(number), config.train.limit)
         self.last_trail: Trail  # of the last forward, for the probe
         self._width = config.model.width
@@ -117,17 +109,10 @@ class BoxWork:
         self.outputs = {}
         self.stepper.changes = {}
         kind, batch, sibling = action
-        if kind == "F":
-            return self._forward(batch)
-        if kind == "T":
-            return self._train(batch)
-        if kind == "B":
-            return self._backward(batch)
-        if kind == "C":
-            return self._correct(batch)
         if kind == "U":
             return self._apply(batch, sibling) if sibling else self._step(batch)
-        return self._evaluate(batch)
+        does = {"F": self._forward, "T": self._train, "B": self._backward, "C": self._correct, "E": self._evaluate}
+        return does[kind](batch)
 
     def _forward(self, batch: int) -> Iterator[Part]:
         trail = self._go(ACTIVATION, batch)
@@ -138,7 +123,7 @@ class BoxWork:
         if self.updates_early:
             yield self._update_early(batch, trail, read)
         elif self.rule == "backward":
-            self._fly(batch, Flight(trail, read, self.cell))
+            self._fly(batch, Flight(trail, read, self.cell, came=self._came))
 
     def _go(self, kind: str, batch: int) -> Trail:
         """Take a batch, or an evaluation, through the steps of the box, and put out its activation."""
@@ -151,6 +136,7 @@ class BoxWork:
                 x = batches.evaluation_inputs(batch, number) if is_judged else batches.inputs(batch, number)
             trail = self.kind.forward(self.cell, x, entering, self._scratch)
             self.outputs[kind] = (trail.h,)
+            self._came = traces.Traced(*arrays[1:]) if len(arrays) > 1 else None
             return trail
         assert isinstance(batches, Examples), "only a task that is drawn has targets at every step"
         level = readout.level_of(arrays[1]) if arrays else self._level_of(batch, is_judged)
@@ -174,7 +160,7 @@ class BoxWork:
     @property
     def updates_early(self) -> bool:
         """Whether it updates before any gradient has come to it."""
-        return self.rule in ("synthetic", "local")
+        return self.rule in EARLY
 
     def _fly(self, batch: int, flight: Flight) -> None:
         """Keep what a batch needs until it is settled."""
@@ -186,34 +172,35 @@ class BoxWork:
         is_local = self.rule == "local"
         g = self._classify(batch, trail.h) if is_local else self.guess(batch, trail.h)
         self._guard.check("F", batch, "the gradient of its classifier" if is_local else "the synthetic gradient", g)
-        sends_target = self._passes_on and self._is_bootstrapped
+        came, sends_target = self._came, self._passes_on and self._is_bootstrapped
+        is_wanted = sends_target or came is not None
         # The target uses the weights that the forward read, so backward comes before the update.
-        factors, target = self.kind.backward(self.cell, trail, g, passes_on=sends_target, scratch=self._scratch)
-        if target is not None:
+        factors, target = self.kind.backward(self.cell, trail, g, passes_on=is_wanted, scratch=self._scratch)
+        if sends_target and target is not None:
             self.outputs[TARGET] = (target,)
-        if not is_local:
-            if self._trust != 1:
-                factors.scale(self._trust)
+        if not is_local and self._trust != 1:
+            factors.scale(self._trust)
+        if self.rule == "synthetic":
             self._fly(batch, Flight(trail, read, self.cell, factors if self._corrects else None))
-        self._update(batch, factors)
+        elif self.rule == "traced":
+            self.outputs[ACTIVATION] = trail.h, *traces.onward(self.cell, trail, g.copy(), came, self._mix)
+        self._update(batch, factors, came, target)
         return Part("update", read, self.version)
 
     def guess(self, batch: int, h: Array) -> Array:
         """Return the gradient that the box updates on before the true one is there; it may lie in a scratch."""
-        if self.fitting is None:
+        if self.rule == "local":
             return self._local_gradient(batch, h)[1]
         out = self._scratch.array("guess", h.shape, h.dtype)
+        if self.fitting is None:
+            return traces.guess(self.cell, h, out)
         return self.fitting.oracle.predict(h, self.label(batch), batch, out)
 
     def _local_gradient(self, batch: int, h: Array) -> tuple[Weights, Array]:
         """Return the gradient of the loss of the box's own classifier, by its weights and at the activation."""
         if self.plan.reads:  # its own steps' losses are all that it learns from: backpropagation truncated at its edges
             return {}, np.zeros_like(h)
-        hidden = h[:, : self._width]
-        _, y_hat = heads.forward(self.local, hidden, self._loss)
-        y = self.batches.wanted(self.batches.labels(batch))
-        dense, g = heads.backward(self.local, hidden, y_hat, y, self._loss)
-        return dense, heads.widened(g, h.shape[1])
+        return heads.classify(self.local, h, self._width, self.batches.wanted(self.batches.labels(batch)), self._loss)
 
     def _classify(self, batch: int, h: Array) -> Array:
         """Train the box's own classifier and return the gradient at the activation (Belilovsky et al. 2019)."""
@@ -225,9 +212,15 @@ class BoxWork:
         """Return the one-hot labels of a batch where the oracle sees them."""
         return self.batches.one_hot(self.batches.labels(batch)) if self._sees_label else None
 
-    def _update(self, batch: int, factors: Factors) -> None:
-        """Take one step on an own gradient, and put out what the siblings get of it."""
-        increment = self.stepper.own(batch, factors)
+    def _update(
+        self, batch: int, factors: Factors, came: traces.Traced | None = None, target: Array | None = None
+    ) -> None:
+        """Take one step on an own gradient, with that of an oracle that boxes share, and put out what the siblings get."""
+        oracle = traces.learn(came, target)
+        if oracle:
+            action = "B" if self.rule == "backward" else "F"
+            self._guard.check(action, batch, "the oracle's gradient", oracle["oracle_L"])
+        increment = self.stepper.own(batch, factors, oracle)
         if increment:
             self.outputs[INCREMENT] = increment
 
@@ -240,12 +233,11 @@ class BoxWork:
         self._guard.check("T", batch, f"the {kind} from {self.plan.name(self.number + 1)}", target)
         flight = self._flights[batch] if self._corrects else self._land(batch)
         trail, read = flight.trail, self.oracle_version
+        mixed = target
         if self._is_mixed and self._passes_on:
             mixed = self.fitting.oracle.predict(trail.h, self.label(batch), batch)
             mixed *= 1 - self._mix
             mixed += self._mix * target
-        else:
-            mixed = target
         error = self.fitting.fit(batch, trail.h, self.label(batch), target, self._scratch)
         self._guard.check("T", batch, "the oracle's error", error)
         self.changes["oracle's error"] = error
@@ -254,13 +246,12 @@ class BoxWork:
             self._pass_on(flight, mixed)
         yield Part("train", read, self.oracle_version)
 
-    def _pass_on(self, flight: Flight, g: Array) -> Factors:
-        factors, before = self.kind.backward(
-            flight.weights, flight.trail, g, passes_on=self._passes_on, scratch=self._scratch
-        )
-        if before is not None:
-            self.outputs[GRADIENT] = (before,)
-        return factors
+    def _pass_on(self, flight: Flight, g: Array) -> tuple[Factors, Array | None]:
+        is_wanted = self._passes_on or flight.came is not None
+        found = self.kind.backward(flight.weights, flight.trail, g, passes_on=is_wanted, scratch=self._scratch)
+        if self._passes_on and found[1] is not None:
+            self.outputs[GRADIENT] = (found[1],)
+        return found
 
     def _correct(self, batch: int) -> Iterator[Part]:
         (g,) = self._receive(GRADIENT, batch, self.number + 1)
@@ -268,7 +259,7 @@ class BoxWork:
         assert flight.early is not None, "C corrects an early update"
         self._guard.check("C", batch, f"the gradient from {self.plan.name(self.number + 1)}", g)
         passes_on, self._passes_on = self._passes_on, self._passes_on and self._is_bootstrapped
-        factors = self._pass_on(flight, g)
+        factors, _ = self._pass_on(flight, g)
         self._passes_on = passes_on
         factors.subtract(flight.early)
         self._update(batch, factors)
@@ -285,9 +276,9 @@ class BoxWork:
         (g,) = self._receive(GRADIENT, batch, self.number + 1)
         self._guard.check("B", batch, f"the gradient from {self.plan.name(self.number + 1)}", g)
         flight = self._land(batch)
-        factors = self._pass_on(flight, g)
+        factors, target = self._pass_on(flight, g)
         if not self.plan.sums_gradients:
-            self._update(batch, factors)
+            self._update(batch, factors, flight.came, target)
         elif increment := self.stepper.add(batch, factors):
             self.outputs[INCREMENT] = increment
         yield Part("backward", flight.read, self.version)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from . import levels, programs, sizes
+from . import checks_traced, levels, programs, sizes
 from .actions import stage_number
 from .errors import ConfigError, ScheduleError, WireError
 from .filled import CUTTING, parts
@@ -16,6 +16,7 @@ def check(config: Config) -> None:
     """Check what concerns more than one key; raises ConfigError."""
     _check_task(config)
     _check_data(config)
+    checks_traced.check(config)
     _check_schedule(config)
     _check_oracle(config)
     _check_emulation(config)
@@ -274,7 +275,8 @@ def _check_edge(key: str, edge: str, config: Config) -> None:
     if numbers[0] == numbers[1]:
         raise ConfigError(f"{key}: {edge}: no stage sends to itself")
     are_siblings = config.model.tied and rules_of(config)[1] != "frozen" and boxes + 1 not in numbers
-    if abs(numbers[0] - numbers[1]) > 1 and not are_siblings:
+    tells = sizes.reads(config) and config.data.curriculum and numbers == (boxes + 1, 1)
+    if abs(numbers[0] - numbers[1]) > 1 and not are_siblings and not tells:
         raise ConfigError(
             f"{key}: {edge}: there is no such edge; stages send to their neighbours, tied boxes to each other"
         )

@@ -115,6 +115,7 @@ class Batches:
         self._batch = config.data.batch // (config.schedule.micro_batches or 1)  # what travels
         self._seed = config.data.seed
         self._rows = config.data.reading == "rows"
+        self._once = config.model.cell == "dense"  # its first layer alone sees the data
         self._steps = box_steps(config)
         self._epoch_batches = -(-config.data.train // self._batch)
         self._chunks = -(-judged(config.data) // EVALUATION_ROWS)
@@ -145,7 +146,7 @@ class Batches:
         scaled /= 255
         steps = self._steps[box - 1]
         if not self._rows:
-            return scaled[None] if steps == 1 else np.repeat(scaled[None], steps, axis=0)
+            return scaled[None] if steps == 1 or self._once else np.repeat(scaled[None], steps, axis=0)
         first = sum(self._steps[: box - 1])
         by_row = scaled.reshape(-1, ROWS, ROWS)[:, first : first + steps]  # (rows, steps, 28)
         return np.ascontiguousarray(by_row.swapaxes(0, 1))

@@ -48,6 +48,7 @@ class Examples:
         self._chunks = -(-self._judged // EVALUATION_ROWS)
         self._steps = sizes.box_steps(config)
         self._all_steps = sum(self._steps)
+        self._once = model.cell == "dense"  # its first layer alone sees the data
         self._is_sequence = sizes.is_sequence(config)
         self._level = sizes.most(config) if data.name in BY_STEP else 0
         self._kept: dict[tuple[int, int, int], Drawn] = {}
@@ -102,7 +103,7 @@ class Examples:
     def _cut(self, x: Array, box: int) -> Array:
         steps = self._steps[box - 1]
         if not self._is_sequence:
-            return x if steps == 1 else np.repeat(x, steps, axis=0)
+            return x if steps == 1 or self._once else np.repeat(x, steps, axis=0)
         first = sum(self._steps[: box - 1])
         return x[first : first + steps].copy()
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from .actions import Action, Part
 from .emulation import PADDED, Emulation, Stragglers
 from .lifeline import prctl
+from .plan import EARLY
 from .work import Around, Work
 
 _PR_SET_TIMERSLACK = 29
@@ -27,7 +28,7 @@ class Emulated(Around):
         self._slow = emulation.slow_ns(number, "F")
         self._stragglers: dict[str, Stragglers | None] = {kind: emulation.stragglers(number, kind) for kind in PADDED}
         # The forward of a box that updates at once has two parts; each gets its half.
-        self._parts = {"F": 2 if emulation.plan.learns(number) in ("synthetic", "local") else 1}
+        self._parts = {"F": 2 if emulation.plan.learns(number) in EARLY else 1}
 
     def do(self, action: Action) -> Iterator[Part]:
         """Do an action, each part until its time."""

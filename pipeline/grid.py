@@ -18,7 +18,7 @@ from .actions import KINDS, Action, Message, Part
 from .drive import advance
 from .errors import ConfigError
 from .lacks import Lack, explain
-from .plan import Plan
+from .plan import LAG, Plan
 from .programs import PROGRAMS, Pattern, program, unroll
 from .schema import Config
 from .stage import Stage
@@ -164,7 +164,9 @@ def _stuck(plan: Plan, actors: Mapping[int, _Actor]) -> Grid:
 
 def of_program(plan: Plan, batches: int) -> Grid:
     """Return the grid of the plan's program over so many batches, without evaluations but for the last."""
-    short = plan._replace(batches=batches, epoch_batches=batches, evaluate_every=0, chunks=1, train=batches, batch=1)
+    # Where the head tells box 1 how long sequences are, epochs end as they do; evaluations do not.
+    size = min(plan.epoch_batches, batches) if plan.grows else batches
+    short = plan._replace(batches=batches, epoch_batches=size, evaluate_every=0, chunks=1, train=size, batch=1)
     return lay(short, {k: list(program(short, k)) for k in range(1, plan.head + 1)})
 
 
@@ -190,6 +192,8 @@ def _lengths(plan: Plan, patterns: Mapping[int, Pattern]) -> list[int]:
     turn = max((sum(a.kind == "F" for a in pattern.again) for pattern in patterns.values()), default=1) or 1
     longest = max(sum(a.kind == "F" for a in pattern.start) for pattern in patterns.values())
     whole = plan.epoch_batches * plan.evaluate_every if plan.evaluate_every else plan.batches
+    if plan.grows:  # long enough that box 1 has waited for the head's word
+        longest = max(longest, (LAG + 1) * plan.epoch_batches)
     found = []
     for count in {min(whole, plan.batches), plan.batches % whole}:
         most = longest + 4 * turn * plan.micro

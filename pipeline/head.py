@@ -133,8 +133,11 @@ class HeadWork:
         self.outputs[GRADIENT] = (np.zeros_like(h),)
         size = self.plan.epoch_batches
         if self.curriculum is not None and (batch + 1) % size == 0:
-            level = self.curriculum.end(batch // size, float(np.mean(self.costs[-size:])))
-            self.outputs[LENGTH] = (np.array([level], h.dtype),)
+            epoch = batch // size
+            rows = [self.plan.rows(each) for each in range(epoch * size, batch + 1)]
+            level = self.curriculum.end(epoch, float(np.average(self.costs[-size:], weights=rows)))
+            if epoch < self.plan.lengths:
+                self.outputs[LENGTH] = (np.array([level], h.dtype),)
         yield Part("update", self.version, self.version)
 
     def _evaluate(self, evaluation: int) -> Iterator[Part]:
@@ -167,7 +170,7 @@ def judge(layer: Weights, h: Array, batches: Batches | Examples, evaluation: int
 
 def judge_tally(batches: Batches | Examples, evaluation: int, tally: Array) -> Judged:
     """Return what the boxes have said of one evaluation's sequences."""
-    right, wanted = tally[:, readout.RIGHT], tally[:, readout.WANTED]
+    right, wanted = (tally[:, column].astype(np.float64) for column in (readout.RIGHT, readout.WANTED))
     places, rights = batches.evaluation_places(evaluation), right / np.maximum(wanted, 1)
     as_count = np.int64
     return Judged(

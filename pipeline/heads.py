@@ -98,6 +98,13 @@ def widened(g: Array, state: int) -> Array:
     return whole
 
 
+def classify(weights: Weights, h: Array, width: int, y: Array, loss: str) -> tuple[Weights, Array]:
+    """Return the gradient of a classifier of a box's own: by each weight, and at the whole state h (rows, state)."""
+    hidden = h[:, :width]
+    dense, g = backward(weights, hidden, forward(weights, hidden, loss)[1], y, loss)
+    return dense, widened(g, h.shape[1])
+
+
 def predictions(y_hat: Array) -> NDArray[np.int64]:
     """Return the digit that each row of ŷ says: above one half for one output, else the largest."""
     if y_hat.shape[1] == 1:

@@ -63,6 +63,10 @@ class _Recurrence:
     def __init__(self, plan: Plan, costs: Costs, keep_ends: bool) -> None:
         if plan.schedule not in ("article", "locked"):
             raise ConfigError(f"max-plus: {plan.schedule} has no fixed order; it takes article and locked")
+        if plan.grows:
+            raise ConfigError(
+                "max-plus: it knows nothing of the head's word, for which box 1 waits; simulate growing sequences"
+            )
         own = "backward" if plan.schedule == "locked" else "synthetic"
         if plan.rule not in (own, "frozen") or plan.last or plan.corrects:
             raise ConfigError(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import cells, head, heads, readout, sizes, weights
+from . import cells, head, heads, readout, sizes, traces, weights
 from .actions import GRADIENT
 from .arrays import Array, Scratch, Weights, accumulate
 from .data import Batches
@@ -36,6 +36,7 @@ class Network:
         rates = {k: weights.box_rates(config, cell) for k, cell in self.cells.items()}
         self.optimizers = {k: Optimizer(train.optimizer, train, rates[k], train.clip) for k in boxes}
         self.fittings = {k: weights.make_fitting(config, k) for k in boxes if self.plan.learns(k) == "synthetic"}
+        self.oracle_optimizers = {k: weights.oracle_optimizer(config, cell) for k, cell in self.cells.items()}
         own = [k for k in boxes if self.plan.learns(k) == "local" and not self.plan.reads]
         self.local = {k: weights.local_weights(config, k) for k in own}
         self.local_optimizers = {k: weights.head_optimizer(config, each) for k, each in self.local.items()}
@@ -87,17 +88,36 @@ class Network:
             g = self.fittings[k].oracle.predict(h, self.label(batch), batch)
             self.check(k, "F", batch, "the synthetic gradient", g)
             return g
+        if self.plan.learns(k) == "traced":
+            g = traces.guess(self.cells[k], h)
+            self.check(k, "F", batch, "the synthetic gradient", g)
+            return g
         if self.plan.learns(k) != "local":
             return None
         if k not in self.local:
             return np.zeros_like(h)
-        hidden = h[:, : self.width]
-        _, y_hat = heads.forward(self.local[k], hidden, self.loss)
         y = self.batches.wanted(self.batches.labels(batch))
-        dense, g = heads.backward(self.local[k], hidden, y_hat, y, self.loss)
+        dense, g = heads.classify(self.local[k], h, self.width, y, self.loss)
         take(self.local[k], self.local_optimizers[k].step(dense, self.head_pace.at(batch)))
         self.check(k, "F", batch, "the gradient of its classifier", g)
-        return heads.widened(g, h.shape[1])
+        return g
+
+    def update(
+        self, k: int, batch: int, trail: cells.Trail, g: Array, came: traces.Traced | None
+    ) -> traces.Traced | None:
+        """Let box k learn by BP(λ) from g and what came with the activation before, and return what travels on."""
+        is_last, cell, oracle = k == self.plan.boxes, self.cells[k], self.config.oracle
+        if is_last:
+            self.check_back(k, "B", batch, g)
+        factors, target = self.kinds[k].backward(cell, trail, g, passes_on=came is not None, scratch=self.scratch)
+        if oracle.scale != 1 and not is_last:
+            factors.scale(oracle.scale)
+        onward = None if is_last else traces.onward(cell, trail, g, came, oracle.mix)
+        if dense := traces.learn(came, target):
+            self.check(k, "B" if is_last else "F", batch, "the oracle's gradient", dense["oracle_L"])
+            take(cell, self.oracle_optimizers[k].step(dense))
+        self.descend(k, batch, factors)
+        return onward
 
     def descend(self, k: int, batch: int, factors: cells.Factors) -> None:
         """Take box k's step on a gradient."""
@@ -147,7 +167,8 @@ class Network:
         self.guards[self.plan.head].check_number("F", batch, "the cost", self.costs[-1])
         size = self.plan.epoch_batches
         if self.curriculum is not None and (batch + 1) % size == 0:
-            self.curriculum.end(batch // size, float(np.mean(self.costs[-size:])))
+            rows = [self.plan.rows(each) for each in range(batch + 1 - size, batch + 1)]
+            self.curriculum.end(batch // size, float(np.average(self.costs[-size:], weights=rows)))
         return np.zeros_like(h)
 
     def fit(self, k: int, batch: int, h: Array, target: Array) -> None:

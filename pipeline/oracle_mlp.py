@@ -113,7 +113,9 @@ class Mlp(Oracle):
         """Train the classifier and take note of the targets' size."""
         if y is not None and self._classes:
             rate = CLASSIFIER_RATE
-            if self._link == "identity":  # squared error has no bound on its slope: normalised steps are stable at any size of h
+            if (
+                self._link == "identity"
+            ):  # squared error has no bound on its slope: normalised steps are stable at any size of h
                 rate /= 1 + float(np.vdot(h, h)) / len(h)
             for name, G in self.classifier_gradient(h, y).items():
                 G *= rate

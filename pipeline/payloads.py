@@ -1,9 +1,11 @@
 """Which arrays each message must carry: their number and shapes, from the configuration alone. Pure.
 
-activation, gradient, target    h or g (rows, state); where boxes read their own steps, a tally (rows, 4) beside h
+activation, gradient, target    h or g (rows, state); where boxes read their own steps, a tally (rows, 4) beside h;
+                                with traced targets, but to the head, a prediction and a trace beside h (`traces`)
 evaluation                      h (evaluation rows, state), and the tally
 increment, as factors           delta (steps · rows, width) and, but for a single first step, entering (…, width)
-increment, dense                the gradient, or the step, of each weight that the box's steps touch, in their order
+increment, dense                the gradient, or the step, of each weight that the box's steps touch, in their order; with
+                                traced targets then the shared oracle's, but for box 1
 length                          the level (1,)
 credit                          nothing
 """
@@ -17,8 +19,8 @@ from .errors import WireError
 from .plan import EVALUATION_ROWS, ONE_BY_ONE, Plan, rule_of
 from .readout import COLUMNS
 from .schema import Config
-from .sizes import box_steps, inputs, outputs, reads, state
-from .weights import make_cell
+from .sizes import box_steps, inputs, outputs, reads, state, trace
+from .weights import make_cell, oracle_weights
 from .wire import Payload, describe
 
 
@@ -32,7 +34,7 @@ def sends_factors(config: Config) -> bool:
     is_step = steps_alone and (train.optimizer != "sgd" or train.clip)
     if config.model.cell != "rnn" or reads(config):
         return False  # they take more factors than two
-    if (config.schedule.micro_batches or 1) > 1 or is_step or config.oracle.correct:
+    if (config.schedule.micro_batches or 1) > 1 or is_step or config.oracle.correct or rule_of(config) == "traced":
         return False
     width = config.model.width
     return max(box_steps(config)) * config.data.batch * 2 * width < (inputs(config) + width) * width
@@ -62,7 +64,9 @@ class Payloads:
         self._steps = box_steps(config)
         self._factors = sends_factors(config)
         own = heads_shapes(config) if plan.reads else {}
-        self._dense = {k: increment_shapes(config, k, own) for k in (1, min(2, plan.boxes))}
+        learnt = {name: each.shape for name, each in oracle_weights(config).items()} if plan.rule == "traced" else {}
+        self._dense = {k: increment_shapes(config, k, own | (learnt if k > 1 else {})) for k in (1, min(2, plan.boxes))}
+        self._config = config
         self._known: dict[tuple[str, int, int], Payload] = {}
 
     def shapes(self, message: Message) -> tuple[tuple[int, ...], ...]:
@@ -70,6 +74,8 @@ class Payloads:
         kind, batch, source, _ = message
         if kind in (ACTIVATION, EVALUATION):
             own = self.plan.evaluation_rows(batch) if kind == EVALUATION else self.plan.rows(batch)
+            if self.plan.rule == "traced" and kind == ACTIVATION and source < self.plan.boxes:
+                return (own, self._state), (own, self._state), trace(self._config, own)
             return ((own, self._state), (own, COLUMNS)) if self.plan.reads else ((own, self._state),)
         if kind in (GRADIENT, TARGET):
             return ((self.plan.rows(batch), self._state),)

@@ -7,6 +7,7 @@ The learning rule of the boxes decides what travels backward and what settles a 
       corrected                  T, and C: a gradient     C            target at F and gradient at C, or gradient at T
     backward    no               B: a gradient            B, or U      gradient at B
     local       yes              nothing                  F            nothing
+    traced      yes              nothing                  F            nothing
     frozen      no               nothing                  F            nothing
 
 All boxes learn alike, but for the last one: the head is next to it, so that it may do without an oracle among boxes that have
@@ -34,6 +35,8 @@ BACKWARD = ("locked", "gpipe", "1f1b", "delayed")
 ONE_BY_ONE = ("article", "decoupled")
 #: Values of `oracle.kind` that are no oracle, but a rule of their own.
 CONTROLS = ("last", "local", "delayed")
+#: Rules by which a box updates before any gradient has come to it.
+EARLY = ("synthetic", "local", "traced")
 
 #: Most test images in one evaluation.
 EVALUATION_ROWS = 500
@@ -154,7 +157,7 @@ class Plan(NamedTuple):
         rule = self.learns(number)
         if rule == "backward":
             return self.steps
-        return self.batches * {"synthetic": 1 + self.corrects, "local": 1}.get(rule, 0)
+        return self.batches * {"synthetic": 1 + self.corrects, "local": 1, "traced": 1}.get(rule, 0)
 
     def name(self, number: int) -> str:
         """Return a stage's name."""
@@ -272,6 +275,8 @@ def rules_of(config: Config) -> tuple[str, str]:
         rules = "backward", "backward"
     elif kind in CONTROLS:
         rules = {"last": ("frozen", "backward"), "local": ("local",) * 2, "delayed": ("backward",) * 2}[kind]
+    elif config.oracle.target == "traced":  # the last box has the head's word, whatever is said of it
+        rules = "traced", "backward"
     return rules if config.model.boxes > 1 else (rules[1], rules[1])
 
 

@@ -23,7 +23,7 @@ from .arrays import Weights
 from .box import BoxWork
 from .cells import Own, Trail
 from .head import HeadWork
-from .plan import Plan
+from .plan import EARLY, Plan
 from .work import Around, Work
 
 #: Takes the batch and what was copied of it.
@@ -36,7 +36,7 @@ EVERY, FEW = 100, 4
 
 def probed(plan: Plan, samples: int) -> frozenset[int]:
     """Return the batches to look at: at most `samples`, spread evenly; none where boxes have no oracle."""
-    if not samples or not {plan.rule, plan.learns(plan.boxes)} & {"synthetic", "local"}:
+    if not samples or not {plan.rule, plan.learns(plan.boxes)} & set(EARLY):
         return frozenset()
     samples = min(samples, plan.batches, max(plan.batches // EVERY, FEW))
     return frozenset((2 * place + 1) * plan.batches // (2 * samples) for place in range(samples))

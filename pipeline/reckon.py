@@ -4,7 +4,7 @@ A stage's own journal tells what it has done; what has come to it is what the ot
 
     activation, evaluation       F, E of the stage before
     target, gradient             F of the stage after (bootstrapped, or the head), else its T or B; for C its C
-    increment                    F (synthetic, local) or B of the sibling, and its C
+    increment                    F (synthetic, local, traced) or B of the sibling, and its C
     credits                      all, less what was sent, and what its receiver has consumed, in lots
     length                       F of the head, epoch by epoch
 
@@ -116,9 +116,8 @@ def lack(standing: Standing) -> Lack | None:
 
 
 def _in_program(standing: Standing) -> Action | None:
-    done = (
-        standing.forwards + standing.trained + standing.corrected + standing.evaluated + sum(standing.applied.values())
-    )
+    done = standing.forwards + standing.trained + standing.corrected + standing.evaluated
+    done += sum(standing.applied.values())
     if standing.plan.sums_gradients:
         done += standing.stepped
     return next(itertools.islice(program(standing.plan, standing.number), done, None), None)
@@ -152,9 +151,8 @@ class _Position:
         reached = self._reached
         while not reached.covers(done) and (action := next(self._program, None)) is not None:
             reached.add(action)
-        done.forwards, done.trained, done.summed = reached.forwards, reached.trained, reached.summed
-        done.corrected = reached.corrected
-        done.evaluated, done.applied = reached.evaluated, dict(reached.applied)
+        done.forwards, done.trained, done.corrected = reached.forwards, reached.trained, reached.corrected
+        done.summed, done.evaluated, done.applied = reached.summed, reached.evaluated, dict(reached.applied)
 
 
 def _own(plan: Plan, number: int, done: Done) -> None:
@@ -170,8 +168,7 @@ def _own(plan: Plan, number: int, done: Done) -> None:
         done.forwards = plan.batches
         done.applied = {k: 0 if plan.sums_gradients else plan.updates(k) for k in done.applied}
         if settles:
-            done.trained = plan.batches
-            done.corrected = plan.batches if plan.settles_by(number) == "C" else 0
+            done.trained, done.corrected = plan.batches, plan.batches * (plan.settles_by(number) == "C")
             done.summed = plan.steps if plan.sums_gradients else 0
     if settles:
         # Of what is in flight the window has room for no more.
@@ -196,7 +193,7 @@ def _others(plan: Plan, number: int, done: dict[int, Done]) -> None:
         before = done[number - 1]
         before.forwards = max(before.forwards, mine.forwards)
         before.evaluated = max(before.evaluated, mine.evaluated)
-    if number == 1 and mine.forwards:
+    elif mine.forwards:
         told = min(plan.lengths_before(mine.forwards - 1), plan.lengths)
         done[plan.head].forwards = max(done[plan.head].forwards, told * plan.epoch_batches)
     if number != plan.head and mine.trained:
@@ -223,8 +220,7 @@ def _others(plan: Plan, number: int, done: dict[int, Done]) -> None:
 def _make(plan: Plan, number: int, done: Done, increments: int) -> None:
     """Raise what a box must have done to have made so many increments."""
     if plan.learns(number) == "backward":
-        done.trained = max(done.trained, increments * plan.micro)
-        return
+        done.trained, increments = max(done.trained, increments * plan.micro), 0
     if plan.settles_by(number) == "C":
         # F and C make them, in an order that is not known: each has made at least its share.
         done.corrected = max(done.corrected, -(-(increments - plan.window) // 2), increments - plan.batches)
@@ -244,8 +240,7 @@ def _take(plan: Plan, done: Done, taken: int) -> None:
 
 def _in_lots(credits: int, sent: int) -> int:
     """Return how many messages must have been consumed for so many to have been sent; credits come back by the half."""
-    lot = credits // 2
-    return max(-(-(sent - credits) // lot), 0) * lot
+    return max(-(-(sent - credits) // (lot := credits // 2)), 0) * lot
 
 
 def _comes_with_forward(plan: Plan, number: int) -> bool:
@@ -285,7 +280,7 @@ def _set(plan: Plan, standing: Standing, done: Mapping[int, Done]) -> None:
         before = done[number - 1]
         standing.activations, standing.evaluations = before.forwards, before.evaluated
         standing.activation_owed = mine.taken % (plan.activation_credits // 2)
-    if number == 1 and plan.grows:
+    else:
         standing.lengths = plan.lengths_after(done[plan.head].forwards)
         standing.lengths_due = min(plan.lengths_before(mine.forwards), plan.lengths)
     if standing.settles_with is not None:
@@ -300,6 +295,6 @@ def _set(plan: Plan, standing: Standing, done: Mapping[int, Done]) -> None:
         back = _applied(plan, done[k], number) // lot * lot
         standing.increment_credit[k] = plan.increment_credits - _increments(plan, number, mine) + back
     if not standing.is_head:
-        lot = plan.activation_credits // 2
-        back = done[number + 1].taken // lot * lot
+        back = done[number + 1].taken
+        back -= back % (plan.activation_credits // 2)
         standing.activation_credit = plan.activation_credits - mine.taken + back

@@ -52,14 +52,9 @@ class Reference(Network):
 
     def run(self) -> Iterator[int]:
         """Train, yielding after every batch."""
-        if self.plan.rule == "exact":
-            train = self.exact
-        elif self.late is not None and self.plan.rule == "backward":
-            train = self.late.forward
-        elif self.config.schedule.kind in ONE_BY_ONE:
-            train = self.one_by_one
-        else:
-            train = {"synthetic": self.one_by_one, "backward": self.backward, "frozen": self.one_by_one}[self.plan.rule]
+        train = {"exact": self.exact, "traced": self.traced}.get(self.plan.rule, self.one_by_one)
+        if self.plan.rule == "backward" and self.config.schedule.kind not in ONE_BY_ONE:
+            train = self.late.forward if self.late is not None else self.backward
         evaluations = 0
         for batch in range(self.plan.batches):
             train(batch)
@@ -71,6 +66,16 @@ class Reference(Network):
                 evaluations += 1
             yield batch
 
+    def traced(self, batch: int) -> None:
+        """BP(λ): each box but the last learns at once, by what came with the activation; nothing goes back between boxes."""
+        h = came = None
+        for k in self.cells:
+            trail = self.forward(k, batch, h)
+            h = trail.h
+            g = self.gradient(k, batch, h) if k < self.plan.boxes else self.head(batch, h)
+            assert g is not None, "every box has an oracle or the head"
+            came = self.update(k, batch, trail, g, came)
+
     def one_by_one(self, batch: int) -> None:
         """The eight steps, generalised: every box that learns at once does so before the next one starts."""
         plan, h = self.plan, None
@@ -81,8 +86,7 @@ class Reference(Network):
             passing[k] = self.passing(k) if plan.weights == "stash" else cell
             trail = trails[k] = self.forward(k, batch, h)
             h = trail.h
-            g = self.gradient(k, batch, h)
-            if g is None:
+            if (g := self.gradient(k, batch, h)) is None:
                 continue
             bootstraps = k > 1 and plan.wants_gradients(k - 1) and plan.target == "bootstrapped"
             factors, target = self.kinds[k].backward(cell, trail, g, passes_on=bootstraps, scratch=self.scratch)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .actions import ACTIVATION, EVALUATION, GRADIENT, INCREMENT, TARGET, Action, Message, Part
+from .actions import ACTIVATION, EVALUATION, GRADIENT, INCREMENT, LENGTH, TARGET, Action, Message, Part
 from .arrays import Array, Weights
 from .box import BoxWork
 from .data import Batches
@@ -24,7 +24,7 @@ from .drive import advance
 from .errors import ScheduleError
 from .head import HeadWork
 from .lacks import explain
-from .plan import Plan
+from .plan import LAG, Plan
 from .schedules import Program
 from .schema import Config
 from .stage import Stage
@@ -199,6 +199,8 @@ def _consumed(actor: _Actor, action: Action) -> dict[str, Array]:
     if kind in "FE":
         came = EVALUATION if kind == "E" else ACTIVATION
         found |= _listed("entering", work.kept(came, batch, stage.number - 1))
+        if kind == "F" and stage.plan.grows and batch % stage.plan.epoch_batches == 0:
+            found |= _listed(LENGTH, work.kept(LENGTH, batch // stage.plan.epoch_batches - LAG, stage.plan.head))
     elif kind == "U":
         for k in (sibling,) if sibling else stage.siblings:
             found |= _listed(f"increment_{k}", work.kept(INCREMENT, batch, k))
@@ -222,7 +224,7 @@ def _made(actor: _Actor, action: Action) -> dict[str, Array]:
         found |= _listed(f"{kind}_sent" if kind in (GRADIENT, TARGET) else kind, arrays)
     if action.kind == "F" and isinstance(work, BoxWork) and work.fitting is not None:
         found["synthetic"] = work.guess(action.batch, work.outputs[ACTIVATION][0])
-    if isinstance(work, HeadWork):
+    if isinstance(work, HeadWork) and "ŷ" in work.changes:
         found["prediction"] = work.changes["ŷ"]
     return {name: array.copy() for name, array in found.items()}
 

@@ -2,9 +2,9 @@
 
 checkpoint/initial/box-1.npz     weights before the first batch, one file a stage
 checkpoint/final/box-1.npz       after the last; checkpoint/interrupted/ where a run was stopped before
-metrics/epochs.csv               epoch, cost, test_cost, accuracy
+metrics/epochs.csv               epoch, cost, test_cost, accuracy; of binary sums whole, of sequences that grow level
 metrics/metrics.jsonl            the same, a JSON object a line
-metrics/predictions.csv          image, label, prediction, right, outputs: the final evaluation
+metrics/predictions.csv          image, label, prediction, right, outputs: the final evaluation; of a task the share right
 """
 
 from __future__ import annotations
@@ -106,16 +106,22 @@ def epochs(plan: Plan, costs: Sequence[float], judged: Sequence[Judged]) -> list
 
 
 def summary(judged: Sequence[Judged]) -> dict[str, float]:
-    """Return cost and accuracy of one whole evaluation."""
+    """Return cost and accuracy of one evaluation; of sequences their level, of bits the share of wholes that are right."""
     images = sum(len(part.labels) for part in judged)
     cost = sum(part.cost * len(part.labels) for part in judged) / images
-    return {"test_cost": cost, "accuracy": sum(part.right for part in judged) / images}
+    found = {"test_cost": cost, "accuracy": sum(part.right for part in judged) / images}
+    if judged[0].level:
+        found["level"] = judged[0].level
+    if judged[0].rights is not None and judged[0].rights.dtype.kind == "f":  # of bits
+        found["whole"] = sum(int((part.rights == 1).sum()) for part in judged if part.rights is not None) / images
+    return found
 
 
 def save_metrics(folder: Path, plan: Plan, costs: Sequence[float], judged: Sequence[Judged]) -> list[dict[str, Any]]:
     """Write the tables of a run and return its epochs."""
     rows = epochs(plan, costs, judged)
-    names = ("epoch", "cost", "test_cost", "accuracy")
+    more = [name for name in ("whole", "level") if any(name in row for row in rows)]
+    names = ("epoch", "cost", "test_cost", "accuracy", *more)
     table = [",".join(names), *(",".join(str(row.get(name, "")) for name in names) for row in rows)]
     save_text(folder / "metrics" / "epochs.csv", "\n".join(table) + "\n")
     save_text(folder / "metrics" / "metrics.jsonl", "".join(to_json(row) + "\n" for row in rows))
@@ -126,9 +132,18 @@ def save_metrics(folder: Path, plan: Plan, costs: Sequence[float], judged: Seque
 
 def _predictions(judged: Sequence[Judged]) -> str:
     outputs = judged[0].outputs.shape[1]
-    lines = [",".join(("image", "label", "prediction", "right", *(f"output_{k}" for k in range(outputs))))]
+    what = "image" if judged[0].rights is None else "example"
+    lines = [",".join((what, "label", "prediction", "right", *(f"output_{k}" for k in range(outputs))))]
     for part in judged:
-        for place, label, prediction, row in zip(part.places, part.labels, part.predictions, part.outputs, strict=True):
-            right = "true" if label == prediction else "false"
-            lines.append(",".join((str(place), str(label), str(prediction), right, *(f"{y:.9g}" for y in row))))
+        for *told, row in zip(part.places, *_told(part), part.outputs, strict=True):
+            lines.append(",".join((*map(str, told), *(f"{y:.9g}" for y in row))))
     return "\n".join(lines) + "\n"
+
+
+def _told(part: Judged) -> tuple[list[Any], list[Any], list[str]]:
+    """Return labels, predictions and what is right: of an image whether it is, of an example the share from 0 to 1."""
+    if part.rights is None:
+        right = ["true" if is_right else "false" for is_right in part.labels == part.predictions]
+        return part.labels.tolist(), part.predictions.tolist(), right
+    numbers = [[f"{value:.9g}" for value in column] for column in (part.labels, part.predictions)]
+    return numbers[0], numbers[1], [f"{float(share):.6g}" for share in part.rights]

@@ -76,18 +76,16 @@ class Oracle(Struct, frozen=True, forbid_unknown_fields=True):
         bool, Meta(description="the last box has an oracle too; false: it waits for the head's true gradient")
     ] = True
     target: Annotated[
-        Literal["bootstrapped", "true", "mixed"],
+        Literal["bootstrapped", "true", "mixed", "traced"],
         Meta(
-            description="fit the next box's derived gradient at once, or later the true one, through the latest weights, or "
-            "what oracle.mix makes of both"
+            description="fit the next box's derived gradient at once, later the true one through the latest weights, what "
+            "oracle.mix makes of both, or that at once (traced: rows w^2 (w+1) numbers with an activation, w times the work)"
         ),
     ] = "bootstrapped"
     mix: Annotated[
         float,
         Meta(
-            ge=0.0,
-            le=1.0,
-            description="mixed: the share λ of what came from later boxes, else the box's own prediction",
+            ge=0.0, le=1.0, description="mixed, traced: the share λ of what later boxes say, else the next one's guess"
         ),
     ] = 0.5
     cap: Annotated[

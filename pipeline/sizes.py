@@ -80,6 +80,12 @@ def state(config: Config) -> int:
     return PARTS.get(config.model.cell, 1) * config.model.width
 
 
+def trace(config: Config, rows: int) -> tuple[int, ...]:
+    """Return the shape of the trace that travels with an activation of so many rows, where targets are traced."""
+    width = config.model.width
+    return rows, width, width, width + config.oracle.bias
+
+
 def reads(config: Config) -> bool:
     """Whether boxes read their own steps, because the task has a target at each."""
     return config.data.name in BY_STEP

@@ -8,7 +8,7 @@ What always holds, whatever a schedule chooses:
    `window` batches in flight (forwarded and not settled), every evaluation that stands before it in the line, and the credit
    to send what it makes.
 3. A batch is settled by T (synthetic), by C (synthetic, corrected), by B (backward, each updates), by U (backward, gradients
-   are summed: of tied boxes, of micro-batches) or by F itself (frozen, local).
+   are summed: of tied boxes, of micro-batches) or by F itself (frozen, local, traced).
 4. T i and B i need F i and the target or gradient i, C i needs T i and the gradient i. U k.i needs increment i of box k; it
    may be applied at any time. Increments are counted as they are made: with corrections a batch makes two.
    U i, the step on the sum, needs B i and increment i of every sibling; with M micro-batches, where U counts updates and
@@ -23,7 +23,7 @@ What always holds, whatever a schedule chooses:
 A driver receives messages, asks `lack(action)`, calls `start` (credits to give back), does the work, and calls
 `finish` (messages to send). What each action sends:
 
-    box F i     activation i → next       synthetic: target i → previous (bootstrapped); synthetic, local: an increment
+    box F i     activation i → next       synthetic: target i → previous (bootstrapped); updates early: an increment
     head F i    gradient i → last box     sequences that grow: a length → box 1 after each epoch
     B i         gradient i → previous     tied: increment i → siblings (with M micro-batches: their sum, after the last)
     T i         gradient i → previous     with true or mixed targets
@@ -68,7 +68,7 @@ class Stage(Standing):
             self._in_order(message, self.increments[source], self.plan.updates(source))
             self.increments[source] += 1
         elif what == kind.LENGTH and self.number == 1 and source == self.plan.head:
-            self._in_order(message, self.lengths, self.plan.lengths)
+            self._in_order(message, self.lengths, self.plan.lengths_after(self.forwards))
             self.lengths += 1
         elif what == kind.CREDIT_ACTIVATION and source == self.number + 1 <= self.plan.head:
             self.activation_credit = self._credited(message, self.activation_credit, self.plan.activation_credits)
@@ -190,7 +190,7 @@ class Stage(Standing):
             if self.plan.target == "bootstrapped":
                 sends += self._back(kind.TARGET, batch)
             return sends + self._increment(self._made)
-        return sends + self._increment(batch) if self.rule == "local" else sends
+        return sends + self._increment(batch) if self._updates_early else sends
 
     def _length(self) -> list[Message]:
         """Return the word of how long sequences are, after an epoch."""

@@ -36,7 +36,7 @@ from .lacks import (
     awaited,
     explain,
 )
-from .plan import Plan
+from .plan import EARLY, Plan
 
 #: How many actions an error's story tells.
 STORY = 12
@@ -58,7 +58,7 @@ class Standing:
         self.corrects = plan.corrects and self.rule == "synthetic"
         #: Whether the gradient that C takes is another message than what T takes.
         self.awaits_truth = self.corrects and self.settles_with == kind.TARGET
-        self._updates_early = self.rule in ("synthetic", "local")
+        self._updates_early = self.rule in EARLY
         self.sums = plan.sums_gradients and not self.is_head
         self.micro = plan.micro
         self._batches = plan.batches

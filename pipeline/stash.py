@@ -1,15 +1,30 @@
-"""Weights that a late gradient still needs: kept until the last batch that read them is settled. Pure arithmetic.
+"""What a batch in flight keeps, and how long the weights that a late gradient still needs are kept. Pure arithmetic.
 
 A step changes weights in place. Of what a gradient passes through on its way back (`Cell.passing`), a batch in flight keeps the
 arrays that its forward read; before a step changes an array that is still kept, the stage goes over to a copy (weight stashing,
-Narayanan et al. 2019). So there are as many arrays as versions in flight, and none is copied without need.
+Narayanan et al. 2019). So there are as many arrays as versions in flight, and none is copied without need. Each is kept
+until the last batch that read it is settled.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from .arrays import Array, Weights
+from .cells import Factors, Trail
+from .traces import Traced
+
+
+class Flight(NamedTuple):
+    """A batch that is forwarded and not settled."""
+
+    trail: Trail
+    read: int  # the version of the weights that its forward read
+    weights: Weights  # what its gradient passes through
+    early: Factors | None = None  # of the update that was made before the true gradient came, to be corrected
+    came: Traced | None = None  # with its activation
 
 
 class Stash:

@@ -18,7 +18,7 @@ from .payloads import sends_factors
 from .plan import Plan
 from .schema import Config
 from .stash import Stash
-from .weights import box_rates, box_weights, make_cell
+from .weights import box_rates, box_weights, make_cell, oracle_optimizer
 from .work import Arrays
 
 
@@ -33,6 +33,7 @@ class Stepper:
         self.optimizer = Optimizer(
             config.train.optimizer, config.train, box_rates(config, self.cell), config.train.clip
         )
+        self._oracle_optimizer = oracle_optimizer(config, self.cell)  # of an oracle among the cell's weights
         self._plan, self._number, self._batches, self._scratch = plan, number, batches, scratch
         self._pace = Pace(config.train, plan.steps, rises=True)
         self._factors = sends_factors(config)
@@ -42,17 +43,21 @@ class Stepper:
         # A single first step passes nothing back: there is nothing to keep for it.
         is_kept = plan.weights == "stash" and plan.wants_gradients(number) and self.kind.is_passed
         self.stash = Stash(self.cell, self.kind.passing) if is_kept else None
-        # A sibling's steps are the same as this box's, but that a single first step leaves Wrec alone.
+        # A sibling's steps are the same as this box's, but that a single first step leaves Wrec alone, box 1 an oracle.
         self._touched = {k: _touched(config, k, self.cell) for k in plan.siblings(number)}
 
-    def own(self, batch: int, factors: Factors) -> Arrays:
-        """Take one step on an own gradient; return it in the form in which it travels, nothing where nobody wants it."""
+    def own(self, batch: int, factors: Factors, oracle: Weights) -> Arrays:
+        """Take one step on an own gradient; return it in the form in which it travels, nothing where nobody wants it.
+
+        `oracle` is the dense gradient of an oracle that all boxes share (used up): a part of the same step; mostly it is empty.
+        """
         self._note(factors)
         pace = self._pace.at(self._plan.step(batch))
         if self.optimizer.is_plain and (self._factors or not self._replicas):
             self._descend(factors, pace)
             return _arrays(factors) if self._replicas else ()
         step = self.optimizer.step(self.kind.gradient(factors, self.cell), pace)
+        step |= self._oracle_optimizer.step(oracle)
         self._take(step)
         return tuple(step.values()) if self._replicas else ()
 
@@ -140,6 +145,8 @@ def _touched(config: Config, number: int, weights: Weights) -> tuple[str, ...]:
     """Return the names of the weights that a box's increments change, in their order."""
     kind = make_cell(config, number)
     left = set(kind.shapes()) - set(kind.touched())
+    if number == 1:
+        left |= {"oracle_L", "oracle_c"}
     return tuple(name for name in weights if name not in left)
 
 

@@ -6,14 +6,15 @@ import hashlib
 
 import numpy as np
 
-from . import heads
+from . import heads, oracles
 from .arrays import Weights
-from .cells import Cell, Form, Rnn
+from .cells import Cell, Form
 from .cells_dense import Dense
 from .cells_gated import Gru, Lstm
+from .cells_rnn import Rnn
 from .fitting import Fitting, make_oracle
 from .optimizers import Optimizer
-from .oracles import Shape
+from .plan import rule_of
 from .schema import Config
 from .sizes import box_steps, classes, inputs, link, outputs, reads, state
 
@@ -44,20 +45,31 @@ def make_cell(config: Config, number: int) -> Cell:
 
 
 def box_weights(config: Config, number: int) -> Weights:
-    """Return the first weights of a box; those of tied boxes are equal. A box that reads its own steps has Wfc as well."""
+    """Return the first weights of a box; those of tied boxes are equal. A box that reads its own steps has Wfc as well,
+    one of boxes with a shared oracle that oracle's weights.
+    """
     model = config.model
     own = 0 if model.tied else number
     generator = rng(config.train.seed, own, 0)
     weights = make_cell(config, number).first_weights(generator)
     if reads(config):
         weights |= heads.initial_weights(model.width, outputs(config), model.bias, model.init, generator, model.dtype)
-    return weights
+    return weights | (oracle_weights(config) if rule_of(config) == "traced" else {})
+
+
+def oracle_weights(config: Config) -> Weights:
+    """Return the first weights of the linear oracle that all boxes share, by the names that checkpoints use."""
+    model = config.model
+    first = oracles.initial_weights(
+        config.oracle, model.width, classes(config), rng(config.train.seed, 0, 1), model.dtype
+    )
+    return {f"oracle_{name}": each for name, each in first.items()}
 
 
 def make_fitting(config: Config, number: int) -> Fitting:
     """Return a box's oracle with its first weights, and what trains it."""
     generator = rng(config.train.seed, number, 1)
-    shape = Shape(state(config), classes(config), config.model.dtype, link(config))
+    shape = oracles.Shape(state(config), classes(config), config.model.dtype, link(config))
     return Fitting(config, make_oracle(config, shape, generator), generator)
 
 
@@ -69,10 +81,17 @@ def local_weights(config: Config, number: int) -> Weights:
 
 
 def box_rates(config: Config, weights: Weights) -> dict[str, float]:
-    """Return the learning rate of each weight of a box: the input's, but for Wrec and for a readout of its own."""
+    """Return the learning rate of each weight of a box: the input's, but for Wrec, a readout of its own, and an oracle."""
     train = config.train
     own = {"Wrec": train.rate_recurrent, "Wfc": train.rate_head, "bfc": train.rate_head}
+    own |= {"oracle_L": train.rate_oracle, "oracle_c": train.rate_oracle}
     return {name: own.get(name, train.rate_input) for name in weights}
+
+
+def oracle_optimizer(config: Config, weights: Weights) -> Optimizer:
+    """Return what makes a box's steps of the oracle that all boxes share, whose weights are among the box's."""
+    train = config.train
+    return Optimizer(train.optimizer_oracle, train, box_rates(config, weights))
 
 
 def head_optimizer(config: Config, weights: Weights) -> Optimizer:

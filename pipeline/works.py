@@ -46,7 +46,7 @@ class Idle(BoxWork):
         }
         self._inbox.clear()
         for name in PARTS[kind]:
-            if name == "update" and self.rule not in ("synthetic", "local"):
+            if name == "update" and not self.updates_early:
                 return
             changes = name in ("update", "apply", "correct") or (name == "backward" and not plan.sums_gradients)
             self.stepper.version += changes

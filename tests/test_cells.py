@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pipeline.arrays import Array, Scratch, Weights
-from pipeline.cells import Form, Rnn
+from pipeline.cells import Form
+from pipeline.cells_rnn import Rnn
 
 INPUTS, WIDTH = 4, 3
 CELL = Rnn(Form(INPUTS, WIDTH, steps=1, is_first=False, dtype="float64"))

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from pipeline.arrays import Array, Scratch, Weights, sigmoid
-from pipeline.cells import Cell, Factors, Form, Own, Rnn, Trail
+from pipeline.cells import Cell, Factors, Form, Own, Trail
 from pipeline.cells_dense import Dense
 from pipeline.cells_gated import Gru, Lstm
+from pipeline.cells_rnn import Rnn
 
 INPUTS, WIDTH, OUTPUTS, ROWS = 3, 4, 2, 3
 KINDS: dict[str, tuple[type[Cell], str]] = {

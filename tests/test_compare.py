@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import handmade
@@ -208,6 +209,21 @@ def test_tied_boxes_are_one_network_however_it_is_cut_and_untied_ones_are_not() 
     assert of(model_boxes=2, model_tied=False) != of(model_boxes=4, model_tied=False)
     assert of(model_boxes=1, model_tied=False) == of(model_boxes=1)
     assert len({of(model_boxes=2), of(model_width=5), of(data_batch=2), of(emulate_slow={"head": 1.0})}) == 4
+    assert len({of(), *(of(model_cell=cell) for cell in ("gru", "lstm"))}) == 3
+
+
+def test_dense_layers_are_one_network_however_it_is_cut_and_a_task_is_what_it_asks() -> None:
+    def of(preset: str = "addition", **more: Any) -> Any:
+        flags = {key.replace("_", ".", 1): value for key, value in more.items()}
+        return compare_rows.network(resolve(preset, flags=flags))
+
+    assert of(model_boxes=4) == of(model_boxes=2, model_steps_per_box=2) == of(model_boxes=1, model_steps_per_box=4)
+    assert of(model_boxes=1, model_tied=True) == of(model_boxes=1)
+    assert len({of(), of(model_boxes=3), of(model_function="tanh"), of(data_bits=9), of(model_bias=False)}) == 5
+    copy = of("copy")
+    assert copy == of("copy", model_boxes=6, model_steps_per_box=2)
+    others = (of("repeat-copy"), of("copy", model_cell="gru"), of("copy", data_bits=5), of("copy", data_length=3))
+    assert len({copy, *others, of("copy", data_curriculum=False)}) == 6
 
 
 def test_speed_ups_are_ratios_to_one_process_and_to_locked_and_efficiency_is_by_workers_and_by_cores(
@@ -424,6 +440,41 @@ def test_batches_of_another_size_are_compared_as_images(tmp_path: Path) -> None:
     assert "images/s" in compare_text.render(made)
 
 
+COPY = {
+    "data.name": "copy", "model.loss": "bce", "model.steps_per_box": 3, "oracle.kind": "linear", "model.tied": True,
+}  # fmt: skip
+
+
+def test_a_task_is_compared_in_its_units_with_the_level(tmp_path: Path) -> None:
+    for place, (name, flags) in enumerate((("a", {}), ("b", LOCKED), ("c", {"oracle.kind": "local"}))):
+        folder = fabricate(tmp_path / name, {**COPY, **flags, "data.train": 4, "data.batch": 2})
+        summary = json.loads((folder / "summary.json").read_text())
+        (folder / "summary.json").write_text(json.dumps(summary | {"level": place + 1}))
+    made = document(tmp_path)
+    assert (made["unit"], made["right"]) == ("sequences", "bits right")
+    assert [row["level"] for row in made["rows"]] == [1, 2, 3]
+    text = compare_text.render(made)
+    assert "image" not in text
+    assert "sequences/s" in text
+    assert "% bits right at end  level" in text
+    assert "losses of own steps alone, which send nothing back, are as good" in text
+    assert "its own steps' losses alone" in text
+    why = "exact, frozen, last: there can be none: every box of copy reads its own steps; local learns from them alone"
+    assert why in " ".join(text.split()), "in one line"
+    wanted = {each["control"]: each["command"] for each in made["missing_controls"]}
+    assert {kind for kind, command in wanted.items() if command is None} == {"exact", "frozen", "last"}
+    fabricate(tmp_path / "d", {"data.train": 4, "data.batch": 2})
+    mixed = document(tmp_path)
+    assert (mixed["unit"], mixed["right"]) == ("examples", "right")
+    assert any("not of the same examples" in text for text in mixed["warnings"])
+
+
+def test_lengths_and_bits_are_data_that_may_differ(tmp_path: Path) -> None:
+    fabricate(tmp_path / "a", COPY)
+    fabricate(tmp_path / "b", {**COPY, "data.bits": 4})
+    assert any("the data differ" in text for text in document(tmp_path)["warnings"])
+
+
 def test_other_images_and_more_workers_than_cores_are_told(tmp_path: Path) -> None:
     fabricate(tmp_path / "a")
     fabricate(tmp_path / "b", {"data.test": 3})
@@ -475,6 +526,35 @@ def test_a_control_keeps_the_seeds_and_the_schedule_where_it_can(tmp_path: Path)
     assert locked[0].run.dir == str(tmp_path / "controls")
     of_article = compare_runs.measure(fabricate(tmp_path / "b", ARTICLE))
     assert compare_controls.configured("process", of_article)[0].schedule.kind == "article"
+
+
+def test_controls_that_say_nothing_of_a_task_are_left_out_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = compare_rows.grouped([compare_runs.measure(fabricate(tmp_path / "a", COPY))])
+    said: list[str] = []
+    ran: list[str] = []
+
+    def failing(config: Config, *, reference: bool, label: str) -> Any:
+        ran.append(label)
+        assert reference == (label == "process")
+        return SimpleNamespace(status="failed", folder=Path(config.run.name), document={"error": "not run"})
+
+    monkeypatch.setattr(compare_controls.live, "launch", failing)
+    assert compare_controls.run(rows, 1, said.append) == []
+    assert ran == ["process", "locked", "noise", "stale", "local", "delayed"]
+    why = "every box of copy reads its own steps; local learns from them alone"
+    assert said[0] == f"no `exact` control, `frozen` control, `last` control: {why}"
+    assert sum(why in text for text in said) == 1
+
+
+def test_what_stands_beside_traced_targets_has_none_of_them_but_in_one_process(tmp_path: Path) -> None:
+    traced = {"oracle.kind": "linear", "oracle.target": "traced", "model.tied": True, "oracle.sees_label": False}
+    run = compare_runs.measure(fabricate(tmp_path / "a", traced))
+    for kind in compare_controls.CONTROLS:
+        assert compare_controls.configured(kind, run)[0].oracle.target != "traced"
+    one = compare_runs.measure(fabricate(tmp_path / "b", {**traced, **ARTICLE}))
+    assert compare_controls.configured("process", one)[0].oracle.target == "traced", "the same rule"
 
 
 def test_a_control_that_there_cannot_be_has_no_command(tmp_path: Path) -> None:

@@ -213,6 +213,21 @@ def test_a_place_that_cannot_be_written_is_told(folder: Path, capsys: pytest.Cap
     assert "--out: cannot write" in capsys.readouterr().err
 
 
+def test_a_tasks_predictions_are_a_table_the_least_right_first(tmp_path: Path) -> None:
+    flags = {"data.name": "copy", "model.loss": "bce", "model.steps_per_box": 3, "model.tied": True}
+    make_folder(tmp_path, flags)
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics" / "metrics.jsonl").write_text('{"epoch": 1, "cost": 0.5, "accuracy": 0.75, "level": 1}\n')
+    rows = "example,label,prediction,right\n0,8,8,1\n1,8,4,0.5\n"
+    (tmp_path / "metrics" / "predictions.csv").write_text(rows)
+    found = report.collect(tmp_path)
+    assert found["predictions"]["rows"] == [["1", "8", "4", "0.5"], ["0", "8", "8", "1"]]
+    assert found["predictions"]["words"] == (
+        "75.0 % of bits right; 1 of 2 test sequences wholly right, at level 1 (1 symbol)"
+    )
+    assert (found["right_words"], found["cost_words"]) == ("test bits right", "bits a bit")
+
+
 @pytest.mark.live
 def test_a_real_run_is_reported_whole(tmp_path: Path) -> None:
     flags = {"model.width": 16, "train.epochs": 3, "run.dir": str(tmp_path), "run.plot": False, "log.level": "info"}

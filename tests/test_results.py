@@ -101,6 +101,38 @@ def test_the_predictions_are_those_of_the_final_evaluation(tmp_path: Path) -> No
     assert list(table[500].values()) == ["77", "1", "1", "true", "0.125", "0.333333333"]
 
 
+def examples_of(rights: list[float] | list[bool], level: int = 0) -> Judged:
+    """Return an evaluation of a task: numbers that are near or not, or bits of which a share is right."""
+    count = len(rights)
+    labels, told = np.full(count, 4), np.full(count, 3)
+    y_hat = np.full((count, 0 if level else 1), 0.25)
+    return Judged(np.arange(count), labels, told, y_hat, 0.5, np.array(rights, None), level)
+
+
+def test_a_summary_tells_shares_of_bits_what_is_wholly_right_and_the_level() -> None:
+    near = [examples_of([True, False, False, False])]
+    assert summary(near) == {"test_cost": 0.5, "accuracy": 0.25}
+    sums = [examples_of([1.0, 0.5]), examples_of([0.75, 0.75])]
+    assert summary(sums) == {"test_cost": 0.5, "accuracy": 0.75, "whole": 0.25}
+    grown = [examples_of([1.0, 0.5], level=3)]
+    assert summary(grown) == {"test_cost": 0.5, "accuracy": 0.75, "whole": 0.5, "level": 3}
+
+
+def test_the_tables_of_a_task_have_its_columns_and_shares(tmp_path: Path) -> None:
+    plan = plan_of(data__train=1, data__test=2, train__epochs=2, train__evaluate_every=2)
+    save_metrics(tmp_path, plan, [1.0, 0.5], [examples_of([1.0, 0.625], level=2)])
+    folder = tmp_path / "metrics"
+    assert (folder / "epochs.csv").read_text().splitlines() == [
+        "epoch,cost,test_cost,accuracy,whole,level", "1,1.0,,,,", "2,0.5,0.5,0.8125,0.5,2"
+    ]  # fmt: skip
+    assert (folder / "predictions.csv").read_text() == "example,label,prediction,right\n0,4,3,1\n1,4,3,0.625\n"
+    save_metrics(tmp_path, plan, [1.0, 0.5], [examples_of([True, False])])
+    assert (folder / "epochs.csv").read_text().startswith("epoch,cost,test_cost,accuracy\n")
+    assert (folder / "predictions.csv").read_text().splitlines() == [
+        "example,label,prediction,right,output_0", "0,4,3,1,0.25", "1,4,3,0,0.25"
+    ]  # fmt: skip
+
+
 def test_a_run_without_its_final_evaluation_has_no_predictions(tmp_path: Path) -> None:
     plan = plan_of(data__train=1, data__test=20, train__epochs=2)
     save_metrics(tmp_path, plan, [1.0, 1.0], [judged_of(20, 0, 0.5)])

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from handmade import make_folder
 
-from launch import Result, show
+from launch import Result, runs, show, task_words
+from pipeline.config import dump, resolve
 from pipeline.plan import Plan
 
 pytestmark = pytest.mark.in_process
@@ -93,3 +94,116 @@ def test_a_failure_names_the_command_that_tells_who_waited_for_whom(
     show.failure(Result(tmp_path, document))
     err = capsys.readouterr().err
     assert (f"  who waited for whom: timebox logs {tmp_path} --why\n" in err) == (not reference and not wrong)
+
+
+# Tasks
+
+SIZES = {
+    "copy": (
+        "decoupled: 4 tied boxes of width 64, LSTM cells over 12 steps, each reading its own steps, and a head that adds up",
+        "copy of symbols of 4 bits, from level 1 (1 symbol) to at most level 5 (5 symbols): 1,000 training and 500 test "
+        "sequences; 2 epochs of 50 batches",
+    ),
+    "repeat-copy": (
+        "decoupled: 4 tied boxes of width 64, LSTM cells over 12 steps, each reading its own steps, and a head that adds up",
+        "repeat-copy of symbols of 4 bits, from level 1 (1 symbol 1 time) to at most level 4 (2 symbols 3 times): 1,000 "
+        "training and 500 test sequences; 2 epochs of 50 batches",
+    ),
+    "adding": (
+        "decoupled: 5 tied boxes of width 64, GRU cells over 50 steps, and a head",
+        "adding two marked ones of 50 numbers: 1,000 training and 500 test sequences; 2 epochs of 50 batches",
+    ),
+    "addition": (
+        "decoupled: 2 boxes of width 128, 2 dense sigmoid layers, and a head",
+        "addition of two numbers, sums of 8 bits: 1,000 training and 500 test sums; 2 epochs of 50 batches",
+    ),
+    "dense": (
+        "decoupled: 3 boxes of width 256, 3 dense relu layers, and a head",
+        "mnist (full): 1,000 training and 500 test images; 2 epochs of 50 batches",
+    ),
+    "digits": (
+        "decoupled: 2 tied boxes of width 128 over 2 steps, and a head",
+        "mnist01 (packaged): 1,000 training and 500 test images; 2 epochs of 50 batches",
+    ),
+}
+
+
+@pytest.mark.parametrize("preset", SIZES)
+def test_the_first_lines_tell_network_and_task_with_their_sizes(
+    preset: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = {"train.epochs": 2, "data.train": 1_000, "data.test": 500, "data.batch": 20}
+    config = resolve(preset, flags=flags)
+    show.announce(config, Plan.of(config), reference=False)
+    assert tuple(capsys.readouterr().out.splitlines()[:2]) == SIZES[preset]
+
+
+def test_a_box_that_reads_its_own_steps_learns_from_them_alone_by_local() -> None:
+    assert show.rule(resolve("copy", flags={"oracle.kind": "local"})).startswith("their own steps' losses alone")
+    assert show.rule(resolve("dense", flags={"oracle.kind": "local"})) == "a classifier each"
+
+
+TOLD = {
+    "copy": (
+        "example,label,prediction,right\n0,8,8,1\n1,8,4,0.5\n",
+        '"whole": 0.5, "level": 2',
+        ("test bits right  wholly right  level", "75.0 %        50.0 %      2"),
+        ["75.0 % of bits right; 1 of 2 test sequences wholly right, at level 2 (2 symbols)"],
+    ),
+    "adding": (
+        "example,label,prediction,right,output_0\n0,1.25,1.26,1,1.26\n1,0.5,0.75,0,0.75\n",
+        "",
+        ("test sums within .04", "75.0 %"),
+        ["1 of 2 test sequences told within .04 (50.0 %)", "  label        1.25  0.50", "  prediction   1.26  0.75"],
+    ),
+    "addition": (
+        "example,label,prediction,right,output_0\n0,200,200,1,1\n1,3,2,0.875,0\n",
+        '"whole": 0.5',
+        ("test bits right  wholly right", "75.0 %        50.0 %"),
+        [
+            "93.8 % of bits right; 1 of 2 test sums wholly right",
+            "  label         200     3",
+            "  prediction    200     2",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("preset", TOLD)
+def test_the_end_of_a_task_is_told_in_its_units(
+    preset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, more, columns, lines = TOLD[preset]
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics" / "predictions.csv").write_text(table)
+    row = '{"epoch": 1, "cost": 0.5, "test_cost": 0.4, "accuracy": 0.75' + (f", {more}" if more else "") + "}"
+    (tmp_path / "metrics" / "metrics.jsonl").write_text(f"{row}\n")
+    config = resolve(preset)
+    document: dict[str, Any] = {
+        "status": "done", "seconds": 1.0, "batches_per_s": None, "first_update_s": None, "digest": None,
+        "reference": False, "stages": [],
+    }  # fmt: skip
+    show.result(Result(tmp_path, document), Plan.of(config), None, config.data)
+    out = capsys.readouterr().out
+    assert all(part in out for part in columns)
+    assert "\n".join(lines) in out
+    assert "image" not in out
+    made = task_words.told(
+        [{"example": "0", "label": "8", "prediction": "8", "right": "1"}], config.data, [], most=80
+    )  # fmt: skip
+    assert made["rows"] == [["0", "8", "8", "1"]]
+    assert len(made["columns"]) == 4
+
+
+def test_a_list_names_tasks_where_there_are_any(tmp_path: Path) -> None:
+    make_folder(tmp_path / "a", {"data.train": 4})
+    digits = runs.describe(tmp_path / "a")
+    assert "task" not in show.run_table([digits])
+    (tmp_path / "b" / "logs").mkdir(parents=True)
+    (tmp_path / "b" / "config.toml").write_text(dump(resolve("copy")))
+    (tmp_path / "b" / "summary.json").write_text('{"status": "done", "accuracy": 0.5, "seconds": 1.0, "level": 3}')
+    copied = runs.describe(tmp_path / "b")
+    lines = show.run_table([digits, copied]).splitlines()
+    assert lines[0].endswith("task")
+    assert lines[2].endswith("digits")
+    assert lines[3].endswith("copy, level 3")

@@ -119,7 +119,7 @@ def test_without_a_wild_oracle_the_one_that_came_closest_is_told() -> None:
 def test_without_an_oracle_there_is_no_cause() -> None:
     nothing = np.full((2, 6), np.nan)
     assert stability_rules.cause(nothing, np.ones((2, 6)), 1, None) is None
-    assert stability_text.cause(None, None) == "no oracle"
+    assert stability_text.cause(None, None) == "no oracle beside a true gradient"
 
 
 def test_norms_are_means_over_the_window_and_gaps_are_passed_over() -> None:
@@ -214,6 +214,43 @@ def test_watching_changes_no_number() -> None:
     assert np.isfinite(found.true).all()
 
 
+def test_watching_traced_targets_sees_all_oracles_but_the_last_boxs_which_is_none() -> None:
+    config = short(oracle__target="traced", model__width=6, model__boxes=3)
+    plain = Reference(config, Batches(config, load(config.data)))
+    for _ in plain.run():
+        pass
+    found = stability_engines.run(stability_study.Case("one", config), 0, "reference")
+    assert list(found.costs) == plain.costs
+    assert np.isfinite(found.synthetic[:-1]).all()
+    assert np.isnan(found.synthetic[-1]).all()
+    assert np.isfinite(found.true).all()
+    late = stability_study.Case("one", short(oracle__target="traced", model__width=6, schedule__kind="decoupled"))
+    found = stability_engines.run(late, 0, "virtual", stability_engines.costs_of(late.config)[0])
+    assert np.isfinite(found.synthetic[0]).all()
+
+
+@pytest.mark.parametrize("kind", ["article", "decoupled"])
+@pytest.mark.parametrize(
+    ("preset", "more"),
+    [
+        ("copy", {"data.curriculum": False}),
+        ("repeat-copy", {"data.curriculum": False}),
+        ("adding", {"data.length": 10}),
+        ("addition", {}),
+        ("digits", {"model.cell": "lstm"}),
+    ],
+)
+def test_every_task_and_cell_is_watched(preset: str, more: dict[str, Any], kind: str) -> None:
+    small = {"data.train": 40, "data.test": 5, "data.batch": 10, "train.epochs": 1, "model.width": 4}
+    case = stability_study.Case("one", resolve(preset, flags=small | {"schedule.kind": kind} | more))
+    engine = stability_engines.engine(case, live=False)
+    costs = stability_engines.costs_of(case.config)[0] if engine == "virtual" else None
+    found = stability_engines.run(case, 0, engine, costs)
+    assert (found.failed, found.diverged, len(found.costs)) == ("", "", 4)
+    assert np.isfinite(found.synthetic).all()
+    assert np.isfinite(found.true).all()
+
+
 def test_the_true_gradient_of_box_1_is_that_of_the_published_loop() -> None:
     config = short(train__rate_input=0.0, train__rate_recurrent=0.0)
     found = stability_engines.run(stability_study.Case("one", config), 0, "reference")
@@ -273,6 +310,7 @@ REFUSED = [
         "[[case]]\nname = 'a'\nemulate.arithmetic = false\nemulate.compute_ms = 1",
         "mine.toml: case a: emulate.arithmetic",
     ),
+    ("preset = 'copy'\n[[case]]\nname = 'a'", "mine.toml: case a: data.curriculum: the cost jumps whenever"),
     ("[[case", "not TOML"),
 ]
 

@@ -83,6 +83,38 @@ def test_the_steps_are_as_drawn(name: str) -> None:
     assert drawn(plan) == expected
 
 
+FORWARDS = {
+    "rnn": ("h1 = tanh(x Wx)", "h2 = tanh(x Wx + h1 Wrec)"),
+    "gru": ("h1 = GRU(x)", "h2 = GRU(x, h1)"),
+    "lstm": ("h1, c1 = LSTM(x)", "h2, c2 = LSTM(x, h1, c1)"),
+    "dense": ("h1 = relu(x W1 + b1)", "h2 = relu(h1 W1 + b1)"),
+}
+
+
+@pytest.mark.parametrize("cell", FORWARDS)
+def test_a_forward_is_that_of_the_cell(cell: str) -> None:
+    plan = make_plan("article", boxes=2)._replace(cell=cell, function="relu")
+    assert tuple(step.text for step in steps(plan) if step.stage < 3 and step.part == "forward") == FORWARDS[cell]
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        ("local", "update on the losses of its own steps"),
+        ("synthetic", "update on its own steps' losses and oracle 1"),
+    ],
+)
+def test_a_box_that_reads_its_own_steps_says_so_and_the_head_adds_up(rule: str, text: str) -> None:
+    found = steps(make_plan("article", boxes=2, rule=rule, grows=True))
+    assert found[1].text == text
+    assert [step.text for step in found if step.stage == 3] == [
+        "add up what the boxes say", "after an epoch: how long sequences are"
+    ]  # fmt: skip
+    locked = steps(make_plan("locked", boxes=2, grows=True)._replace(grows=False))
+    assert [step.text for step in locked if step.stage == 3][1] == "nothing: it has no weights"
+    assert "backward on its own steps' losses and the true gradient" in [step.text for step in locked]
+
+
 @pytest.mark.parametrize("target", ["bootstrapped", "true"])
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("schedule", ["article", "locked", "decoupled"])

@@ -260,6 +260,24 @@ def test_a_row_tells_the_run(write: Callable[[str], str], tmp_path: Path) -> Non
     assert (row["started"][:2], row["started"][-6:]) == ("20", "+00:00")
 
 
+def test_a_task_is_told_in_its_units_with_the_level(write: Callable[[str], str], tmp_path: Path) -> None:
+    class Grown(Machine):
+        """A machine whose sequences have come to a level."""
+
+        def __call__(self, *given: Any) -> tuple[dict[str, Any], Path | None]:
+            figures, folder = super().__call__(*given)
+            return figures | {"level": 3}, folder
+
+    made = do(write('preset = "copy"\n[grid]\n"model.width" = [8, 16]'), tmp_path / "out", Grown())
+    assert made["right"] == "bits right"
+    assert [point["level"]["median"] for point in made["points"]] == [3, 3]
+    assert {row["level"] for row in table(tmp_path / "out")} == {"3"}
+    text = sweep_text.render(made)
+    assert "bits right, %" in text
+    assert "level\n" in text
+    assert "images" not in text
+
+
 def test_each_repeat_has_another_seed_where_that_is_asked(write: Callable[[str], str], tmp_path: Path) -> None:
     machine = Machine()
     text = ENOUGH + "seeds = true\n[set]\ntrain.seed = 7\n[grid]\nmodel.width = [8, 9]"

@@ -4,7 +4,7 @@
 function keyFigures(run) {
   const { summary: all = {}, stats } = run;
   return [["status", STATUS[run.status] ?? run.status], ["warnings", run.warnings?.length ?? 0], ["schedule", scheduleOf(run)],
-    ["stages", run.reference ? "one process" : run.stages.length], [`${judged(run)} images right`, percent(all?.accuracy)],
+    ["stages", run.reference ? "one process" : run.stages.length], [rightWords(run), percent(all?.accuracy)],
     ["batches a second", figure(all?.batches_per_s)], ["time", seconds(all?.seconds)],
     ["epochs", run.partial ? `${run.epochs.length - 1} and a part` : run.epochs?.length ?? 0],
     ["makespan", seconds(stats?.makespan_s)], ["cost at the end", figure(run.epochs?.at(-1)?.cost)],
@@ -21,7 +21,7 @@ function comparisonOf(runs) {
   return [
     table(["", ...runs.map(runTitle)], rows, { align: ` ${"n".repeat(runs.length)}`, caption: "Key figures" }),
     differences(runs),
-    element("h3", { text: "Cost and test images right" }), ...curvesOf(runs),
+    element("h3", { text: curvesTitle(runs) }), ...curvesOf(runs),
     element("h3", { text: "Where the time went, on one scale" }),
     ...(measured.length ? [waitLegend(), ...measured.flatMap((run) =>
       [element("p", { class: "over" }, element("strong", { text: runTitle(run) }), ` ${seconds(run.stats.makespan_s)}`),

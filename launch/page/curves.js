@@ -18,26 +18,38 @@ function curvesOf(runs) {
       ...(tested.length ? [{ name: title(run, `${judged(run)} cost`), points: tested, hollow, className: coloured(several ? place : 1),
         dash: "6 4" }] : [])];
   });
-  const rights = shown.map((run) => ({ name: title(run, `${judged(run)} images right`), points: values(run, "accuracy"),
+  const rights = shown.map((run) => ({ name: title(run, rightWords(run)), points: values(run, "accuracy"),
     className: coloured(several ? runs.indexOf(run) : 1) })).filter(({ points }) => points.length);
   const holder = element("div");
-  const draw = (log) => holder.replaceChildren(lineChart(costs, { xLabel: "epoch", yLabel: "cost, mean per image", log,
+  const draw = (log) => holder.replaceChildren(lineChart(costs, { xLabel: "epoch", yLabel: `cost, ${costWords(shown[0])}`, log,
     range: log ? [] : [0], label: `Cost by epoch. ${shown.map(summary).join(" ")}` }));
   draw(false);
   return [
     element("div", { class: "row" }, choice("scale of the cost", [[false, "linear"], [true, "logarithmic"]], false, draw)),
     holder,
-    rights.length ? lineChart(rights, { xLabel: "epoch", yLabel: `${judged(shown[0])} images right`, range: [0, 1], height: 170,
-      label: `Images right by epoch. ${shown.map(summary).join(" ")}`, format: shortPercent })
-      : muted("No test images were evaluated in this run."),
+    rights.length ? lineChart(rights, { xLabel: "epoch", yLabel: rightWords(shown[0]), range: [0, 1], height: 170,
+      label: `${isTask(shown[0]) ? "Right" : "Images right"} by epoch. ${shown.map(summary).join(" ")}`, format: shortPercent })
+      : muted(`No test ${isTask(shown[0]) ? "examples" : "images"} were evaluated in this run.`),
     ...shown.map((run) => element("p", { text: several ? `${runTitle(run)}: ${summary(run)}` : summary(run) })),
   ];
 }
 
+/** Whether a run's data are drawn by seed, and no images. */
+const isTask = (run) => !/^mnist/.test(run.config?.data?.name ?? "mnist");
+
 /** Which images a run was judged on: test, or validation. */
 const judged = (run) => run.config?.data?.judge ?? "test";
 
+/** What an accuracy is a share of: images right, or bits, or sums. */
+const rightWords = (run) => run.right_words ?? `${judged(run)} images right`;
+
+/** What a cost is: the mean per image, or of a task what it is counted in. */
+const costWords = (run) => run.cost_words ?? "mean per image";
+
 const shortPercent = (share) => percent(share, Number.isInteger(Math.round(share * 1e6) / 1e4) ? 0 : 1);
+
+/** What the curves of these runs are called. */
+const curvesTitle = (runs) => (runs.some(isTask) ? "Cost and share right" : "Cost and test images right");
 
 /** What the curves show, in words. */
 function summary(run) {
@@ -50,6 +62,6 @@ function summary(run) {
   const partial = run.partial ? ` Of epoch ${last.epoch}, drawn as a hollow point, there is only ${run.partial}.` : "";
   return `${whole}: training cost from ${figure(first.cost)} to ${figure(last.cost)}` +
     `${isNumber(last.test_cost) ? `, ${judged(run)} cost at the end ${figure(last.test_cost)}` : ""}` +
-    `${best ? `; most ${judged(run)} images right ${percent(best.accuracy)}, first at epoch ${best.epoch}` : ""}.${partial}` +
+    `${best ? `; most ${rightWords(run)} ${percent(best.accuracy)}, first at epoch ${best.epoch}` : ""}.${partial}` +
     (broken.length ? ` Epochs whose cost is not finite: ${broken.slice(0, 5).join(", ")}${broken.length > 5 ? ", …" : ""}.` : "");
 }

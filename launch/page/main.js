@@ -12,6 +12,7 @@ const SECTIONS = [["timeline", "Timeline"], ["curves", "Cost and test images rig
 const HAS_TRACE = { timeline: (run) => run.spans?.count, waits: (run) => run.stats, path: (run) => run.stats,
   messages: (run) => run.stats, staleness: (run) => run.stats, oracles: (run) => run.oracle?.length };
 const sectionsOf = (run) => SECTIONS.filter(([id]) => !run.untraced || !(id in HAS_TRACE) || HAS_TRACE[id](run));
+const titled = (run, id, title) => (id === "curves" ? curvesTitle([run]) : title);
 const several = report.runs.length > 1;
 const state = { run: -1, timeline: null };
 const STATUS = { done: "done", failed: "failed", interrupted: "interrupted", running: "still running", died: "died",
@@ -86,7 +87,7 @@ async function show(place) {
   state.timeline = null;
   document.getElementById("nav").replaceChildren(element("ul", {},
     [...(several && !timelineOnly ? [["comparison", "Side by side"]] : []), ...sectionsOf(run)]
-    .map(([id, title]) => element("li", {}, element("a", { href: address(place, id), text: title })))));
+    .map(([id, title]) => element("li", {}, element("a", { href: address(place, id), text: titled(run, id, title) })))));
   report.runs.forEach((_, at) => {
     const tab = document.getElementById(`tab-${at}`);
     tab?.setAttribute("aria-selected", String(at === place));
@@ -97,7 +98,7 @@ async function show(place) {
   const own = several ? element("div", { class: "top" }, facts(run)) : null;
   if (!several) document.getElementById("top").replaceChildren(title(report.runs), ...facts(run));
   const chosen = sectionsOf(run);
-  const sections = chosen.map(([id, title]) => section(id, title, []));
+  const sections = chosen.map(([id, title]) => section(id, titled(run, id, title), []));
   panel.replaceChildren(...(own ? [own] : []), ...sections);
   if (document.getElementById("timeline")) await showTimeline(run, place);
   window.timebox.firstDrawMs ??= performance.now();
@@ -140,7 +141,7 @@ function facts(run) {
   const figures = [["status", STATUS[run.status] ?? run.status], ["schedule", scheduleOf(run)],
     ["stages", run.reference ? "one process"
       : run.stages.length > 4 ? `${run.stages.length}, ${run.stages[0]} to ${run.stages.at(-1)}` : run.stages.join(", ")],
-    [`${judged(run)} images right`, percent(all?.accuracy)], ["batches a second", figure(all?.batches_per_s)],
+    [rightWords(run), percent(all?.accuracy)], ["batches a second", figure(all?.batches_per_s)],
     ["time", seconds(all?.seconds)]];
   const cost = !isNumber(tracing?.share) ? null : `Recording this run took at least ${percent(tracing.share)} of the busiest ` +
     `worker's time; ${plural(tracing.records, "record")} of ${duration(tracing.record_ns / 1e6)}.`;

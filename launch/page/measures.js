@@ -60,7 +60,7 @@ function oracleOf(run) {
   const gaps = without ? ` Gaps: ${without} of ${plural(rows.length, "sample")} had no gradient to compare with.` : "";
   return [
     element("p", { text: "The oracles' synthetic gradients against the true gradients of the same batches. " +
-      "A low cosine does not mean few test images right: a box needs a direction that lowers the loss, not the steepest one, " +
+      `A low cosine does not mean few test ${isTask(run) ? "examples" : "images"} right: a box needs a direction that lowers the loss, not the steepest one, ` +
       "and the head learns on the true loss in any case." }),
     lineChart(series("cosine"), { xLabel: "batch", yLabel: "cosine", range: [rows.some((row) => row.cosine < 0) ? -1 : 0, 1],
       label: `Cosine by batch; mean of the last quarter: ${late.join(", ")}` }),

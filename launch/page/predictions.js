@@ -1,10 +1,15 @@
-// Knows the final predictions: draws each test image with its label and what the network made of it, wrong ones first.
+// Knows the final predictions: draws each test image with its label and what the network made of it, wrong ones first; of a
+// task that is drawn by seed, whose examples are no pictures, a table.
 
 const SIDE = 28, FIRST_SHOWN = 120;
 
 /** The section "Predictions". */
 function predictionsOf(run) {
   const all = run.predictions;
+  if (all?.rows) {
+    return [element("p", { text: `${all.words}. The least right ones come first.` }),
+      table(all.columns, all.rows.map((row) => row.map((cell) => ({ text: short(cell) }))), { align: "nnnn", caption: "Predictions" })];
+  }
   const given = all?.labels?.length ?? 0;
   if (!given) return [muted("This run ended without predictions.")];
   const pixels = fromBase64(all.pixels ?? "");
@@ -21,6 +26,9 @@ function predictionsOf(run) {
     `${missed ? " Wrong ones come first and are marked: label → prediction." : ""}`;
   return [element("p", { text: words }), list, more];
 }
+
+/** A number in few digits. */
+const short = (cell) => (cell.length > 8 ? String(Number(Number(cell).toPrecision(4))) : cell);
 
 function digit(all, pixels, at, isWrong) {
   const canvas = element("canvas", { width: SIDE, height: SIDE, "aria-hidden": "true" });
