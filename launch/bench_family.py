@@ -2,18 +2,24 @@
 
     family         presets dense, addition (8 and 12 bits), adding: backpropagation, oracles, local classifiers, frozen boxes
     copy           presets copy and repeat-copy with boxes of 2, 3 and 5 steps: how long the sequences get that are learnt, by
-    repeat-copy    oracles, and by backpropagation truncated at the boxes' edges; all with the same batches and as many updates
+    repeat-copy    oracles, and by backpropagation truncated at the boxes' edges; all see the same batches, and each box steps
+                   once for each: smaller boxes step more often, backpropagation through all steps once a batch
 
 Each run is one process that follows the order of `article`, or of `locked`; processes that follow them end with the same bits.
-Rates were chosen on validation examples. Runs that are there are not run again (folder sweeps/family and so on).
+Rates of `family` were chosen on validation examples; those of `copy` on the oracle with bootstrapped targets, for all.
+Runs that are there are not run again (folder sweeps/family and so on).
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import msgspec
 
 from pipeline import results
 from pipeline.config import resolve
@@ -100,7 +106,12 @@ def request(name: str, repeats: int, cases: list[Case]) -> Request:
     for number, case in enumerate(cases, 1):
         values = {"preset": case.preset, "what": case.what, "rule": case.rule}
         found.append(Point(number, "reference", values, case.config()))
-        document[str(number)] = values | {key: str(value) for key, value in case.flags.items()}
+        # Of what a preset says too: rows of another one are not gone on with.
+        network = msgspec.to_builtins(case.config(), str_keys=True)
+        said = json.dumps(
+            {key: network[key] for key in ("model", "oracle", "data", "train", "schedule")}, sort_keys=True
+        )
+        document[str(number)] = values | {"configuration": hashlib.sha256(said.encode()).hexdigest()[:16]}
     return Request(
         f"bench {name}", name, repeats, 0, True, "", "", ("preset", "what", "rule"), found,
         {"name": name, "repeats": repeats, "point": document},
@@ -115,7 +126,8 @@ def run(config: Config, mode: str, label: str, repeat: int, observe: Observer) -
         for _ in reference.run():
             pass
     except DivergedError as error:
-        return {"status": "failed", "error": str(error)}, None
+        passed = {} if reference.curriculum is None else {"level": reference.curriculum.passed}
+        return {"status": "failed", "error": str(error), **passed}, None
     took = time.perf_counter() - began
     plan = reference.plan
     last = results.epochs(plan, reference.costs, reference.judged)[-1]
@@ -143,7 +155,9 @@ def _measure(name: str, repeats: int, cases: list[Case]) -> dict[str, Any]:
         rows.append({"preset": case.preset, "what": case.what, "rule": case.rule, "cost": cost, **values, **told})
     document = {"bench": name, "repeats": repeats, "rows": rows, "environment": collect()}
     if name in LONGEST:
-        document |= {"longest": LONGEST[name], "epochs": EPOCHS[name], "lengths": _lengths(name)}
+        data, size = cases[0].config().data, EPOCHS[name]
+        document |= {"longest": LONGEST[name], "epochs": size, "batches": size * data.train // data.batch}
+        document |= {"bound": data.bound, "lengths": _lengths(name)}
     return document
 
 

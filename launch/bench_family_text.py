@@ -13,7 +13,9 @@ NOTE = "cost: multiply-adds of the boxes, backpropagation is 1"
 
 def lines(document: Mapping[str, Any]) -> list[str]:
     """Return the tables of `family` for people."""
-    found: list[str] = [f"one process each, {document['repeats']} seeds; median (lowest – highest)"]
+    found: list[str] = [
+        f"one process each, {document['repeats']} seeds of the first weights; median (lowest – highest)"
+    ]
     for preset, what in dict.fromkeys((row["preset"], row["what"]) for row in document["rows"]):
         rows = [row for row in document["rows"] if (row["preset"], row["what"]) == (preset, what)]
         figure = "last_cost" if preset == "adding" else "accuracy"
@@ -53,9 +55,10 @@ def copy_lines(document: Mapping[str, Any]) -> list[str]:
     name, most = document["bench"], document["longest"]
     rows = document["rows"]
     found = [
-        f"{name}: the longest sequences whose cost came below 0.15 bits a bit, of {_size(document, most)} at most;",
-        f"{document['epochs']} epochs of 50 batches; the shorter ones all came before",
-        f"one process each, {document['repeats']} seeds: each, and the median",
+        f"{name}: the longest sequences whose cost came below {document['bound']:g} bits a bit, in the mean of an epoch, of "
+        f"{_size(document, most)} at most;",
+        f"{document['batches']:,} batches, {document['epochs']} epochs; the shorter ones all came before",
+        f"one process each, {document['repeats']} seeds of the first weights: each, and the median",
         "",
     ]
     cells = []

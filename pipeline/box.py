@@ -63,7 +63,8 @@ class BoxWork:
         self.last_trail: Trail  # of the last forward, for the probe
         self._width = config.model.width
         # Without the head's word sequences have one length: the shortest to begin with, or the longest.
-        self._level = 1 if plan.grows else sizes.most(config) if plan.reads else 0
+        self._most = sizes.most(config) if plan.reads else 0
+        self._level = 1 if plan.grows else self._most
         self._inbox: dict[tuple[str, int, int], Arrays] = {}
         self._flights: dict[int, Flight] = {}
 
@@ -139,7 +140,7 @@ class BoxWork:
             self._came = traces.Traced(*arrays[1:]) if len(arrays) > 1 else None
             return trail
         assert isinstance(batches, Examples), "only a task that is drawn has targets at every step"
-        level = readout.level_of(arrays[1]) if arrays else self._level_of(batch, is_judged)
+        level = self._checked(arrays[1][:, readout.LEVEL], batch) if arrays else self._level_of(batch, is_judged)
         x = (batches.evaluation_inputs if is_judged else batches.inputs)(batch, number, level)
         trail = self.kind.forward(self.cell, x, entering, self._scratch)
         tally = arrays[1] if arrays else readout.first_tally(x.shape[1], level, x.dtype)
@@ -150,12 +151,13 @@ class BoxWork:
 
     def _level_of(self, batch: int, is_judged: bool) -> int:
         """Return how long a batch's sequences are; evaluations follow the last batch that was forwarded."""
-        if self.plan.grows and not is_judged:
-            decided = batch // self.plan.epoch_batches - LAG
-            if decided >= 0 and batch % self.plan.epoch_batches == 0:
-                (level,) = self._receive(LENGTH, decided, self.plan.head)
-                self._level = int(level[0])
+        epoch, rest = divmod(batch, self.plan.epoch_batches)
+        if self.plan.grows and not is_judged and epoch >= LAG and not rest:
+            self._level = self._checked(self._receive(LENGTH, epoch - LAG, self.plan.head)[0], batch)
         return self._level
+
+    def _checked(self, told: Array, batch: int) -> int:
+        return readout.level_of(told, self._most, f"{self.plan.name(self.number)}: batch {batch}")
 
     @property
     def updates_early(self) -> bool:

@@ -11,6 +11,8 @@ from .schema import BY_STEP, Config
 
 #: The largest trace that a message may carry, in bytes.
 MOST_BYTES = 256_000_000
+#: The most that may wait on one edge: boxes below the last settle at once, so that credits alone hold them back.
+MOST_WAITING = 1_000_000_000
 
 
 def check(config: Config) -> None:
@@ -19,6 +21,8 @@ def check(config: Config) -> None:
         return
     model, oracle, data = config.model, config.oracle, config.data
     size = math.prod(sizes.trace(config, data.batch)) * (8 if model.dtype == "float64" else 4)
+    window = (config.schedule.window or 2 * (model.boxes + 1)) if config.schedule.kind == "decoupled" else 1
+    waiting = 2 * window * size  # as many as there are credits
     refused = {
         "schedule.kind": (
             config.schedule.kind not in ONE_BY_ONE,
@@ -44,6 +48,11 @@ def check(config: Config) -> None:
             size > MOST_BYTES,
             f"a trace of {model.width} units and {data.batch} rows takes {size / 1e6:,.0f} MB a message, "
             f"{MOST_BYTES / 1e6:,.0f} at most; fewer of either",
+        ),
+        "schedule.window": (
+            waiting > MOST_WAITING,
+            f"up to {2 * window} traces of {size / 1e6:,.0f} MB may wait between two boxes, {MOST_WAITING / 1e6:,.0f} MB are "
+            "the most; a smaller window, fewer units or rows",
         ),
     }
     for key, (is_wrong, why) in refused.items():

@@ -42,8 +42,8 @@ class Examples:
         self.outputs = sizes.outputs(config)
         self._data = data
         self._dtype = model.dtype
-        self._batch = data.batch // (config.schedule.micro_batches or 1)
-        self._epoch_batches = -(-data.train // self._batch)
+        self._micro = config.schedule.micro_batches or 1
+        self._epoch_batches = -(-data.train // data.batch)
         self._judged = sizes.judged(data)
         self._chunks = -(-self._judged // EVALUATION_ROWS)
         self._steps = sizes.box_steps(config)
@@ -119,10 +119,22 @@ class Examples:
         return found
 
     def _draw(self, stream: int, index: int, level: int) -> Drawn:
+        data = self._data
+        if stream == TRAINING and self._micro > 1:  # the parts of a batch are cut from it
+            whole, size = self._drawn_whole(index // self._micro, level), data.batch // self._micro
+            part = slice(index % self._micro * size, (index % self._micro + 1) * size)
+            y = whole.y[part] if whole.wanted is None else whole.y[:, part]
+            return Drawn(
+                np.ascontiguousarray(whole.x[:, part]), y, None if whole.wanted is None else whole.wanted[:, part]
+            )
+        return self._drawn_whole(index, level, stream)
+
+    def _drawn_whole(self, index: int, level: int, stream: int = TRAINING) -> Drawn:
+        """Return a whole batch of the data, or an evaluation."""
         data, dtype = self._data, self._dtype
         rng = np.random.default_rng([data.seed, stream, index])
         if stream == TRAINING:
-            rows = min(self._batch, data.train - index % self._epoch_batches * self._batch)
+            rows = min(data.batch, data.train - index % self._epoch_batches * data.batch)
         else:
             rows = len(self.evaluation_places(index))
         if data.name in BY_STEP:

@@ -74,7 +74,8 @@ class HeadWork:
         self._guard = Guard(plan.name(plan.head), config.train.limit)
         self._inbox: dict[tuple[str, int], Arrays] = {}
         self._width, self._name = config.model.width, config.data.name
-        self.curriculum = readout.Curriculum(config.data, sizes.most(config)) if plan.reads else None
+        self._most = sizes.most(config) if plan.reads else 0
+        self.curriculum = readout.Curriculum(config.data, self._most) if plan.reads else None
 
     def weights(self) -> Weights:
         """Return all arrays that this stage learns, by the names that checkpoints use."""
@@ -143,7 +144,7 @@ class HeadWork:
     def _evaluate(self, evaluation: int) -> Iterator[Part]:
         h, *tally = self._inbox.pop((EVALUATION, evaluation))
         if tally:
-            self.judged.append(judge_tally(self.batches, evaluation, tally[0]))
+            self.judged.append(judge_tally(self.batches, evaluation, tally[0], self._most))
         else:
             hidden = h[:, : self._width]
             self.judged.append(judge(self.layer, hidden, self.batches, evaluation, self._loss, self._name))
@@ -168,12 +169,12 @@ def judge(layer: Weights, h: Array, batches: Batches | Examples, evaluation: int
     return Judged(places, labels, heads.predictions(y_hat), y_hat, cost)
 
 
-def judge_tally(batches: Batches | Examples, evaluation: int, tally: Array) -> Judged:
-    """Return what the boxes have said of one evaluation's sequences."""
+def judge_tally(batches: Batches | Examples, evaluation: int, tally: Array, most: int) -> Judged:
+    """Return what the boxes have said of one evaluation's sequences, of levels up to `most`."""
     right, wanted = (tally[:, column].astype(np.float64) for column in (readout.RIGHT, readout.WANTED))
     places, rights = batches.evaluation_places(evaluation), right / np.maximum(wanted, 1)
     as_count = np.int64
     return Judged(
         places, wanted.astype(as_count), right.astype(as_count), tally[:, :0], readout.cost(tally), rights,
-        readout.level_of(tally),
+        readout.level_of(tally[:, readout.LEVEL], most, f"head: evaluation {evaluation}"),
     )  # fmt: skip

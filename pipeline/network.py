@@ -192,7 +192,7 @@ class Network:
             h = trail.h
         assert h is not None
         if level:
-            self.judged.append(head.judge_tally(self.batches, evaluation, self._tally))
+            self.judged.append(head.judge_tally(self.batches, evaluation, self._tally, sizes.most(self.config)))
         else:
             name, hidden = self.config.data.name, h[:, : self.width]
             self.judged.append(head.judge(self.layer, hidden, self.batches, evaluation, self.loss, name))

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from . import heads
 from .arrays import Array, Weights, through
 from .cells import Own, Trail
+from .errors import WireError
 from .plan import LAG
 from .schema import Data
 
@@ -69,9 +70,14 @@ def cost(tally: Array) -> float:
     return nats / (math.log(2) * wanted) if wanted else 0.0
 
 
-def level_of(tally: Array) -> int:
-    """Return the level of a batch's sequences."""
-    return int(tally[0, LEVEL])
+def level_of(told: Array, most: int, where: str) -> int:
+    """Return the level that a column of a tally, or the head's word, tells; raises WireError for one that cannot be."""
+    level = float(told[0])
+    if not (1 <= level <= most and level.is_integer() and (told == level).all()):
+        raise WireError(
+            f"{where}: a level of {level:g} came; they are whole numbers from 1 to {most}, one for all rows"
+        )
+    return int(level)
 
 
 class Curriculum:

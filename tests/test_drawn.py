@@ -280,7 +280,7 @@ def test_of_a_sum_the_share_of_its_bits_counts() -> None:
 def test_of_a_sequence_the_share_of_its_bits_counts() -> None:
     examples = examples_of("copy", **{"data.test": 3})
     tally = np.array([[0.5, 6, 6, 2], [2.0, 3, 6, 2], [4.0, 0, 6, 2]])
-    found = judge_tally(examples, 0, tally)
+    found = judge_tally(examples, 0, tally, 5)
     assert found.rights is not None
     assert found.rights.tolist() == [1, 0.5, 0]
     assert (found.right, found.level, found.outputs.shape) == (1.5, 2, (3, 0))
@@ -297,3 +297,22 @@ def test_the_table_of_predictions_says_right_where_the_head_was(off: list[float]
     lines = (tmp_path / "metrics" / "predictions.csv").read_text().splitlines()
     assert [line.split(",")[3] for line in lines] == ["right", "1", "1", "0"]
     assert rows[0]["accuracy"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("name", ["copy", "repeat-copy", "adding", "addition"])
+def test_the_parts_of_a_batch_are_cut_from_it(name: str) -> None:
+    """With micro-batches everybody sees the rows that whole batches have: schedules can be held against each other."""
+    even = {"data.train": 12, "schedule.kind": "gpipe", "schedule.micro_batches": 2}
+    whole, parts = examples_of(name, **{"data.train": 12}), examples_of(name, **even)
+    for batch in range(6):
+        for box in (1, 2, 3):
+            both = [parts.inputs(2 * batch + part, box, 1) for part in (0, 1)]
+            np.testing.assert_array_equal(np.concatenate(both, axis=1), whole.inputs(batch, box, 1))
+            assert all(each.flags.c_contiguous for each in both)
+        if name in ("adding", "addition"):
+            labels = [parts.labels(2 * batch + part) for part in (0, 1)]
+            np.testing.assert_array_equal(np.concatenate(labels), whole.labels(batch))
+        else:
+            for place in (0, 1):
+                told = [parts.targets(2 * batch + part, 2, 1)[place] for part in (0, 1)]
+                np.testing.assert_array_equal(np.concatenate(told, axis=1), whole.targets(batch, 2, 1)[place])

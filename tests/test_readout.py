@@ -15,6 +15,7 @@ from pipeline.arrays import Array, Weights
 from pipeline.cells import Form, Own, Trail
 from pipeline.cells_gated import Lstm
 from pipeline.cells_rnn import Rnn
+from pipeline.errors import WireError
 from pipeline.plan import LAG
 from pipeline.readout import COST, LEVEL, RIGHT, WANTED, Curriculum
 from pipeline.schema import Data
@@ -196,9 +197,17 @@ def test_costs_stay_finite_however_wrong_a_box_is() -> None:
 @pytest.mark.parametrize("level", [1, 7, 300])
 def test_the_level_travels(level: int) -> None:
     tally = readout.first_tally(3, level, np.dtype("float32"))
-    assert readout.level_of(tally) == level
+    assert readout.level_of(tally[:, LEVEL], 300, "box-2") == level
     assert not tally[:, :LEVEL].any()
     assert tally.shape == (3, 4)
+
+
+@pytest.mark.parametrize("told", [[0.0], [-1.0], [1.5], [6.0], [np.nan], [np.inf], [2.0, 3.0]])
+def test_a_level_that_cannot_be_is_refused(told: list[float]) -> None:
+    with pytest.raises(
+        WireError, match=r"box-2: batch 7: a level of .* came; they are whole numbers from 1 to 5, one for all"
+    ):
+        readout.level_of(np.array(told), 5, "box-2: batch 7")
 
 
 # The curriculum

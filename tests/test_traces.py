@@ -361,6 +361,10 @@ def test_a_trace_that_flies_off_stops_the_run() -> None:
         ({"schedule.kind": "own", "schedule.program": "box-1: F0\n"}, "schedule.kind: .*own .*article or decoupled"),
         ({"model.width": 400, "data.batch": 2}, "model.width, data.batch: .*512 MB a message, 256 at most"),
         (
+            {"model.width": 200, "data.batch": 2, "schedule.kind": "decoupled", "schedule.window": 20},
+            "schedule.window: .*up to 40 traces of .* a smaller window",
+        ),
+        (
             {
                 "data.name": "copy",
                 "data.reading": "vector",
