@@ -49,6 +49,14 @@ def draw_costs(
     right.set_ylim(0, 1.04)
     right.set_xlabel("epoch")
     right.xaxis.set_major_locator(MaxNLocator(integer=True))
+    pairs = itertools.pairwise(epochs)
+    for later in (b for a, b in pairs if a.get("level") and b.get("level") != a["level"]):
+        for axes in (cost, right):  # a cost that jumps is no harm there: the sequences are longer
+            axes.axvline(later["epoch"] - 0.5, color="#888888", linewidth=0.8, linestyle=":")
+        cost.annotate(
+            f"level {later['level']}", (later["epoch"] - 0.5, 1), xycoords=("data", "axes fraction"), fontsize=7,
+            xytext=(2, -9), textcoords="offset points", color="#666666",
+        )  # fmt: skip
     for axes in (cost, right):
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)

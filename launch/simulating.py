@@ -112,7 +112,7 @@ def _stage(plan: Plan, found: Simulated, k: int) -> dict[str, Any]:
 
 def _learned(plan: Plan, works: Mapping[int, Any]) -> dict[str, Any]:
     head: HeadWork = works[plan.head]
-    epochs = results.epochs(plan, head.costs, head.judged)
+    epochs = results.epochs(plan, head.costs, head.judged, head.levels)
     return {
         "accuracy": epochs[-1].get("accuracy"),
         "epoch_costs": [row["cost"] for row in epochs],

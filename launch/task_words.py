@@ -18,7 +18,7 @@ from .text import share
 UNITS = {"copy": "sequences", "repeat-copy": "sequences", "adding": "sequences", "addition": "sums"}
 #: What an accuracy is a share of, of images and by the name of a task.
 IMAGES_RIGHT = "images right"
-RIGHT = {"copy": "bits right", "repeat-copy": "bits right", "adding": "sums within .04", "addition": "bits right"}
+RIGHT = {"copy": "bits right", "repeat-copy": "bits right", "adding": "sequences within 0.04", "addition": "bits right"}
 #: What a cost is.
 COST = {"copy": "bits a bit", "repeat-copy": "bits a bit", "adding": "mean squared error"}
 #: Pairs of label and prediction that are shown.
@@ -106,7 +106,7 @@ def columns(data: Data) -> list[str]:
     """Return what stands in the first columns of predictions.csv."""
     if data.name in BY_STEP:
         return ["example", "bits wanted", "bits right", "share right"]
-    return ["example", "label", "prediction", "within .04" if data.name == "adding" else "bits right"]
+    return ["example", "label", "prediction", "within 0.04" if data.name == "adding" else "bits right"]
 
 
 def told(
@@ -122,7 +122,7 @@ def verdict(rows: Sequence[Mapping[str, str]], data: Data, epochs: Sequence[Mapp
     shares = [float(row["right"]) for row in rows]
     whole, count = sum(each == 1 for each in shares), f"{len(rows):,} {data.judge} {unit(data)}"
     if data.name == "adding":
-        return f"{whole:,} of {count} told within .04 ({share(fmean(shares))})"
+        return f"{whole:,} of {count} told within 0.04 ({share(fmean(shares))})"
     level = next((row["level"] for row in reversed(epochs) if row.get("level")), None)
     of = f", at level {level} ({level_text(data.name, level)})" if level else ""
     return f"{share(fmean(shares))} of {RIGHT[data.name]}; {whole:,} of {count} wholly right{of}"

@@ -26,14 +26,13 @@ def _check_task(config: Config) -> None:
     """Check what a cell and a task ask of the rest."""
     model, data, oracle = config.model, config.data, config.oracle
     is_task, by_step = data.name in TASKS, data.name in BY_STEP
-    if model.cell == "dense":
-        if model.tied and model.boxes > 1:
-            raise ConfigError("model.tied: dense layers are each box's own; add --model.tied false")
-        if sizes.is_sequence(config):
-            what = "data.reading rows" if not is_task else f"data.name {data.name}"
-            raise ConfigError(
-                f"model.cell: dense layers see the data once, and {what} is read step by step; use rnn, gru or lstm"
-            )
+    if model.cell == "dense" and sizes.is_sequence(config):
+        what = "data.reading rows" if not is_task else f"data.name {data.name}"
+        raise ConfigError(
+            f"model.cell: dense layers see the data once, and {what} is read step by step; use rnn, gru or lstm"
+        )
+    if model.cell == "dense" and model.tied and model.boxes > 1:
+        raise ConfigError("model.tied: dense layers are each box's own; add --model.tied false")
     if model.recurrent == "identity" and model.cell != "rnn":
         raise ConfigError(
             f"model.recurrent: identity is a start for model.cell rnn, not for {model.cell}; leave it out"
@@ -46,7 +45,9 @@ def _check_task(config: Config) -> None:
         return
     losses = {"adding": ("mse",), "addition": ("bce", "squared")}.get(data.name, ("bce",))
     if model.loss not in losses:
-        raise ConfigError(f"model.loss: {data.name} is told by {' or '.join(losses)}, not by {model.loss}")
+        raise ConfigError(
+            f"model.loss: {data.name} needs {' or '.join(losses)}, not {model.loss}; add --model.loss {losses[0]}"
+        )
     given = [
         key for key, value, usual in (
             ("source", data.source, "packaged"), ("dir", data.dir, ""), ("reading", data.reading, "vector")
@@ -58,8 +59,8 @@ def _check_task(config: Config) -> None:
         raise ConfigError("data.bits: the sum of two numbers has at least 2 bits")
     if data.name == "addition" and data.test + data.validation >= levels.pairs(data.bits):
         raise ConfigError(
-            f"data.test: {data.test + data.validation:,} sums are held back, there are {levels.pairs(data.bits):,} of "
-            f"{data.bits} bits; ask for fewer, or more data.bits"
+            f"data.test: {data.test + data.validation:,} sums are held back, there are only {levels.pairs(data.bits):,} pairs "
+            f"with sums of {data.bits} bits; ask for fewer, or more data.bits"
         )
     if by_step:
         _check_by_step(config)

@@ -31,14 +31,14 @@ def check(config: Config) -> None:
         "oracle.kind": (oracle.kind != "linear", f"a trace is of a linear oracle, not of {oracle.kind}; use linear"),
         "data.name": (
             data.name in BY_STEP,
-            f"a box of {data.name} reads its own steps, of which a trace knows nothing; use bootstrapped targets",
+            f"a box of {data.name} reads its own steps, which no trace knows; use bootstrapped, true or mixed targets",
         ),
         "model.cell": (model.cell != "rnn", f"traces go through model.cell rnn, not {model.cell}; use rnn"),
         "model.tied": (not model.tied, "boxes share one oracle as they share the cell; add --model.tied true"),
-        "oracle.sees_label": (oracle.sees_label, "a trace knows no labels; leave it out"),
+        "oracle.sees_label": (oracle.sees_label, "a trace knows no labels; add --oracle.sees_label false"),
         "oracle.correct": (oracle.correct, "nothing comes back that could correct; leave it out"),
-        "oracle.memory": (oracle.memory > 0, "no target is ever whole, to be kept; leave it out"),
-        "oracle.replays": (oracle.replays > 0, "no target is ever whole, to be replayed; leave it out"),
+        "oracle.memory": (oracle.memory > 0, "no target is ever whole, to be kept; add --oracle.memory 0"),
+        "oracle.replays": (oracle.replays > 0, "no target is ever whole, to be replayed; add --oracle.replays 0"),
         "oracle.cap": (oracle.cap > 0, "no target is ever whole, to be cut; leave it out"),
         "train.optimizer_oracle": (
             config.train.optimizer_oracle == "nlms",

@@ -77,6 +77,11 @@ class HeadWork:
         self._most = sizes.most(config) if plan.reads else 0
         self.curriculum = readout.Curriculum(config.data, self._most) if plan.reads else None
 
+    @property
+    def levels(self) -> list[int]:
+        """How long sequences are, epoch by epoch as far as it is decided; nothing of other data."""
+        return [] if self.curriculum is None else self.curriculum.levels
+
     def weights(self) -> Weights:
         """Return all arrays that this stage learns, by the names that checkpoints use."""
         return dict(self.layer)

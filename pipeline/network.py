@@ -62,6 +62,11 @@ class Network:
         self.check(k, "F", batch, "its activation", trail.h)
         return trail
 
+    @property
+    def levels(self) -> list[int]:
+        """How long sequences are, epoch by epoch as far as it is decided; nothing of other data."""
+        return [] if self.curriculum is None else self.curriculum.levels
+
     def _level(self, batch: int) -> int:
         """Return how long a batch's sequences are; 0 where they are all alike."""
         return 0 if self.curriculum is None else self.curriculum.level(batch // self.plan.epoch_batches)

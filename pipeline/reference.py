@@ -272,7 +272,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not is_stopped:
             reference.check_weights()
         _save(reference, folder / "checkpoint" / ("interrupted" if is_stopped else "final"))
-        results.save_metrics(folder, reference.plan, reference.costs, reference.judged)
+        results.save_metrics(folder, reference.plan, reference.costs, reference.judged, reference.levels)
     except TimeboxError as error:
         _say(word="failed", error=str(error), wrong=isinstance(error, ConfigError))
         return 1

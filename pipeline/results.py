@@ -90,8 +90,13 @@ def load_weights(path: Path) -> Weights:
         raise RunError(f"{path}: cannot read the weights: {error}") from None
 
 
-def epochs(plan: Plan, costs: Sequence[float], judged: Sequence[Judged]) -> list[dict[str, Any]]:
-    """Return a row for each epoch that has begun: its mean cost, and test cost and accuracy where it was evaluated."""
+def epochs(
+    plan: Plan, costs: Sequence[float], judged: Sequence[Judged], levels: Sequence[int] = ()
+) -> list[dict[str, Any]]:
+    """Return a row for each epoch that has begun: its mean cost, and test cost and accuracy where it was evaluated.
+
+    `levels` are those of sequences that grow, epoch by epoch.
+    """
     rows: list[dict[str, Any]] = []
     for start in range(0, len(costs), plan.epoch_batches):
         part = costs[start : start + plan.epoch_batches]
@@ -101,6 +106,8 @@ def epochs(plan: Plan, costs: Sequence[float], judged: Sequence[Judged]) -> list
         before, due = plan.due(start), plan.due(min(start + plan.epoch_batches, plan.batches))
         if due > before and len(judged) >= due and len(part) == plan.epoch_batches:
             row |= summary(judged[due - plan.chunks : due])
+        if levels:
+            row["level"] = levels[min(epoch, len(levels)) - 1]
         rows.append(row)
     return rows
 
@@ -117,9 +124,11 @@ def summary(judged: Sequence[Judged]) -> dict[str, float]:
     return found
 
 
-def save_metrics(folder: Path, plan: Plan, costs: Sequence[float], judged: Sequence[Judged]) -> list[dict[str, Any]]:
+def save_metrics(
+    folder: Path, plan: Plan, costs: Sequence[float], judged: Sequence[Judged], levels: Sequence[int] = ()
+) -> list[dict[str, Any]]:
     """Write the tables of a run and return its epochs."""
-    rows = epochs(plan, costs, judged)
+    rows = epochs(plan, costs, judged, levels)
     more = [name for name in ("whole", "level") if any(name in row for row in rows)]
     names = ("epoch", "cost", "test_cost", "accuracy", *more)
     table = [",".join(names), *(",".join(str(row.get(name, "")) for name in names) for row in rows)]

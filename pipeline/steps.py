@@ -56,7 +56,7 @@ def steps(plan: Plan) -> list[Step]:
 def _forward(plan: Plan, k: int) -> str:
     """Return what a box computes: by a layer of its own, or a cell that enters with the state of the box before."""
     if plan.cell == "dense":
-        return f"h{k} = {plan.function}({f'h{k - 1}' if k > 1 else 'x'} W1 + b1)"
+        return f"h{k} = dense{k}({f'h{k - 1}' if k > 1 else 'x'}), its {plan.function} layers"
     if plan.cell == "rnn":
         return f"h{k} = tanh(x Wx{f' + h{k - 1} Wrec' if k > 1 else ''})"
     names = {"gru": ("h",), "lstm": ("h", "c")}[plan.cell]
@@ -78,7 +78,9 @@ def _early(plan: Plan, k: int) -> str | None:
 def _head(plan: Plan) -> tuple[str, str]:
     """Return what the head does to forward and to update; where boxes read their own steps it has no layer."""
     if plan.reads:
-        says = "after an epoch: how long sequences are" if plan.grows else "nothing: it has no weights"
+        says = (
+            "nothing to learn; after an epoch, how long sequences are" if plan.grows else "nothing: it has no weights"
+        )
         return "add up what the boxes say", says
     if plan.micro > 1:
         return f"y from h{plan.boxes} Wfc", "add to the batch's gradient; the last part of it updates"

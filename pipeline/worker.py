@@ -206,7 +206,7 @@ class Worker:
         weights = work.weights()
         results.save_weights(self.folder / "checkpoint" / name / f"{self.name}.npz", weights)
         if isinstance(work, HeadWork):
-            results.save_metrics(self.folder, self.plan, work.costs, work.judged)
+            results.save_metrics(self.folder, self.plan, work.costs, work.judged, work.levels)
         return weights
 
     def finish(

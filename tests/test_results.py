@@ -126,6 +126,8 @@ def test_the_tables_of_a_task_have_its_columns_and_shares(tmp_path: Path) -> Non
         "epoch,cost,test_cost,accuracy,whole,level", "1,1.0,,,,", "2,0.5,0.5,0.8125,0.5,2"
     ]  # fmt: skip
     assert (folder / "predictions.csv").read_text() == "example,label,prediction,right\n0,4,3,1\n1,4,3,0.625\n"
+    save_metrics(tmp_path, plan, [1.0, 0.5], [examples_of([1.0, 0.625], level=2)], [1, 2, 2])
+    assert (folder / "epochs.csv").read_text().splitlines()[1:] == ["1,1.0,,,,1", "2,0.5,0.5,0.8125,0.5,2"]
     save_metrics(tmp_path, plan, [1.0, 0.5], [examples_of([True, False])])
     assert (folder / "epochs.csv").read_text().startswith("epoch,cost,test_cost,accuracy\n")
     assert (folder / "predictions.csv").read_text().splitlines() == [

@@ -153,8 +153,8 @@ TOLD = {
     "adding": (
         "example,label,prediction,right,output_0\n0,1.25,1.26,1,1.26\n1,0.5,0.75,0,0.75\n",
         "",
-        ("test sums within .04", "75.0 %"),
-        ["1 of 2 test sequences told within .04 (50.0 %)", "  label        1.25  0.50", "  prediction   1.26  0.75"],
+        ("test sequences within 0.04", "75.0 %"),
+        ["1 of 2 test sequences told within 0.04 (50.0 %)", "  label        1.25  0.50", "  prediction   1.26  0.75"],
     ),
     "addition": (
         "example,label,prediction,right,output_0\n0,200,200,1,1\n1,3,2,0.875,0\n",

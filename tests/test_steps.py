@@ -87,7 +87,7 @@ FORWARDS = {
     "rnn": ("h1 = tanh(x Wx)", "h2 = tanh(x Wx + h1 Wrec)"),
     "gru": ("h1 = GRU(x)", "h2 = GRU(x, h1)"),
     "lstm": ("h1, c1 = LSTM(x)", "h2, c2 = LSTM(x, h1, c1)"),
-    "dense": ("h1 = relu(x W1 + b1)", "h2 = relu(h1 W1 + b1)"),
+    "dense": ("h1 = dense1(x), its relu layers", "h2 = dense2(h1), its relu layers"),
 }
 
 
@@ -108,7 +108,7 @@ def test_a_box_that_reads_its_own_steps_says_so_and_the_head_adds_up(rule: str, 
     found = steps(make_plan("article", boxes=2, rule=rule, grows=True))
     assert found[1].text == text
     assert [step.text for step in found if step.stage == 3] == [
-        "add up what the boxes say", "after an epoch: how long sequences are"
+        "add up what the boxes say", "nothing to learn; after an epoch, how long sequences are"
     ]  # fmt: skip
     locked = steps(make_plan("locked", boxes=2, grows=True)._replace(grows=False))
     assert [step.text for step in locked if step.stage == 3][1] == "nothing: it has no weights"

@@ -56,19 +56,19 @@ REFUSED: dict[str, tuple[Flags, str, str, Flags]] = {
         {"model.loss": "softmax"},
     ),
     "numbers as bits": (
-        {**ADDING, "model.loss": "bce"}, "model.loss", "adding is told by mse, not by bce", {"model.loss": "mse"},
+        {**ADDING, "model.loss": "bce"}, "model.loss", "adding needs mse, not bce; add --model.loss mse", {"model.loss": "mse"},
     ),
     "bits as classes": (
         {**ADDITION, "model.loss": "softmax"},
         "model.loss",
-        "addition is told by bce or squared, not by softmax",
+        "addition needs bce or squared, not softmax",
         {"model.loss": "squared"},
     ),
     "symbols as numbers": (
-        {**COPY, "model.loss": "squared"}, "model.loss", "copy is told by bce, not by squared", {"model.loss": "bce"},
+        {**COPY, "model.loss": "squared"}, "model.loss", "copy needs bce, not squared; add", {"model.loss": "bce"},
     ),
     "repeated symbols as numbers": (
-        {**REPEAT, "model.loss": "mse"}, "model.loss", "repeat-copy is told by bce, not by mse", {"model.loss": "bce"},
+        {**REPEAT, "model.loss": "mse"}, "model.loss", "repeat-copy needs bce, not mse; add", {"model.loss": "bce"},
     ),
     "images of a task": (
         {**COPY, "data.source": "full"}, "data.source", "it reads no images; leave it out", {"data.source": "packaged"},
@@ -86,7 +86,7 @@ REFUSED: dict[str, tuple[Flags, str, str, Flags]] = {
     "more sums than there are": (
         {**ADDITION, "data.bits": 4, "data.test": 40, "data.validation": 24},
         "data.test",
-        "64 sums are held back, there are 64 of 4 bits; ask for fewer, or more data.bits",
+        "64 sums are held back, there are only 64 pairs with sums of 4 bits; ask for fewer, or more data.bits",
         {"data.test": 39},
     ),
     "one number to add": ({**ADDING, "data.length": 1}, "data.length", "2 at least", {"data.length": 3}),
