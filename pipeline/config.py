@@ -91,7 +91,9 @@ def resolve(preset: str | None = None, file: Path | None = None, flags: Mapping[
     name = preset if preset is not None else (None if file else "article")
     if name is not None:
         if name not in PRESETS:
-            raise ConfigError(f"--preset: {name!r} is unknown; presets are {', '.join(PRESETS)}")
+            close = difflib.get_close_matches(name, PRESETS, 1)
+            meant = f"did you mean {close[0]}? " if close else ""
+            raise ConfigError(f"--preset: {name!r} is unknown; {meant}presets are {', '.join(PRESETS)}")
         _merge(tree, PRESETS[name])
     if file is not None:
         layer = read_toml(file)

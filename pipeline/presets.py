@@ -4,6 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+_COPY: dict[str, dict[str, Any]] = {
+    "model": {"boxes": 4, "steps_per_box": 3, "width": 64, "cell": "lstm", "bias": True, "loss": "bce"},
+    "oracle": {"bias": True},
+    "data": {"name": "copy", "train": 1_000, "test": 500, "batch": 20, "bits": 4},
+    "train": {
+        "epochs": 60,
+        "rate_input": 1e-3,
+        "rate_recurrent": 1e-3,
+        "rate_head": 1e-3,
+        "rate_oracle": 1e-3,
+        "clip": 1.0,
+        "optimizer": "adam",
+        "optimizer_oracle": "adam",
+        "evaluate_every": 10,
+    },
+    "schedule": {"kind": "decoupled"},
+}
+
 #: Named starting points: only what differs from the defaults.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "article": {"model": {"init": 3.0}, "log": {"level": "action"}},
@@ -52,40 +70,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "schedule": {"kind": "decoupled"},
     },
-    "copy": {
-        "model": {"boxes": 4, "steps_per_box": 3, "width": 64, "cell": "lstm", "bias": True, "loss": "bce"},
-        "oracle": {"bias": True},
-        "data": {"name": "copy", "train": 1_000, "test": 500, "batch": 20, "bits": 4},
-        "train": {
-            "epochs": 60,
-            "rate_input": 1e-3,
-            "rate_recurrent": 1e-3,
-            "rate_head": 1e-3,
-            "rate_oracle": 1e-3,
-            "clip": 1.0,
-            "optimizer": "adam",
-            "optimizer_oracle": "adam",
-            "evaluate_every": 10,
-        },
-        "schedule": {"kind": "decoupled"},
-    },
-    "repeat-copy": {
-        "model": {"boxes": 4, "steps_per_box": 3, "width": 64, "cell": "lstm", "bias": True, "loss": "bce"},
-        "oracle": {"bias": True},
-        "data": {"name": "repeat-copy", "train": 1_000, "test": 500, "batch": 20, "bits": 4},
-        "train": {
-            "epochs": 60,
-            "rate_input": 1e-3,
-            "rate_recurrent": 1e-3,
-            "rate_head": 1e-3,
-            "rate_oracle": 1e-3,
-            "clip": 1.0,
-            "optimizer": "adam",
-            "optimizer_oracle": "adam",
-            "evaluate_every": 10,
-        },
-        "schedule": {"kind": "decoupled"},
-    },
+    "copy": _COPY,
+    "repeat-copy": {**_COPY, "data": {**_COPY["data"], "name": "repeat-copy"}},
     "adding": {
         "model": {"boxes": 5, "width": 64, "cell": "gru", "bias": True, "loss": "mse"},
         "oracle": {"kind": "mlp", "sees_label": True, "memory": 32, "replays": 3},

@@ -231,7 +231,7 @@ def test_a_bad_request_is_one_line_with_key_and_way_out(flags: dict[str, Any], s
 def test_an_unknown_preset_is_answered_with_those_there_are() -> None:
     with pytest.raises(ConfigError) as error:
         resolve("artcle")
-    assert line_of(error) == f"--preset: 'artcle' is unknown; presets are {', '.join(PRESETS)}"
+    assert line_of(error) == f"--preset: 'artcle' is unknown; did you mean article? presets are {', '.join(PRESETS)}"
 
 
 @pytest.mark.parametrize(

@@ -9,18 +9,19 @@ const MOST_DOTS = 60; // of a series: with more of them, dots are a worse line
  * `hollow` is the x of a point that stands for a part only: a circle that is not filled.
  * With a low and high in `range`, y spans at least these. Values at or below 0 have no place on a logarithmic axis: a gap.
  */
-function lineChart(series, { xLabel, yLabel, log = false, range = [], label, height = 220, format = figure }) {
+function lineChart(series, { xLabel, yLabel, log = false, range = [], label, height = 220, format = figure, domain = [], marks = [] }) {
   const legend = element("ul", { class: "legend" }, series.map(({ name, className, dash }) =>
     element("li", {}, shape("svg", { width: 26, height: 8, "aria-hidden": "true" },
       shape("line", { x1: 1, x2: 25, y1: 4, y2: 4, class: `series ${className}`, "stroke-dasharray": dash })), ` ${name}`)));
   const readout = element("p", { class: "muted readout", text: "\u00a0" });
-  const block = responsive((width) => drawLines(series, { xLabel, yLabel, log, range, label, height, format, width, readout }));
+  const block = responsive((width) => drawLines(series, { xLabel, yLabel, log, range, label, height, format, width, readout,
+    domain, marks }));
   return element("div", { class: "chart" }, legend, block, readout);
 }
 
-function drawLines(series, { xLabel, yLabel, log, range, label, height, format, width, readout }) {
+function drawLines(series, { xLabel, yLabel, log, range, label, height, format, width, readout, domain, marks }) {
   const drawable = (y) => isNumber(y) && (!log || y > 0);
-  const xs = series.flatMap(({ points }) => points.map(([x]) => x));
+  const xs = [...domain, ...series.flatMap(({ points }) => points.map(([x]) => x))];
   const ys = [...range.filter(drawable), ...series.flatMap(({ points }) => points.map(([, y]) => y).filter(drawable))];
   const picture = shape("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
   const right = width - CHART.right, bottom = height - CHART.bottom;
@@ -40,6 +41,10 @@ function drawLines(series, { xLabel, yLabel, log, range, label, height, format, 
   }
   for (const x of ticks(x0, x1, Math.max(2, Math.floor(width / 90))).filter((x) => Number.isInteger(x))) {
     picture.append(shape("text", { x: placeX(x), y: bottom + 15, class: "tick middle", text: count(x) }));
+  }
+  for (const [x, text] of marks) {
+    picture.append(shape("line", { x1: placeX(x), x2: placeX(x), y1: CHART.top, y2: bottom, class: "grid", "stroke-dasharray": "2 3" }),
+      shape("text", { x: placeX(x) + 3, y: CHART.top + 9, class: "tick", text }));
   }
   picture.append(shape("text", { x: right, y: height - 4, class: "tick end base", text: xLabel }),
     shape("text", { x: 2, y: 12, class: "tick base", text: yLabel }));

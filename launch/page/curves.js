@@ -21,13 +21,18 @@ function curvesOf(runs) {
   const rights = shown.map((run) => ({ name: title(run, rightWords(run)), points: values(run, "accuracy"),
     className: coloured(several ? runs.indexOf(run) : 1) })).filter(({ points }) => points.length);
   const holder = element("div");
+  // One axis of epochs for both, and where sequences grow: a cost that jumps there is no harm.
+  const epochs = shown.flatMap((run) => run.epochs.map((row) => row.epoch));
+  const domain = epochs.length ? [Math.min(...epochs), Math.max(...epochs)] : [];
+  const marks = several ? [] : shown[0].epochs.slice(1).flatMap((row, place) =>
+    row.level && row.level !== shown[0].epochs[place].level ? [[row.epoch - 0.5, `level ${row.level}`]] : []);
   const draw = (log) => holder.replaceChildren(lineChart(costs, { xLabel: "epoch", yLabel: `cost, ${costWords(shown[0])}`, log,
-    range: log ? [] : [0], label: `Cost by epoch. ${shown.map(summary).join(" ")}` }));
+    range: log ? [] : [0], domain, marks, label: `Cost by epoch. ${shown.map(summary).join(" ")}` }));
   draw(false);
   return [
     element("div", { class: "row" }, choice("scale of the cost", [[false, "linear"], [true, "logarithmic"]], false, draw)),
     holder,
-    rights.length ? lineChart(rights, { xLabel: "epoch", yLabel: rightWords(shown[0]), range: [0, 1], height: 170,
+    rights.length ? lineChart(rights, { xLabel: "epoch", yLabel: rightWords(shown[0]), range: [0, 1], height: 170, domain, marks,
       label: `${isTask(shown[0]) ? "Right" : "Images right"} by epoch. ${shown.map(summary).join(" ")}`, format: shortPercent })
       : muted(`No test ${isTask(shown[0]) ? "examples" : "images"} were evaluated in this run.`),
     ...shown.map((run) => element("p", { text: several ? `${runTitle(run)}: ${summary(run)}` : summary(run) })),
