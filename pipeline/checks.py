@@ -26,6 +26,11 @@ def _check_task(config: Config) -> None:
     """Check what a cell and a task ask of the rest."""
     model, data, oracle = config.model, config.data, config.oracle
     is_task, by_step = data.name in TASKS, data.name in BY_STEP
+    for key, usual, reader in (("length", 0, "adding"), ("bits", 8, "addition")):
+        if getattr(data, key) != usual and not by_step and data.name != reader:
+            raise ConfigError(
+                f"data.{key}: not read by data.name {data.name}; add --data.{key} {usual}, or leave it out"
+            )
     if model.cell == "dense" and sizes.is_sequence(config):
         what = "data.reading rows" if not is_task else f"data.name {data.name}"
         raise ConfigError(

@@ -120,7 +120,7 @@ def test_micro_batches_are_parts_of_a_batch(name: str) -> None:
 
 @TASK
 def test_an_evaluation_of_many_goes_in_chunks(name: str) -> None:
-    config = config_of(name, **{"data.bits": 12, "data.test": 1100})
+    config = config_of(name, **({} if name == "adding" else {"data.bits": 12}), **{"data.test": 1100})
     examples, plan = make_batches(config), Plan.of(config)
     assert isinstance(examples, Examples)
     assert plan.chunks == 3

@@ -89,6 +89,9 @@ REFUSED: dict[str, tuple[Flags, str, str, Flags]] = {
         "64 sums are held back, there are only 64 pairs with sums of 4 bits; ask for fewer, or more data.bits",
         {"data.test": 39},
     ),
+    "a length of sums": ({**ADDITION, "data.length": 5}, "data.length", "not read by data.name addition", {"data.length": 0}),
+    "bits of numbers": ({**ADDING, "data.bits": 5}, "data.bits", "add --data.bits 8, or leave it out", {"data.bits": 8}),
+    "a length of digits": ({"data.length": 5}, "data.length", "not read by data.name mnist01", {"data.length": 0}),
     "one number to add": ({**ADDING, "data.length": 1}, "data.length", "2 at least", {"data.length": 3}),
     "too few steps to copy": (
         {**COPY, "model.boxes": 2, "model.steps_per_box": 1},
