@@ -151,11 +151,11 @@ class Batches:
         by_row = scaled.reshape(-1, ROWS, ROWS)[:, first : first + steps]  # (rows, steps, 28)
         return np.ascontiguousarray(by_row.swapaxes(0, 1))
 
-    def inputs(self, batch: int, box: int) -> Array:
-        """Return what box `box` reads in `batch`: (steps, rows, inputs)."""
+    def inputs(self, batch: int, box: int, level: int = 0) -> Array:  # noqa: ARG002
+        """Return what box `box` reads in `batch`: (steps, rows, inputs). Images have no level."""
         return self._inputs(self.split.train_images.take(self.places(batch), axis=0), box)
 
-    def evaluation_inputs(self, evaluation: int, box: int) -> Array:
+    def evaluation_inputs(self, evaluation: int, box: int, level: int = 0) -> Array:  # noqa: ARG002
         """Return what box `box` reads in `evaluation`: (steps, rows, inputs)."""
         return self._inputs(self.split.test_images[self._chunk(evaluation)], box)
 

@@ -74,11 +74,7 @@ class Network:
     def _inputs(self, k: int, batch: int, level: int) -> Array | None:
         if not self.kinds[k].takes_inputs:
             return None
-        return (
-            self.batches.inputs(batch, k, level)
-            if isinstance(self.batches, Examples)
-            else self.batches.inputs(batch, k)
-        )
+        return self.batches.inputs(batch, k, level)
 
     def _read(self, k: int, trail: cells.Trail, y: Array, wanted: Array, level: int) -> cells.Trail:
         """Let box k read its own steps."""
@@ -170,10 +166,8 @@ class Network:
         """Take note of what the boxes' own losses are; nothing comes after the last box."""
         self.costs.append(readout.cost(self._tally))
         self.guards[self.plan.head].check_number("F", batch, "the cost", self.costs[-1])
-        size = self.plan.epoch_batches
-        if self.curriculum is not None and (batch + 1) % size == 0:
-            rows = [self.plan.rows(each) for each in range(batch + 1 - size, batch + 1)]
-            self.curriculum.end(batch // size, float(np.average(self.costs[-size:], weights=rows)))
+        assert self.curriculum is not None, "a head adds up where boxes read"
+        self.curriculum.after(self.plan, self.costs)
         return np.zeros_like(h)
 
     def fit(self, k: int, batch: int, h: Array, target: Array) -> None:
@@ -206,9 +200,7 @@ class Network:
     def _evaluation_inputs(self, k: int, evaluation: int, level: int) -> Array | None:
         if not self.kinds[k].takes_inputs:
             return None
-        if isinstance(self.batches, Examples):
-            return self.batches.evaluation_inputs(evaluation, k, level)
-        return self.batches.evaluation_inputs(evaluation, k)
+        return self.batches.evaluation_inputs(evaluation, k, level)
 
     def weights(self) -> list[Weights]:
         """Return each stage's weights by the names that checkpoints use, in stage order."""

@@ -14,6 +14,7 @@ were wanted, and the level of the sequences. So every stage knows how long a bat
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from . import heads
 from .arrays import Array, Weights, through
 from .cells import Own, Trail
 from .errors import WireError
-from .plan import LAG
+from .plan import LAG, Plan
 from .schema import Data
 
 #: Columns of a tally.
@@ -96,6 +97,15 @@ class Curriculum:
     def level(self, epoch: int) -> int:
         """Return the level of an epoch; of a later one than is decided, the last that is known."""
         return self.levels[min(epoch, len(self.levels) - 1)]
+
+    def after(self, plan: Plan, costs: Sequence[float]) -> int | None:
+        """Take what every batch so far has cost; return what an epoch that ends with the last of them decides, else None."""
+        size = plan.epoch_batches
+        epoch, rest = divmod(len(costs), size)
+        if rest:
+            return None
+        rows = [plan.rows(batch) for batch in range(len(costs) - size, len(costs))]
+        return self.end(epoch - 1, float(np.average(costs[-size:], weights=rows)))
 
     def end(self, epoch: int, costs: float) -> int:
         """Take the mean cost of an epoch that has ended, each in its turn; return the level of the one `LAG` later."""
