@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline.config import resolve
     from pipeline.errors import ConfigError, RunError, TimeboxError
-    from pipeline.schema import Config, Data, Log, Model, Oracle, Run, Schedule, Train, Transport
+    from pipeline.schema import Config, Data, Model, Oracle, Schedule, Train
+    from pipeline.schema_run import Checkpoint, Fault, Log, Run, Transport
 
     from .live import Result, run
 
 __all__ = [
+    "Checkpoint",
     "Config",
     "ConfigError",
     "Data",
+    "Fault",
     "Log",
     "Model",
     "Oracle",
@@ -38,7 +41,8 @@ __all__ = [
 _HOMES = {
     "pipeline.config": {"resolve"},
     "pipeline.errors": {"ConfigError", "RunError", "TimeboxError"},
-    "pipeline.schema": {"Config", "Data", "Log", "Model", "Oracle", "Run", "Schedule", "Train", "Transport"},
+    "pipeline.schema": {"Config", "Data", "Model", "Oracle", "Schedule", "Train"},
+    "pipeline.schema_run": {"Checkpoint", "Fault", "Log", "Run", "Transport"},
     "launch.live": {"Result", "run"},
 }
 

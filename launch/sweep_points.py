@@ -14,7 +14,8 @@ from msgspec import Meta, Struct
 from pipeline.config import complete, read_toml
 from pipeline.errors import ConfigError
 from pipeline.presets import PRESETS
-from pipeline.schema import NAME, Config
+from pipeline.schema import Config
+from pipeline.schema_run import NAME
 
 from . import fallback, request_file, sweep_text
 

@@ -7,10 +7,9 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from .schema_emulate import Emulate, Seed
+from .schema_run import Checkpoint, Fault, Log, Run, Trace, Transport
 
 Rate = Annotated[float, Meta(ge=0.0, le=1e6)]
-#: A run's name: letters, digits, dot, underscore, hyphen; not `latest`, which is a link, and not dots alone.
-NAME = r"^(?!latest\Z|\.+\Z)[\w.-]{0,64}\Z"
 
 
 class Model(Struct, frozen=True, forbid_unknown_fields=True):
@@ -227,49 +226,6 @@ class Schedule(Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
 
 
-class Transport(Struct, frozen=True, forbid_unknown_fields=True):
-    """How messages travel."""
-
-    kind: Annotated[Literal["ipc", "tcp"], Meta(description="sockets in a private folder, or TCP on 127.0.0.1")] = "ipc"
-    port: Annotated[
-        int, Meta(ge=0, le=65_535, description="tcp: launcher's port, stage k takes port + k; 0: any free ones")
-    ] = 0
-
-
-class Log(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the workers' logs say."""
-
-    level: Annotated[Literal["action", "info"], Meta(description="action: a line for every span; info: milestones")] = (
-        "info"
-    )
-
-
-class Trace(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is recorded of a run besides its journals and logs."""
-
-    level: Annotated[
-        Literal["full", "off"], Meta(description="full: every part, message and wait; off: journals and logs alone")
-    ] = "full"
-    most_mb: Annotated[
-        int,
-        Meta(ge=1, le=1_000_000, description="most MB a stage; from half of it on batches are sampled, and it says so"),
-    ] = 64
-    every: Annotated[
-        int, Meta(ge=1, le=1_000_000, description="one of so many bursts of 64 batches is recorded; 1: all of them")
-    ] = 1
-    probe: Annotated[
-        int, Meta(ge=0, le=10_000, description="batches at which oracles are held against the true gradient; 0: none")
-    ] = 24
-
-
-class Run(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the run goes."""
-
-    dir: Annotated[str, Meta(min_length=1, description="folder that holds the runs")] = "runs"
-    name: Annotated[str, Meta(pattern=NAME, description="a name to find the run by")] = ""
-    plot: Annotated[bool, Meta(description="draw the cost curve as a picture, where matplotlib is installed")] = True
-
-
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that decides a run. The defaults are the published experiment; preset `article` adds its first weights."""
 
@@ -282,6 +238,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     log: Log = Log()
     trace: Trace = Trace()
     emulate: Emulate = Emulate()
+    checkpoint: Checkpoint = Checkpoint()
+    fault: Fault = Fault()
     run: Run = Run()
 
 

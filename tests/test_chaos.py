@@ -222,6 +222,8 @@ def test_with_the_head_stopped_a_locked_run_waits_for_the_batch_in_flight(tmp_pa
 def test_a_killed_worker_ends_the_run_and_is_named(victim: str, moment: str, tmp_path: Path) -> None:
     with launched(tmp_path, "--train.epochs", ENDLESS) as run:
         pids = run.running() if moment == "running" else run.started()
+        if moment == "running":  # a worker tells the launcher where it is right after it has written that
+            time.sleep(0.5)
         os.kill(pids[victim], signal.SIGKILL)
         killed = time.monotonic()
         assert run.wait(10) == 1
