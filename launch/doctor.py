@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from pipeline import mnist, transport
 from pipeline.errors import ConfigError
-from pipeline.schema import Config, Data, Run
+from pipeline.schema import Config, Data
+from pipeline.schema_run import Run
 
 from . import plots, runs
 from .environment import BLAS_THREADS, PACKAGES, cores, version_of
