@@ -213,10 +213,10 @@ def fitted(costs: Costs, plan: Plan, other: Plan, ratios: dict[tuple[int, str], 
 
 def _kinds(plan: Plan, number: int) -> str:
     if number == plan.head:
-        return "FE"
+        return "FE" + "S" * bool(plan.saves)
     settles = {"synthetic": "T", "backward": "B"}.get(plan.learns(number), "")
     settles += "C" if plan.settles_by(number) == "C" else ""
-    return "F" + settles + ("U" if plan.siblings(number) or plan.sums_gradients else "") + "E"
+    return "F" + settles + ("U" if plan.siblings(number) or plan.sums_gradients else "") + "E" + "S" * bool(plan.saves)
 
 
 def _likest(costs: Costs, number: int, kind: str) -> Samples | None:

@@ -16,6 +16,7 @@ from bisect import bisect_right
 from collections import Counter
 from typing import Any, NamedTuple
 
+from pipeline.actions import ACTIONS
 from pipeline.trace import MARK, PARTS, SENT, TAKEN, WAITED
 
 from .recording import Recording, StageRecords
@@ -56,7 +57,7 @@ class _Lane:
             return "copy"
         if kind == WAITED:
             return "wait"
-        return PARTS[self.codes[place]] if chr(kind) in "FBTCUE" else "not on record"
+        return PARTS[self.codes[place]] if chr(kind) in ACTIONS else "not on record"
 
 
 def steps(recording: Recording) -> list[Step]:

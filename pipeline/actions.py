@@ -9,7 +9,7 @@ An action belongs to one stage, a message to one directed edge. Both name a batc
     U1.3    apply box 1's increment of batch 3                      increment 3 box-1>box-2
     U3      one step on a sum of gradients (boxes', parts')         evaluation 3 box-1>box-2
     E3      evaluate: forward only, on test batch 3                 credit:activation 6 box-2>box-1
-                                                                    length 3 head>box-1 (of epoch 3's cost)
+    S3      save checkpoint 3: nothing is in flight                 length 3 head>box-1 (of epoch 3's cost)
 
 The head is stage boxes + 1 and is called `head`, so a stage's name needs the number of boxes.
 """
@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from .errors import ScheduleError, WireError
 
-ACTIONS = "FBTCUE"
+ACTIONS = "FBTCUES"
 
 #: What may travel. A credit says how many messages of its kind the sender of the credit has taken.
 ACTIVATION, GRADIENT, TARGET, INCREMENT, EVALUATION = "activation", "gradient", "target", "increment", "evaluation"
@@ -33,8 +33,8 @@ KINDS = (ACTIVATION, GRADIENT, TARGET, INCREMENT, EVALUATION, CREDIT_ACTIVATION,
 
 # One text for one value: no leading zeros, no digits of other scripts, no sibling 0, no endless number.
 _COUNT, _FROM_ONE = r"(0|[1-9][0-9]{0,98})", r"([1-9][0-9]{0,98})"
-_ACTION = re.compile(rf"([FBTCE]){_COUNT}|U(?:{_FROM_ONE}\.)?{_COUNT}")
-_SHORT = re.compile(rf"[FBTCUE]|U{_FROM_ONE}\.")
+_ACTION = re.compile(rf"([FBTCES]){_COUNT}|U(?:{_FROM_ONE}\.)?{_COUNT}")
+_SHORT = re.compile(rf"[FBTCUES]|U{_FROM_ONE}\.")
 _MESSAGE = re.compile(rf"(\S+) {_COUNT} (\S+)>(\S+)")
 _BOX = re.compile(rf"box-{_FROM_ONE}")
 

@@ -10,6 +10,7 @@ while it waits for a stage after it, or for anybody to give back credit:
               settles the oldest batch in flight
     credit    room to send what the action makes            whoever receives it: blocked
     drain     what has to be done before the last E         as for message
+    barrier   what has to be done before S                  as for message
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from typing import NamedTuple, Protocol
 from .actions import GRADIENT
 from .plan import Plan
 
-MESSAGE, WINDOW, CREDIT, DRAIN = "message", "window", "credit", "drain"
+MESSAGE, WINDOW, CREDIT, DRAIN, BARRIER = "message", "window", "credit", "drain", "barrier"
 ORDER, STRANGER, FOREIGN, FIRST = "order", "stranger", "foreign", "first"
 #: The reasons for which a stage waits for a message, in the order of their codes in a trace.
-WAITS = (MESSAGE, WINDOW, CREDIT, DRAIN)
+WAITS = (MESSAGE, WINDOW, CREDIT, DRAIN, BARRIER)
 
 
 class Lack(NamedTuple):
@@ -56,6 +57,11 @@ NOT_SIBLING = Lack("only U names a sibling")
 SUM_ONLY = Lack("sum only")
 EVALUATION_FIRST = Lack(FIRST, "evaluation")
 EVALUATED_SO_FAR = Lack(FIRST, "forward")
+SAVED = Lack("every checkpoint is saved")
+SAVE_FIRST = Lack(FIRST, "save")
+SAVED_SO_FAR = Lack(FIRST, "forward before save")
+SAVE_BEFORE_LATER = Lack(FIRST, "save before later increments")
+EVALUATION_BEFORE_SAVE = Lack(FIRST, "evaluation before save")
 FORWARD_FIRST = Lack(FIRST, "settling")
 BACKWARD_FIRST = Lack(FIRST, "sum")
 TRAIN_FIRST = Lack(FIRST, "correcting")
@@ -72,6 +78,7 @@ class Counters(Protocol):
     settled: int
     micro: int
     evaluated: int
+    saved: int
     settling_action: str
     rule: str
 
@@ -92,6 +99,10 @@ def explain(stage: Counters, lack: Lack) -> str:
     if why == FIRST:
         return {
             "evaluation": f"E{stage.evaluated} comes before F{stage.forwards}",
+            "save": f"S{stage.saved} comes before F{stage.forwards}",
+            "save before later increments": f"S{stage.saved} comes before increments of later batches",
+            "forward before save": f"F{stage.forwards} comes before S{stage.saved}",
+            "evaluation before save": f"E{stage.evaluated} comes before S{stage.saved}",
             "forward": f"F{stage.forwards} comes before E{stage.evaluated}",
             "correcting": f"T{stage.corrected} comes before C{stage.corrected}",
             "settling": f"F{stage.forwards} comes before {stage.settling_action}{stage.trained}",
@@ -108,6 +119,7 @@ def explain(stage: Counters, lack: Lack) -> str:
         WINDOW: f"the window of {stage.plan.window} is full; ",
         CREDIT: f"no credit to send an {kind}; ",
         DRAIN: "the final evaluation follows the drain; ",
+        BARRIER: "a checkpoint follows when nothing is in flight; ",
     }[why]
     return f"{before}waiting: {awaited(stage, lack)}"
 

@@ -30,7 +30,7 @@ Times = NDArray[np.int64]
 class Run(NamedTuple):
     """The length of a run and each stage's work, in nanoseconds, its actions, and their ends where they were wanted.
 
-    `ends[kind]` is (batches, stages), E: (evaluations, stages), U (batches, boxes, siblings in their order).
+    `ends[kind]` is (batches, stages), E, S: (evaluations, stages), U (batches, boxes, siblings in their order).
     """
 
     makespan_ns: int
@@ -88,7 +88,7 @@ class _Recurrence:
             )
         self.plan = plan
         self.n = plan.head
-        self.time = {kind: _constants(plan, costs, kind) for kind in "FTBUE"}
+        self.time = {kind: _constants(plan, costs, kind) for kind in "FTBUES"}
         self.hops = {key: samples for key, samples in costs.hops.items() if len(samples) > 1}
         if self.hops:
             raise ConfigError("max-plus: a hop has a distribution; the recurrence takes constants")
@@ -100,7 +100,7 @@ class _Recurrence:
         self.up_sum = {kind: self._running(self.time[kind][:-1][::-1], self.up[::-1][1:]) for kind in "BT"}
         self.free = np.zeros(self.n, np.int64)
         self.began: list[Times] = []  # when the last activations and evaluations were started to be consumed
-        self.ends: dict[str, list[Times]] = {kind: [] for kind in "FTBUE"} if keep_ends else {}
+        self.ends: dict[str, list[Times]] = {kind: [] for kind in "FTBUES"} if keep_ends else {}
         self.siblings = plan.shares_increments
         self.between = self._between() if self.siblings else np.zeros((0, 0), np.int64)
 
@@ -131,6 +131,9 @@ class _Recurrence:
             for _ in range(evaluations, plan.due(batch + 1)):
                 self._pass_down("E")
                 evaluations += 1
+            if plan.saves_before(batch + 1) > plan.saves_before(batch):  # a batch has gone through: nothing is in flight
+                self.free = self.free + self.time["S"]
+                self._note("S", self.free)
         counts = self._counts()
         busy = sum((self.time[kind] * count for kind, count in counts.items()), np.zeros(self.n, np.int64))
         actions = int(sum(int(count.sum()) for count in counts.values()))
@@ -145,6 +148,7 @@ class _Recurrence:
         return {
             "F": none + plan.batches,
             "E": none + plan.evaluations,
+            "S": none + plan.saves,
             "T": none + plan.batches * boxes * (plan.rule == "synthetic"),
             "B": none + plan.batches * boxes * (plan.rule == "backward"),
             "U": none + plan.batches * boxes * sibling * learns,

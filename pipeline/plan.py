@@ -18,6 +18,10 @@ update. A batch of the data is then a *step*. Everywhere else micro is 1, and a 
 
 Evaluations are batches of test images, numbered through the whole run: `rounds` times `chunks` of them. They stand in
 one line with the forwards: `due(f)` says how many evaluations come before the forward of batch f.
+
+Checkpoints stand in it too, each a barrier: after every `save_every` batches, behind the evaluations that are due there, all
+that has been forwarded is settled at every stage and every increment applied, and then each stage saves. None follows the last
+batch: the final weights are there then.
 """
 
 from __future__ import annotations
@@ -70,6 +74,7 @@ class Plan(NamedTuple):
     function: str = "tanh"  # of dense layers
     reads: bool = False  # whether boxes read their own steps: a target at every step, and no layer at the head
     grows: bool = False  # whether the head tells box 1, epoch by epoch, how long sequences are
+    save_every: int = 0  # batches, as they travel, between two checkpoints; 0: there are none
 
     @classmethod
     def of(cls, config: Config) -> Plan:
@@ -103,6 +108,7 @@ class Plan(NamedTuple):
             function=config.model.function,
             reads=reads(config),
             grows=reads(config) and config.data.curriculum,
+            save_every=config.checkpoint.every * micro,
         )
 
     @property
@@ -152,12 +158,12 @@ class Plan(NamedTuple):
         """Whether increments travel between siblings."""
         return self.tied and self.boxes > 1 and self.learns(self.boxes) != "frozen"
 
-    def updates(self, number: int) -> int:
-        """Return how many updates a box makes of its own in the whole run."""
-        rule = self.learns(number)
+    def updates(self, number: int, batches: int | None = None) -> int:
+        """Return how many updates a box makes of its own in so many batches, or in the whole run."""
+        rule, batches = self.learns(number), self.batches if batches is None else batches
         if rule == "backward":
-            return self.steps
-        return self.batches * {"synthetic": 1 + self.corrects, "local": 1, "traced": 1}.get(rule, 0)
+            return batches // self.micro
+        return batches * {"synthetic": 1 + self.corrects, "local": 1, "traced": 1}.get(rule, 0)
 
     def name(self, number: int) -> str:
         """Return a stage's name."""
@@ -241,6 +247,19 @@ class Plan(NamedTuple):
         if forwards == self.batches:
             return self.evaluations
         return self.chunks * (forwards // self.epoch_batches // self.evaluate_every) if self.evaluate_every else 0
+
+    @property
+    def saves(self) -> int:
+        """How many checkpoints the run has."""
+        return (self.batches - 1) // self.save_every if self.save_every else 0
+
+    def saves_before(self, forwards: int) -> int:
+        """Return how many checkpoints come before the forward of batch `forwards`."""
+        return min(forwards // self.save_every, self.saves) if self.save_every else 0
+
+    def barrier(self, save: int) -> int:
+        """Return after how many batches a checkpoint is taken."""
+        return (save + 1) * self.save_every
 
     @property
     def evaluations(self) -> int:

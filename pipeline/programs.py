@@ -14,8 +14,9 @@ each time so many batches on as it has forwards. Without a bar all of it is repe
     head:  F0
 
 An action whose batch is beyond the last one is left out: the second box-1 ends `… B7 B8 B9`. A bar at the end says that
-nothing is repeated. Evaluations stand in no line. Where some are due, the program comes to its end, they follow, and it
-starts again with the next batch; so every stage evaluates the same weights. The journals' short form is read as well.
+nothing is repeated. Evaluations and checkpoints stand in no line. Where some are due, the program comes to its end, they
+follow, and it starts again with the next batch; so every stage evaluates, and saves, the same weights. The journals' short
+form is read as well.
 
 With `schedule.micro_batches` M, F and B count micro-batches, and U counts batches: U0 is the step on the sum of the first
 M gradients of this box and, with tied weights, of all of them.
@@ -24,6 +25,8 @@ M gradients of this box and, with tied weights, of all of them.
 from __future__ import annotations
 
 import functools
+import heapq
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
@@ -158,20 +161,21 @@ PROGRAMS: dict[str, Callable[[Plan, int], Pattern]] = {
 
 
 def program(plan: Plan, number: int) -> Iterator[Action]:
-    """Yield all actions of stage `number` by the plan's program, evaluations where they are due."""
+    """Yield all actions of stage `number` by the plan's program, evaluations and checkpoints where they are due."""
     pattern, first = PROGRAMS[plan.schedule](plan, number), 0
     for end in _ends(plan):
         yield from unroll(pattern, first, end - first, plan.micro)
         # All evaluations that stand before the forward of batch `first` are done.
         yield from (Action("E", e) for e in range(plan.due(first), plan.due(end)))
+        yield from (Action("S", c) for c in range(plan.saves_before(first), plan.saves_before(end)))
         first = end
 
 
 def _ends(plan: Plan) -> Iterator[int]:
-    """Yield after how many batches evaluations are due."""
-    if plan.evaluate_every:
-        stride = plan.epoch_batches * plan.evaluate_every
-        yield from range(stride, plan.batches, stride)
+    """Yield after how many batches evaluations or a checkpoint are due."""
+    strides = [stride for stride in (plan.epoch_batches * plan.evaluate_every, plan.save_every) if stride]
+    ends = heapq.merge(*(range(stride, plan.batches, stride) for stride in strides))
+    yield from (end for end, _ in itertools.groupby(ends))
     yield plan.batches
 
 
@@ -217,8 +221,9 @@ def _pattern(text: str, where: str) -> Pattern:
         whole = parse_journal(text.replace("|", " "))
     except ScheduleError as error:
         raise ScheduleError(f"{where}: {error}") from None
-    if any(action.kind == "E" for action in whole):
-        raise ScheduleError(f"{where}: evaluations stand in no program; they follow by train.evaluate_every")
+    for kind, what, key in (("E", "evaluations", "train.evaluate_every"), ("S", "checkpoints", "checkpoint.every")):
+        if any(action.kind == kind for action in whole):
+            raise ScheduleError(f"{where}: {what} stand in no program; they follow by {key}")
     again = whole[len(start) :]
     if not whole or (again and not any(action.kind == "F" for action in again)):
         raise ScheduleError(f"{where}: what is repeated needs a forward, as in 'F0 F1 | B0 F2'")

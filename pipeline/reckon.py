@@ -17,59 +17,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
 from .actions import TARGET, Action
+from .done import Done, count
 from .lacks import Lack
 from .plan import Plan
 from .programs import PROGRAMS, program
-from .standing import STORY, Standing
-
-
-@dataclass
-class Done:
-    """What a stage has done: how many of each action."""
-
-    forwards: int = 0
-    trained: int = 0
-    corrected: int = 0
-    summed: int = 0  # U on the sum of all boxes' gradients
-    evaluated: int = 0
-    applied: dict[int, int] = field(default_factory=dict)
-
-    def add(self, action: Action) -> None:
-        """Count an action."""
-        kind, _, sibling = action
-        if kind == "F":
-            self.forwards += 1
-        elif kind == "E":
-            self.evaluated += 1
-        elif kind in "TB":
-            self.trained += 1
-        elif kind == "C":
-            self.corrected += 1
-        elif sibling:
-            self.applied[sibling] = self.applied.get(sibling, 0) + 1
-        else:
-            self.summed += 1
-
-    @property
-    def taken(self) -> int:
-        """How many activations and evaluations it has consumed; box 1: data."""
-        return self.forwards + self.evaluated
-
-    @property
-    def actions(self) -> int:
-        """How many actions it has done."""
-        return self.taken + self.trained + self.corrected + self.summed + sum(self.applied.values())
-
-    def covers(self, other: Done) -> bool:
-        """Whether it has done at least what another one has."""
-        mine = (self.forwards, self.trained, self.corrected, self.summed, self.evaluated)
-        theirs = (other.forwards, other.trained, other.corrected, other.summed, other.evaluated)
-        return all(a >= b for a, b in zip(mine, theirs, strict=True)) and all(
-            self.applied.get(k, 0) >= done for k, done in other.applied.items()
-        )
+from .counters import STORY
+from .standing import Standing
 
 
 def reckon(plan: Plan, journals: Mapping[int, Iterable[Action]]) -> dict[int, Standing]:
@@ -82,21 +37,6 @@ def reckon(plan: Plan, journals: Mapping[int, Iterable[Action]]) -> dict[int, St
         _set(plan, standing, done)
         standing.history.extend(actions[k][-STORY:])
     return standings
-
-
-def count(plan: Plan, number: int, journal: Iterable[Action]) -> Done:
-    """Return how many of each action a journal has, of those that the stage can do and no more than there are."""
-    done = Done()
-    for action in journal:
-        done.add(action)
-    learns = plan.wants_gradients(number)
-    done.forwards, done.evaluated = min(done.forwards, plan.batches), min(done.evaluated, plan.evaluations)
-    done.trained = min(done.trained, plan.batches) if learns else 0
-    done.corrected = min(done.corrected, plan.batches) if plan.settles_by(number) == "C" else 0
-    done.summed = min(done.summed, plan.steps) if learns and plan.sums_gradients else 0
-    is_applied = not plan.sums_gradients
-    done.applied = {k: min(done.applied.get(k, 0), plan.updates(k)) * is_applied for k in plan.siblings(number)}
-    return done
 
 
 def next_action(standing: Standing) -> Action | None:
@@ -116,7 +56,7 @@ def lack(standing: Standing) -> Lack | None:
 
 
 def _in_program(standing: Standing) -> Action | None:
-    done = standing.forwards + standing.trained + standing.corrected + standing.evaluated
+    done = standing.forwards + standing.trained + standing.corrected + standing.evaluated + standing.saved
     done += sum(standing.applied.values())
     if standing.plan.sums_gradients:
         done += standing.stepped
@@ -153,6 +93,7 @@ class _Position:
             reached.add(action)
         done.forwards, done.trained, done.corrected = reached.forwards, reached.trained, reached.corrected
         done.summed, done.evaluated, done.applied = reached.summed, reached.evaluated, dict(reached.applied)
+        done.saved = reached.saved
 
 
 def _own(plan: Plan, number: int, done: Done) -> None:
@@ -160,16 +101,22 @@ def _own(plan: Plan, number: int, done: Done) -> None:
     settles = plan.wants_gradients(number)
     done.trained = max(done.trained, done.summed * plan.micro, done.corrected)
     done.forwards = max(done.forwards, done.trained)
+    if done.saved:
+        done.forwards = max(done.forwards, plan.barrier(done.saved - 1))
+    for k, applied in done.applied.items():  # later increments are applied after the checkpoint
+        while done.saved < plan.saves and applied > plan.updates(k, plan.barrier(done.saved)):
+            done.saved += 1
     if done.forwards:
         done.evaluated = max(done.evaluated, plan.due(done.forwards - 1))
+        done.saved = max(done.saved, plan.saves_before(done.forwards - 1))
     while done.evaluated > plan.due(done.forwards):
         done.forwards = min(_next_round(plan, done.forwards), plan.batches)
     if done.evaluated > plan.final_evaluation:
-        done.forwards = plan.batches
-        done.applied = {k: 0 if plan.sums_gradients else plan.updates(k) for k in done.applied}
-        if settles:
-            done.trained, done.corrected = plan.batches, plan.batches * (plan.settles_by(number) == "C")
-            done.summed = plan.steps if plan.sums_gradients else 0
+        done.forwards, done.saved = plan.batches, plan.saves
+        _drain(plan, number, done, plan.batches)
+    if done.saved:
+        done.evaluated = max(done.evaluated, plan.due(plan.barrier(done.saved - 1)))
+        _drain(plan, number, done, plan.barrier(done.saved - 1))
     if settles:
         # Of what is in flight the window has room for no more.
         settled = max(done.forwards - plan.window, 0)
@@ -179,6 +126,16 @@ def _own(plan: Plan, number: int, done: Done) -> None:
         done.trained = max(done.trained, settled)
         if plan.settles_by(number) == "C":
             done.corrected = max(done.corrected, settled)
+
+
+def _drain(plan: Plan, number: int, done: Done, batches: int) -> None:
+    """Raise what a stage must have done to have nothing in flight of so many batches."""
+    if not plan.sums_gradients:
+        done.applied = {k: max(each, plan.updates(k, batches)) for k, each in done.applied.items()}
+    if plan.wants_gradients(number):
+        done.trained = max(done.trained, batches)
+        done.corrected = max(done.corrected, batches * (plan.settles_by(number) == "C"))
+        done.summed = max(done.summed, batches // plan.micro if plan.sums_gradients else 0)
 
 
 def _next_round(plan: Plan, forwards: int) -> int:
@@ -270,7 +227,9 @@ def _set(plan: Plan, standing: Standing, done: Mapping[int, Done]) -> None:
     """Set a stage's counters."""
     number, mine = standing.number, done[standing.number]
     standing.forwards, standing.trained, standing.evaluated = mine.forwards, mine.trained, mine.evaluated
-    standing.due = plan.due(mine.forwards)
+    standing.due, standing.save_due = plan.due(mine.forwards), plan.saves_before(mine.forwards)
+    standing.saved = mine.saved
+    standing.applicable = standing.until_next_save()
     standing.applied = dict(mine.applied)
     if not standing.is_head:
         by = plan.settles_by(number)

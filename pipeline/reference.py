@@ -55,11 +55,12 @@ class Reference(Network):
         train = {"exact": self.exact, "traced": self.traced}.get(self.plan.rule, self.one_by_one)
         if self.plan.rule == "backward" and self.config.schedule.kind not in ONE_BY_ONE:
             train = self.late.forward if self.late is not None else self.backward
-        evaluations = 0
+        evaluations = saves = 0
         for batch in range(self.plan.batches):
             train(batch)
             due = self.plan.due(batch + 1)
-            if self.late is not None and due > evaluations:
+            drains, saves = self.plan.saves_before(batch + 1) > saves, self.plan.saves_before(batch + 1)
+            if self.late is not None and (due > evaluations or drains):
                 self.late.settle_all()
             for evaluation in range(evaluations, due):
                 self.evaluate(evaluation)

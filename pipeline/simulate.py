@@ -30,7 +30,7 @@ from .work import Arrays, Work
 
 NEVER = 1 << 62
 #: The name that a timeline gives to an action without arithmetic.
-PART = {"F": "forward", "T": "train", "C": "correct", "B": "backward", "U": "apply", "E": "evaluate"}
+PART = {"F": "forward", "T": "train", "C": "correct", "B": "backward", "U": "apply", "E": "evaluate", "S": "save"}
 
 
 class Simulated(NamedTuple):

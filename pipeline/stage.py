@@ -15,8 +15,12 @@ What always holds, whatever a schedule chooses:
    all else micro-batches, it needs B (i + 1) M − 1.
 5. E e needs evaluation e (box 1: the data) and every forward that stands before it in the line. The final evaluation
    follows the drain: everything that this stage has to do is done but for it.
-6. An action that is not enabled is refused and changes nothing.
-7. Credits belong to an edge and a kind. A stage gives them back when it starts the action that consumes the message,
+6. S c, a checkpoint, needs every forward and evaluation that stands before it in the line, all that was forwarded settled,
+   and every sibling's increment of it applied. F goes no further before, nor does U: a sibling that has saved may be at later
+   batches already. So what was sent before its sender's S is consumed
+   before its receiver's, and what is sent after it only after that: nothing in flight has to be saved.
+7. An action that is not enabled is refused and changes nothing.
+8. Credits belong to an edge and a kind. A stage gives them back when it starts the action that consumes the message,
    half of the edge's credits at a time; so half of them is what a sender can always count on. Targets and gradients
    need none: no more of them can be on their way than the window lets their receiver have in flight.
 
@@ -29,6 +33,7 @@ A driver receives messages, asks `lack(action)`, calls `start` (credits to give 
     T i         gradient i → previous     with true or mixed targets
     C i         gradient i → previous     with bootstrapped targets; tied: an increment → siblings
     E e         evaluation e → next
+    S c         nothing
 """
 
 from __future__ import annotations
@@ -103,12 +108,14 @@ class Stage(Standing):
             return _new(Action, ("U", self.stepped, 0))
         if not self.sums:
             for sibling, done in self.applied.items():
-                if done < self.increments[sibling]:
+                if done < self.increments[sibling] and done < self.applicable[sibling]:
                     return _new(Action, ("U", done, sibling))
         if self.forward_lack() is None:
             return _new(Action, ("F", self.forwards, 0))
         if self.evaluated < self.due and self.evaluate_lack() is None:
             return _new(Action, ("E", self.evaluated, 0))
+        if self.saved < self.save_due and self.save_lack() is None:
+            return _new(Action, ("S", self.saved, 0))
         return None
 
     def start(self, action: Action) -> list[Message]:
@@ -153,6 +160,10 @@ class Stage(Standing):
                 return []
             self.activation_credit -= 1
             return [_new(Message, (kind.EVALUATION, batch, self.number, self.number + 1))]
+        if what == "S":
+            self.saved += 1
+            self.applicable = self.until_next_save()
+            return []
         if what == "C":
             self.corrected += 1
             self.settled += 1
@@ -177,6 +188,7 @@ class Stage(Standing):
     def _finish_forward(self, batch: int) -> list[Message]:
         self.forwards += 1
         self.due = self.plan.due(self.forwards)
+        self.save_due = self.plan.saves_before(self.forwards)
         if self.is_head:
             back = self._back(kind.GRADIENT, batch) if self.plan.wants_gradients(self.number - 1) else []
             return back + self._length() if self.plan.grows else back

@@ -1,23 +1,25 @@
 """Where a stage stands: its counters, and by the rules of `stage` what is enabled and what it lacks. Pure: integers only.
 
-Nothing here changes a counter. `Stage` does, when messages come and actions are done; `at` counts them from journals.
+Nothing here changes a counter (`counters`). `Stage` does, when messages come and actions are done; `at` counts them from journals.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 
 from . import actions as kind
 from .actions import Action, format_journal
+from .counters import STORY, Counters
 from .lacks import (
     BACKWARD_FIRST,
+    BARRIER,
     CORRECTED,
     CREDIT,
     DRAIN,
     DRAIN_FORWARD,
     EVALUATED,
     EVALUATED_SO_FAR,
+    EVALUATION_BEFORE_SAVE,
     EVALUATION_FIRST,
     FOREIGN,
     FORWARD_FIRST,
@@ -27,6 +29,10 @@ from .lacks import (
     NOT_SIBLING,
     NOTHING_BACK,
     ORDER,
+    SAVE_BEFORE_LATER,
+    SAVE_FIRST,
+    SAVED,
+    SAVED_SO_FAR,
     SETTLED,
     STRANGER,
     SUM_ONLY,
@@ -36,58 +42,10 @@ from .lacks import (
     awaited,
     explain,
 )
-from .plan import EARLY, Plan
-
-#: How many actions an error's story tells.
-STORY = 12
 
 
-class Standing:
-    """Stage `number` of a plan at one moment. Counters say how many batches each action has done and each kind has come."""
-
-    def __init__(self, plan: Plan, number: int) -> None:
-        self.plan = plan
-        self.number = number
-        self.name = plan.name(number)
-        self.is_head = number == plan.head
-        self.siblings = plan.siblings(number)
-        self.replicas = plan.replicas(number)
-        self.rule = plan.learns(number)
-        self.settles_with = plan.backward_kind(number)
-        self.settling_action = "T" if self.rule == "synthetic" else "B"
-        self.corrects = plan.corrects and self.rule == "synthetic"
-        #: Whether the gradient that C takes is another message than what T takes.
-        self.awaits_truth = self.corrects and self.settles_with == kind.TARGET
-        self._updates_early = self.rule in EARLY
-        self.sums = plan.sums_gradients and not self.is_head
-        self.micro = plan.micro
-        self._batches = plan.batches
-        self._evaluations = plan.evaluations
-        self._final_evaluation = plan.final_evaluation
-
-        self.forwards = 0  # F done; evaluations in the line before it are done
-        self.settled = 0  # batches settled; forwards − settled ≤ window
-        self.trained = 0  # T or B done; settled ≤ trained ≤ forwards
-        self.corrected = 0  # C done; ≤ trained
-        self.due = plan.due(0)  # E that stand before the next F; goes with `forwards`
-        self.evaluated = 0  # E done
-        self.applied = dict.fromkeys(self.siblings, 0)  # U done, by sibling; ≤ came[increment]
-
-        self.activations = 0  # came; forwards ≤ activations at every stage but box 1
-        self.evaluations = 0
-        self.backwards = 0  # targets or gradients; trained ≤ backwards ≤ forwards
-        self.truths = 0  # gradients for C where T has a target; corrected ≤ truths ≤ forwards
-        self.lengths = 0  # at box 1, of a task whose sequences grow: how long they are from some epoch on
-        self.lengths_due = plan.lengths_before(0) if number == 1 else 0  # those that F needs; goes with `forwards`
-        self.increments = dict.fromkeys(self.siblings, 0)
-
-        # Credits to send, and messages taken whose credits are not given back yet; always credit + owed ≤ all of them.
-        self.activation_credit = plan.activation_credits
-        self.increment_credit = dict.fromkeys(self.replicas, plan.increment_credits)
-        self.activation_owed = 0
-        self.increment_owed = dict.fromkeys(self.siblings, 0)
-
-        self.history: deque[Action] = deque(maxlen=STORY)
+class Standing(Counters):
+    """Stage `number` of a plan at one moment."""
 
     # What is enabled
 
@@ -111,6 +69,8 @@ class Standing:
             return self.sum_lack() if batch == self.stepped else Lack(ORDER, "U", batch, self.stepped)
         if what == "C" and self.corrects:
             return self.correct_lack() if batch == self.corrected else Lack(ORDER, "C", batch, self.corrected)
+        if what == "S":
+            return self.save_lack() if batch == self.saved else Lack(ORDER, "S", batch, self.saved)
         if what == self.settling_action:
             return self.settle_lack() if batch == self.trained else Lack(ORDER, what, batch, self.trained)
         return Lack(FOREIGN, what)
@@ -127,6 +87,8 @@ class Standing:
             return FORWARDED
         if self.evaluated < self.due:
             return EVALUATION_FIRST
+        if self.saved < self.save_due:
+            return SAVE_FIRST
         if not self.is_head and forwards - self.settled >= self.plan.window:
             return self._settling(WINDOW)
         if self.number > 1 and self.activations == forwards:
@@ -171,6 +133,8 @@ class Standing:
         """Return what the next U of `sibling` lacks, or None."""
         if self.plan.sums_gradients:
             return SUM_ONLY
+        if self.applied[sibling] == self.applicable[sibling] and self.saved < self._saves:
+            return SAVE_BEFORE_LATER
         if self.applied[sibling] == self.increments[sibling]:
             return Lack(MESSAGE, kind.INCREMENT, self.applied[sibling], sibling)
         return None
@@ -195,9 +159,24 @@ class Standing:
         if self.number > 1 and self.evaluations == self.evaluated:
             return Lack(MESSAGE, kind.EVALUATION, self.evaluated, self.number - 1)
         if self.evaluated >= self._final_evaluation and not self.is_drained:
-            return self._undrained()
+            return self._undrained(DRAIN, self._batches)
         if not self.is_head and self.activation_credit == 0:
             return Lack(CREDIT, kind.EVALUATION, self.evaluated, self.number + 1)
+        return None
+
+    def save_lack(self) -> Lack | None:
+        """Return what the next S lacks, or None: nothing that was forwarded is in flight, at this stage."""
+        if self.saved == self._saves:
+            return SAVED
+        if self.saved >= self.save_due:
+            return SAVED_SO_FAR
+        if self.evaluated < self.due:
+            return EVALUATION_BEFORE_SAVE
+        if not self._has_settled(self.forwards):
+            return self._undrained(BARRIER, self.forwards)
+        # How long later sequences are is told ahead of its time: it is saved, hence it has to be there.
+        if self.number == 1 and self.lengths < self.plan.lengths_after(self.forwards):
+            return Lack(BARRIER, kind.LENGTH, self.lengths, self.plan.head)
         return None
 
     def _increment_lack(self, batch: int) -> Lack | None:
@@ -216,13 +195,13 @@ class Standing:
             return Lack(why, kind.GRADIENT, self.corrected, self.number + 1 if self.awaits_truth else 0)
         return Lack(why, self.settles_with, self.trained, self.number + 1)
 
-    def _undrained(self) -> Lack:
-        if self.forwards < self.plan.batches:
+    def _undrained(self, why: str, batches: int) -> Lack:
+        if self.forwards < batches:
             return DRAIN_FORWARD
-        if self.settled < self.plan.batches and not self.is_head:
-            return self._settling(DRAIN)
-        behind = next(k for k in self.siblings if self.applied[k] < self.plan.updates(k))
-        return Lack(DRAIN, kind.INCREMENT, self.applied[behind], behind)
+        if self.settled < batches and not self.is_head:
+            return self._settling(why)
+        behind = next(k for k in self.siblings if self.applied[k] < self.plan.updates(k, batches))
+        return Lack(why, kind.INCREMENT, self.applied[behind], behind)
 
     def intake(self) -> Lack | None:
         """Return what keeps this stage from going on where it takes what comes: the next batch, else what is left to do.
@@ -233,6 +212,8 @@ class Standing:
         lack = self.forward_lack()
         if lack is EVALUATION_FIRST:
             return self.evaluate_lack()
+        if lack is SAVE_FIRST:
+            return self.save_lack()
         if lack is not FORWARDED:
             return lack
         if self.trained < self.plan.batches and self.settles_with is not None:
@@ -240,26 +221,8 @@ class Standing:
         if self.corrects and self.corrected < self.plan.batches:
             return self.correct_lack()
         if not self.is_drained:
-            return self._undrained()
+            return self._undrained(DRAIN, self._batches)
         return self.evaluate_lack()
-
-    @property
-    def stepped(self) -> int:
-        """How many updates this stage has made of its own: batches settled, or batches' worth of micro-batches."""
-        return self.settled // self.micro
-
-    @property
-    def is_drained(self) -> bool:
-        """Whether every batch is forwarded, settled, and every sibling's increment is applied."""
-        batches = self.plan.batches
-        if self.forwards < batches or (not self.is_head and self.settled < batches):
-            return False
-        return self.plan.sums_gradients or all(done == self.plan.updates(k) for k, done in self.applied.items())
-
-    @property
-    def is_done(self) -> bool:
-        """Whether this stage has nothing more to do."""
-        return self.evaluated == self._evaluations and self.is_drained
 
     def enabled(self) -> Iterator[Action]:
         """Yield every enabled action: settling first, then increments, then forwards and evaluations."""
@@ -276,6 +239,8 @@ class Standing:
             yield Action("F", self.forwards)
         if self.evaluate_lack() is None:
             yield Action("E", self.evaluated)
+        if self.save_lack() is None:
+            yield Action("S", self.saved)
 
     def waiting(self) -> str:
         """Return in words what this stage waits for: who, what, which batch."""
@@ -284,6 +249,7 @@ class Standing:
         lacks = [self.settle_lack(), self.sum_lack(), self.forward_lack(), self.evaluate_lack()]
         lacks += [self.correct_lack()] if self.corrects else []
         lacks += [self.apply_lack(k) for k in self.siblings]
+        lacks += [self.save_lack()] if self.saved < self.save_due else []
         texts = [text for lack in lacks if lack and (text := awaited(self, lack))]
         return "; ".join(dict.fromkeys(texts)) or "its schedule"
 

@@ -91,4 +91,4 @@ def describe(action: str, part: str, sibling: int) -> str:
     """Return in words what an action's part is that has no number of its own."""
     if action == "U":
         return f"apply box {sibling}'s increment" if sibling else SUM
-    return {"E": "evaluate"}.get(action, part)
+    return {"E": "evaluate", "S": "save a checkpoint"}.get(action, part)

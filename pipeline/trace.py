@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .arrays import Array
 
 FORMAT = "timebox-trace-2"
-PARTS = ("forward", "update", "train", "backward", "apply", "evaluate", "probe", "correct")
+PARTS = ("forward", "update", "train", "backward", "apply", "evaluate", "probe", "correct", "save")
 PART_CODE = {name: code for code, name in enumerate(PARTS)}
 MESSAGE_CODE = {kind: code for code, kind in enumerate(KINDS)}
 WAIT_CODE = {why: code for code, why in enumerate(WAITS)}

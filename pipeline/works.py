@@ -24,6 +24,7 @@ PARTS = {
     "B": ("backward",),
     "U": ("apply",),
     "E": ("evaluate",),
+    "S": ("save",),
 }
 
 

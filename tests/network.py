@@ -69,6 +69,7 @@ def make_plan(
     last: str = "",
     corrects: bool = False,
     grows: bool = False,
+    save_every: int = 0,
 ) -> Plan:
     """Return a plan by its counts alone; an epoch is the whole run unless `epoch_batches` says otherwise."""
     epoch_batches = epoch_batches or batches
@@ -95,6 +96,7 @@ def make_plan(
         corrects=corrects,
         reads=grows,
         grows=grows,
+        save_every=save_every,
     )
 
 
@@ -135,6 +137,7 @@ def random_plan(
         corrects=corrects,
         target=rng.choice(("bootstrapped", "true")),
         grows=grows,
+        save_every=micro * rng.choice((0, 1, 2, 3)),
     )
 
 
@@ -212,12 +215,20 @@ class Paperwork:
         if (action.kind == "F" and updates_early) or action.kind == "U":
             self.version += 1
             yield Part("apply" if action.kind == "U" else "update", read, self.version)
-        if action.kind in "TCBE":
-            yield Part({"T": "train", "C": "correct", "B": "backward", "E": "evaluate"}[action.kind], read, read)
+        if action.kind in "TCBES":
+            names = {"T": "train", "C": "correct", "B": "backward", "E": "evaluate", "S": "save"}
+            yield Part(names[action.kind], read, read)
 
     def _consumed(self, action: Action) -> list[Message]:
         kind, batch, sibling = action
         k, boxes = self.number, self.plan.boxes
+        if kind == "S":
+            barrier = self.plan.barrier(batch)
+            for message in self.kept:  # of what stands before the barrier nothing is left
+                what, number, source, _ = message
+                first = {INCREMENT: self.plan.updates(source, barrier), EVALUATION: self.plan.due(barrier)}
+                assert what == LENGTH or number >= first.get(what, barrier), f"{action} of stage {k} leaves {message}"
+            return []
         if kind in "FE" and k > 1:
             return [Message(ACTIVATION if kind == "F" else EVALUATION, batch, k - 1, k)]
         if kind in "FE":
@@ -502,6 +513,8 @@ def check_history(network: Network) -> None:
         sums = plan.schedule not in ONE_BY_ONE
         made = {"synthetic": 1 + plan.corrects, "local": 1, "traced": 1, "backward": 1, "frozen": 0}
         expected = [Action("F", batch) for batch in batches] + [Action("E", e) for e in evaluations]
+        barriers = range(plan.save_every, plan.batches, plan.save_every) if plan.save_every else range(0)
+        expected += [Action("S", c) for c, _ in enumerate(barriers)]
         if rule == "synthetic":
             expected += [Action(kind, batch) for kind in ("TC" if plan.corrects else "T") for batch in batches]
         if rule == "backward":
@@ -511,6 +524,16 @@ def check_history(network: Network) -> None:
             expected += [Action("U", n, k) for k in boxes for n in range(made[learns(plan, k)] * plan.batches)]
         assert sorted(journal) == sorted(expected), f"{plan.name(number)}: {format_journal(journal)}"
         _check_evaluations(plan, number, journal)
+        for c, batch in enumerate(barriers):
+            # What is done by then is all of the batches before, and nothing of a later one.
+            before = journal[: journal.index(Action("S", c))]
+            settled = [a for a in expected if a.kind in "FTCB" and a.batch < batch]
+            settled += [a for a in expected if a.kind == "U" and not a.sibling and a.batch < batch // plan.micro]
+            settled += [
+                a for a in expected if a.kind == "U" and a.sibling and a.batch < made[learns(plan, a.sibling)] * batch
+            ]
+            done = [action for action in before if action.kind not in "ES"]
+            assert sorted(done) == sorted(settled), f"{plan.name(number)}, S{c}: {format_journal(journal)}"
         work = network.works[number]
         assert not isinstance(work, Paperwork) or work.kept == set(), f"{plan.name(number)}: {work.kept} never used"
 
