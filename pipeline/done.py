@@ -72,3 +72,22 @@ def count(plan: Plan, number: int, journal: Iterable[Action]) -> Done:
     is_applied = not plan.sums_gradients
     done.applied = {k: min(done.applied.get(k, 0), plan.updates(k)) * is_applied for k in plan.siblings(number)}
     return done
+
+
+def drain(plan: Plan, number: int, done: Done, batches: int) -> None:
+    """Raise what a stage must have done to have nothing in flight of so many batches."""
+    if not plan.sums_gradients:
+        done.applied = {k: max(each, plan.updates(k, batches)) for k, each in done.applied.items()}
+    if plan.wants_gradients(number):
+        done.trained = max(done.trained, batches)
+        done.corrected = max(done.corrected, batches * (plan.settles_by(number) == "C"))
+        done.summed = max(done.summed, batches // plan.micro if plan.sums_gradients else 0)
+
+
+def until(plan: Plan, number: int, save: int) -> Done:
+    """Return what a stage has done when it has saved a checkpoint."""
+    batches = plan.barrier(save)
+    done = Done(forwards=batches, evaluated=plan.due(batches), saved=save + 1)
+    done.applied = dict.fromkeys(plan.siblings(number), 0)
+    drain(plan, number, done, batches)
+    return done

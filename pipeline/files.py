@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -11,26 +12,53 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 
-def save(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let `write` fill a new file and put it in place of `path` when it is complete."""
+def save(path: Path, write: Callable[[BinaryIO], object], *, sync: bool = False) -> None:
+    """Let `write` fill a new file and put it in place of `path` when it is complete; with `sync` it is on the disk then."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as stream:
             write(stream)
+            if sync:
+                stream.flush()
+                os.fsync(stream.fileno())
         part.replace(path)
+        if sync:
+            sync_folder(path.parent)
     finally:
         part.unlink(missing_ok=True)
 
 
-def save_text(path: Path, text: str) -> None:
+def sync_folder(folder: Path) -> None:
+    """Bring to the disk which files are in a folder; a file system that cannot goes without."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def save_text(path: Path, text: str, *, sync: bool = False) -> None:
     """Write a text file, whole or not at all."""
-    save(path, lambda stream: stream.write(text.encode()))
+    save(path, lambda stream: stream.write(text.encode()), sync=sync)
 
 
-def save_json(path: Path, document: Any) -> None:
+def save_json(path: Path, document: Any, *, sync: bool = False) -> None:
     """Write a JSON document, whole or not at all."""
-    save_text(path, to_json(document, indent=1) + "\n")
+    save_text(path, to_json(document, indent=1) + "\n", sync=sync)
+
+
+def cut(path: Path, size: int, aside: Path) -> None:
+    """Cut a file down to its first `size` bytes; what comes after is kept in `aside`, if there is anything."""
+    with path.open("r+b") as stream:
+        stream.seek(size)
+        rest = stream.read()
+        if not rest:
+            return
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_bytes(rest)
+        stream.truncate(size)
 
 
 def to_json(document: Any, indent: int | None = None) -> str:

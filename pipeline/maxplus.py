@@ -131,7 +131,9 @@ class _Recurrence:
             for _ in range(evaluations, plan.due(batch + 1)):
                 self._pass_down("E")
                 evaluations += 1
-            if plan.saves_before(batch + 1) > plan.saves_before(batch):  # a batch has gone through: nothing is in flight
+            if plan.saves_before(batch + 1) > plan.saves_before(
+                batch
+            ):  # a batch has gone through: nothing is in flight
                 self.free = self.free + self.time["S"]
                 self._note("S", self.free)
         counts = self._counts()

@@ -160,10 +160,15 @@ PROGRAMS: dict[str, Callable[[Plan, int], Pattern]] = {
 }
 
 
-def program(plan: Plan, number: int) -> Iterator[Action]:
-    """Yield all actions of stage `number` by the plan's program, evaluations and checkpoints where they are due."""
-    pattern, first = PROGRAMS[plan.schedule](plan, number), 0
+def program(plan: Plan, number: int, first: int = 0) -> Iterator[Action]:
+    """Yield all actions of stage `number` by the plan's program, evaluations and checkpoints where they are due.
+
+    With `first` those that follow the checkpoint after so many batches.
+    """
+    pattern = PROGRAMS[plan.schedule](plan, number)
     for end in _ends(plan):
+        if end <= first:
+            continue
         yield from unroll(pattern, first, end - first, plan.micro)
         # All evaluations that stand before the forward of batch `first` are done.
         yield from (Action("E", e) for e in range(plan.due(first), plan.due(end)))

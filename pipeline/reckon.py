@@ -19,11 +19,12 @@ import itertools
 from collections.abc import Iterable, Mapping
 
 from .actions import TARGET, Action
-from .done import Done, count
+from .counters import STORY
+from .done import Done, count, drain, until
 from .lacks import Lack
 from .plan import Plan
 from .programs import PROGRAMS, program
-from .counters import STORY
+from .stage import Stage
 from .standing import Standing
 
 
@@ -37,6 +38,13 @@ def reckon(plan: Plan, journals: Mapping[int, Iterable[Action]]) -> dict[int, St
         _set(plan, standing, done)
         standing.history.extend(actions[k][-STORY:])
     return standings
+
+
+def stage_after(plan: Plan, number: int, save: int) -> Stage:
+    """Return a stage as it stands after a checkpoint, once all credits that were given back by then have arrived."""
+    stage = Stage(plan, number)
+    _set(plan, stage, {k: until(plan, k, save) for k in range(1, plan.head + 1)})
+    return stage
 
 
 def next_action(standing: Standing) -> Action | None:
@@ -113,10 +121,10 @@ def _own(plan: Plan, number: int, done: Done) -> None:
         done.forwards = min(_next_round(plan, done.forwards), plan.batches)
     if done.evaluated > plan.final_evaluation:
         done.forwards, done.saved = plan.batches, plan.saves
-        _drain(plan, number, done, plan.batches)
+        drain(plan, number, done, plan.batches)
     if done.saved:
         done.evaluated = max(done.evaluated, plan.due(plan.barrier(done.saved - 1)))
-        _drain(plan, number, done, plan.barrier(done.saved - 1))
+        drain(plan, number, done, plan.barrier(done.saved - 1))
     if settles:
         # Of what is in flight the window has room for no more.
         settled = max(done.forwards - plan.window, 0)
@@ -126,16 +134,6 @@ def _own(plan: Plan, number: int, done: Done) -> None:
         done.trained = max(done.trained, settled)
         if plan.settles_by(number) == "C":
             done.corrected = max(done.corrected, settled)
-
-
-def _drain(plan: Plan, number: int, done: Done, batches: int) -> None:
-    """Raise what a stage must have done to have nothing in flight of so many batches."""
-    if not plan.sums_gradients:
-        done.applied = {k: max(each, plan.updates(k, batches)) for k, each in done.applied.items()}
-    if plan.wants_gradients(number):
-        done.trained = max(done.trained, batches)
-        done.corrected = max(done.corrected, batches * (plan.settles_by(number) == "C"))
-        done.summed = max(done.summed, batches // plan.micro if plan.sums_gradients else 0)
 
 
 def _next_round(plan: Plan, forwards: int) -> int:

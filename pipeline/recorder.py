@@ -14,6 +14,7 @@ memory and is written when the recorder is told to flush, by whichever thread.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -44,14 +45,20 @@ class Recorder:
         is_traced: bool = True,
         most_bytes: int = 1 << 40,
         every: int = 1,
+        goes_on: bool = False,
     ) -> None:
+        """Begin a stage's files; with `goes_on` journal and sums are appended to as they are."""
         (folder / "journal").mkdir(exist_ok=True)
-        self._journal = _File(folder / "journal" / f"{stage}.txt")
-        self._sums = _File(folder / "journal" / f"{stage}.sums")
+        self._journal = _File(folder / "journal" / f"{stage}.txt", goes_on)
+        self._sums = _File(folder / "journal" / f"{stage}.sums", goes_on)
         self._actions: deque[Action] = deque()
         self._last: dict[tuple[str, int], int] = {}  # the batches in the journal's file, by kind and sibling
         self._seals = hashlib.sha256(), hashlib.sha256()  # of journal and sums
         self.sums = Sums()
+        if goes_on:
+            for seal, file in zip(self._seals, (self._journal, self._sums), strict=True):
+                seal.update(file.content())
+            self.sums.state = int.from_bytes(self._sums.content()[-4:], "little")
         self._lock = Lock()
         self._trace: BinaryIO | None = None
         used = 0
@@ -130,6 +137,16 @@ class Recorder:
         journal, sums = self._seals
         return {"journal": journal.hexdigest(), "sums": sums.hexdigest()}
 
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """How many bytes journal and sums have."""
+        return self._journal.size, self._sums.size
+
+    def sync(self) -> None:
+        """Bring journal and sums to the disk, as far as they are written."""
+        self._journal.sync()
+        self._sums.sync()
+
     def close(self) -> None:
         """Flush and close both files."""
         try:
@@ -145,16 +162,26 @@ class Recorder:
 class _File:
     """A file that is only appended to. What a full disk did not take is kept and goes first the next time."""
 
-    def __init__(self, path: Path) -> None:
-        self._stream: BinaryIO = path.open("wb", buffering=0)
+    def __init__(self, path: Path, goes_on: bool) -> None:
+        self._path = path
+        self._stream: BinaryIO = path.open("ab" if goes_on else "wb", buffering=0)
         self._rest = b""
+        self.size = path.stat().st_size
+
+    def content(self) -> bytes:
+        return self._path.read_bytes()
+
+    def sync(self) -> None:
+        os.fsync(self._stream.fileno())
 
     def append(self, content: bytes) -> None:
         """Write content after all that came before it; raises RunError."""
         self._rest += content
         try:
             while self._rest:
-                self._rest = self._rest[self._stream.write(self._rest) :]
+                written = self._stream.write(self._rest)
+                self._rest = self._rest[written:]
+                self.size += written
         except OSError as error:
             raise RunError(f"{self._stream.name}: cannot write the journal: {error.strerror}") from None
 

@@ -114,8 +114,8 @@ class Greedy:
         return stage.intake()
 
 
-def make_schedule(plan: Plan, number: int) -> Schedule:
-    """Return the plan's schedule for stage `number`."""
+def make_schedule(plan: Plan, number: int, first: int = 0) -> Schedule:
+    """Return the plan's schedule for stage `number`, from the beginning or from the checkpoint after `first` batches."""
     if plan.schedule in PROGRAMS:
-        return Program(program(plan, number))
+        return Program(program(plan, number, first))
     return Greedy()

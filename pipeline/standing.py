@@ -1,6 +1,6 @@
 """Where a stage stands: its counters, and by the rules of `stage` what is enabled and what it lacks. Pure: integers only.
 
-Nothing here changes a counter (`counters`). `Stage` does, when messages come and actions are done; `at` counts them from journals.
+Nothing here changes a counter (`counters`). `Stage` does, when messages come and actions are done; `reckon` counts journals.
 """
 
 from __future__ import annotations
