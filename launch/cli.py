@@ -23,6 +23,7 @@ DESCRIPTION = "Asynchronous, decoupled training of a recurrent network cut along
 
 EPILOGS = {
     "run": "example: timebox run --preset digits --schedule.kind decoupled --schedule.window 4",
+    "resume": "example: timebox run --checkpoint.every 500; timebox resume latest",
     "list": "example: timebox list --json",
     "logs": "A line's time is the end of what it tells; that began `ms` earlier. "
     "example: timebox logs latest --batch 17 --level message",
@@ -87,8 +88,18 @@ def _dispatch(arguments: list[str]) -> int:
     )
     run.add_argument("--config", type=Path, metavar="FILE", help="a TOML file, such as the config.toml of a run")
     run.add_argument("--reference", action="store_true", help="the same training in one process, as a plain loop")
+    run.add_argument(
+        "--recover",
+        metavar="N",
+        dest="run.recover",
+        default=argparse.SUPPRESS,
+        help="restart a worker that died or hangs up to N times, and go on from the last checkpoint",
+    )
     if arguments[:1] == ["run"]:
         flags.add(run)
+    resume = command("resume", "a run that was cut off goes on from its newest complete checkpoint")
+    _add_run(resume)
+    resume.add_argument("--recover", type=int, metavar="N", help="as in run (as the run had it)")
     _add_run_dir(command("list", "the runs: when, what, and how they ended"))
     logs = command("logs", "one stream from all workers in causal order, or why a run does not go on")
     _add_run(logs)

@@ -16,7 +16,11 @@ from . import flags, studies
 from .tell import print_json, tell, warn
 
 if TYPE_CHECKING:
+    from pipeline.plan import Plan
+    from pipeline.schema import Config
+
     from . import logs
+    from .live import Result
 
 #: When this process's own code began, in monotonic nanoseconds.
 BEGAN_NS = time.monotonic_ns()
@@ -45,6 +49,35 @@ def _run(options: argparse.Namespace) -> int:
             observe=progress,
             since_ns=process_start_ns(BEGAN_NS),
         )
+    return _ended(options, result, config, plan)
+
+
+def _resume(options: argparse.Namespace) -> int:
+    from . import resuming, runs, show
+    from .progress import Progress
+
+    if options.recover is not None and options.recover < 0:
+        raise ConfigError(f"--recover: a number of restarts is wanted, not {options.recover}")
+    request = resuming.prepare(runs.find(options.run, options.run_dir), options.recover)
+    warn(request.warnings)
+
+    def announce() -> None:
+        if not options.json:
+            show.announce(request.config, request.plan, reference=False)
+            print(
+                f"{request.folder.name} goes on from batch {request.batch:,} of {request.plan.steps:,} ({request.why})",
+                flush=True,
+            )
+
+    with Progress(request.plan, quiet=options.json) as progress:
+        result = resuming.resume(request, progress, announce)
+    return _ended(options, result, request.config, request.plan)
+
+
+def _ended(options: argparse.Namespace, result: Result, config: Config, plan: Plan) -> int:
+    """Tell how a run has ended; return the exit code."""
+    from . import show
+
     picture = show.draw_picture(result, config)
     if options.json:
         print_json(result.document)
@@ -188,6 +221,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run,
+    "resume": _resume,
     "list": _list,
     "logs": _logs,
     "order": _order,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import trace
 from pipeline.actions import Action
+from pipeline.checkpoints import batch_of
 from pipeline.config import complete
 from pipeline.errors import RunError
 from pipeline.files import run_digest, save_json
@@ -140,6 +141,12 @@ def launch(
     on_checked()
     folder = runs.make_run(config, label)
     live = ReferenceRun(config, folder) if reference else LiveRun(config, folder)
+    return carry_out(live, config, observe, since_ns)
+
+
+def carry_out(live: LiveRun | ReferenceRun, config: Config, observe: Observer, since_ns: int) -> Result:
+    """See a run through, in its folder, and write down what became of it."""
+    folder, reference = live.folder, isinstance(live, ReferenceRun)
     started = time.monotonic()
     state = live.run(observe, lambda: _save_environment(folder))
     document: dict[str, Any] = {
@@ -172,7 +179,8 @@ def launch(
             for name, member in members
         ]
         seconds = (state.members["head"].done or {}).get("seconds")
-        document |= _timing(folder, Plan.of(config), since_ns, seconds)
+        document |= _timing(folder, Plan.of(config), since_ns, seconds, live.attempts[-1]["from_batch"])
+        document |= _attempts(live)
     for stage in stages:
         stage["pid"] = state.members[str(stage["name"])].pid
     document |= {"digest": run_digest(digests) if digests and state.status == "done" else None, "stages": stages}
@@ -205,11 +213,29 @@ def _outcome(folder: Path, config: Config) -> dict[str, Any]:
     return {"accuracy": last.get("accuracy"), **more, "costs": [epoch["cost"] for epoch in epochs]}
 
 
-def _timing(folder: Path, plan: Plan, since_ns: int, seconds: float | None) -> dict[str, Any]:
+def _attempts(live: LiveRun) -> dict[str, Any]:
+    """Return from which batch the run went on last, if it was taken up again, and what it has survived."""
+    plan, attempts = live.plan, live.attempts
+    recoveries = [
+        {
+            "stage": failure.stage,
+            "batch": failure.batch,
+            "error": failure.error,
+            "from_batch": 0 if save is None else batch_of(plan, save),
+            "seconds": round(seconds, 6),
+        }
+        for failure, save, seconds in live.supervisor.recoveries
+    ]
+    resumed_from = attempts[-1]["from_batch"] if len(attempts) > 1 else None
+    return {"resumed_from": resumed_from, "attempts": len(attempts), "recoveries": recoveries}
+
+
+def _timing(folder: Path, plan: Plan, since_ns: int, seconds: float | None, first: int) -> dict[str, Any]:
     """Return the steady throughput, from the head's forwards, and when the first update of a box had ended.
 
     It is in batches of the data; with micro-batches their last one counts, for the head goes through them by fits and starts.
-    Without a trace the throughput is that of the whole run, `seconds` from go to the head's last action.
+    Without a trace the throughput is that of the whole run, `seconds` from go to the head's last action. `first`: the batch from
+    which a resumed run went on.
     """
     try:
         ends = [
@@ -219,7 +245,7 @@ def _timing(folder: Path, plan: Plan, since_ns: int, seconds: float | None) -> d
         ]
         first = [_first_update(folder, plan.name(k)) for k in range(1, plan.boxes + 1)]
     except RunError:
-        whole = plan.steps / seconds if seconds else None
+        whole = (plan.steps - first) / seconds if seconds else None
         return {"batches_per_s": whole, "first_update_s": None, "first_update_ns": None}
     warm = int(len(ends) * WARM_UP)
     batches_per_s = None
@@ -240,7 +266,7 @@ def _first_update(folder: Path, stage: str) -> int | None:
 
 def _failed(folder: Path, state: Supervisor, failure: Failure) -> dict[str, Any]:
     """Write error.json, the first failure, and return what the document says of it."""
-    pid = state.members[failure.stage].pid
+    pid = state.members[failure.stage].pid if failure.stage in state.members else os.getpid()
     text = f"{failure.stage} (process {pid}), last heard of at batch {failure.batch}: {failure.error}"
     tail = log_tail(folder, failure.stage)
     error = {"stage": failure.stage, "pid": pid, "batch": failure.batch, "error": failure.error, "log": tail}

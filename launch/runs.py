@@ -178,9 +178,18 @@ def describe(folder: Path) -> dict[str, Any]:
             {"name": stage["name"], "pid": stage.get("pid")}
             for stage in (summary or {}).get("stages", state.get("stages", []))
         ],
-        "resumed_from": None,
+        "resumed_from": resumed_from(state),
         **({"task": f"{task}, level {level}" if level else task} if task else {}),
     }
+
+
+def resumed_from(state: dict[str, Any]) -> int | None:
+    """Return the batch (of the data) from which a run went on when it was last taken up again; None where it never was."""
+    attempts = state.get("attempts")
+    if not isinstance(attempts, list) or len(attempts) < 2 or not isinstance(attempts[-1], dict):
+        return None
+    batch = attempts[-1].get("from_batch")
+    return batch if isinstance(batch, int) else None
 
 
 def _is_alive(pid: object) -> bool:

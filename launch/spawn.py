@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 import pipeline
-from pipeline import control, transport
+from pipeline import checkpoints, control, transport
 from pipeline.errors import ConfigError, WireError
 from pipeline.files import save_json
 from pipeline.plan import Plan
@@ -28,6 +28,7 @@ from pipeline.worklog import Anchor, WorkLog
 from .environment import BLAS_THREADS
 from .supervise import (
     Command,
+    Complete,
     Event,
     Exited,
     Failure,
@@ -35,10 +36,12 @@ from .supervise import (
     Heard,
     Interrupted,
     Member,
+    Restart,
     Signal,
     Supervisor,
     Tell,
     Tick,
+    Trouble,
 )
 
 #: Longest path of a socket file, in bytes (sun_path).
@@ -82,6 +85,11 @@ def interruptions() -> Iterator[list[int]]:
             signal.signal(number, action)
 
 
+def attempt(plan: Plan, epoch: int, begin: int | None, why: str = "") -> dict[str, Any]:
+    """Return what launcher.json tells of one attempt: from which batch (of the data) it goes on, and why there is one."""
+    return {"epoch": epoch, "from_batch": 0 if begin is None else checkpoints.batch_of(plan, begin), "why": why}
+
+
 def check_ports(config: Config) -> None:
     """Raise ConfigError if a fixed TCP port is taken or does not exist."""
     first = config.transport.port
@@ -95,13 +103,15 @@ def check_ports(config: Config) -> None:
 
 
 class LiveRun:
-    """The processes of one run."""
+    """The processes of one run, or of what is left of it after a checkpoint."""
 
-    def __init__(self, config: Config, folder: Path) -> None:
+    def __init__(self, config: Config, folder: Path, epoch: int = 0, begin: int | None = None) -> None:
+        """Begin at a checkpoint (None: at the first weights), under an epoch that the run has not had."""
         self.config = config
         self.folder = folder
         self.plan = Plan.of(config)
-        self.supervisor = Supervisor(self.plan, time.monotonic())
+        self.supervisor = Supervisor(self.plan, time.monotonic(), config.run.recover, epoch, begin)
+        self.attempts = [attempt(self.plan, epoch, begin)]
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.log = WorkLog(folder / "logs" / "launcher.log", "launcher", "info", Anchor())
         self._sockets: Path | None = None
@@ -120,7 +130,7 @@ class LiveRun:
                 server = transport.ControlServer(address, control.MOST_BYTES)
                 try:
                     for name in self.supervisor.members:
-                        self._start(name, server.address)
+                        self._start(name, server.address, self.supervisor.epoch, self.supervisor.newest)
                     self._write_state()
                     self._loop(server, interrupted, observe, on_go)
                 finally:
@@ -129,11 +139,13 @@ class LiveRun:
                 self._end_all()
         return self.supervisor
 
-    def _start(self, name: str, address: str) -> None:
-        arguments = [str(self.folder), name, address, "--parent", str(os.getpid())]
+    def _start(self, name: str, address: str, epoch: int, begin: int | None) -> None:
+        arguments = [str(self.folder), name, address, "--parent", str(os.getpid()), "--epoch", str(epoch)]
+        if begin is not None:
+            arguments += ["--checkpoint", str(begin)]
         if self._sockets:
             arguments += ["--sockets", str(self._sockets)]
-        with (self.folder / "logs" / f"{name}.out").open("wb") as out:
+        with (self.folder / "logs" / f"{name}.out").open("ab") as out:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", "pipeline.worker", *arguments],
                 stdin=subprocess.DEVNULL,
@@ -147,7 +159,8 @@ class LiveRun:
 
     def _write_state(self) -> None:
         stages = [{"name": name, "pid": process.pid} for name, process in self.processes.items()]
-        save_json(self.folder / "launcher.json", {"pid": os.getpid(), "reference": False, "stages": stages})
+        state = {"pid": os.getpid(), "reference": False, "stages": stages, "attempts": self.attempts}
+        save_json(self.folder / "launcher.json", state)
 
     def _loop(
         self,
@@ -157,6 +170,7 @@ class LiveRun:
         on_go: Callable[[], None],
     ) -> None:
         answered = 0
+        troubles: list[Event] = []
         while True:
             # Exits are looked for first and told last: what a worker said before it went is heard before.
             exits = list(self._exits())
@@ -169,12 +183,15 @@ class LiveRun:
             while answered < len(interrupted):
                 answered += 1
                 events.append(Interrupted())
-            events.append(Tick())
+            events += [*troubles, Tick()]
+            troubles.clear()
             for event in events:
+                if isinstance(event, Exited) and self.processes[event.stage].poll() is None:
+                    continue  # it has been restarted since
                 for command in self.supervisor.handle(event, time.monotonic()):
                     if isinstance(command, Finish):
                         return
-                    self._obey(server, command)
+                    troubles += self._obey(server, command)
             if self.supervisor.is_running and not self._went:
                 self._went = True
                 on_go()
@@ -196,12 +213,35 @@ class LiveRun:
                 self.log.info(f"{name}: ended", source=name, code=process.returncode)
                 yield Exited(name, process.returncode)
 
-    def _obey(self, server: transport.ControlServer, command: Command) -> None:
+    def _obey(self, server: transport.ControlServer, command: Command) -> Iterator[Event]:
         if isinstance(command, Tell):
             server.send(command.stage, control.encode(command.word, command.body))
         elif isinstance(command, Signal):
             self.log.info(f"{signal.Signals(command.number).name} to {command.stage}")
             _signal_group(self.processes[command.stage], command.number)
+        elif isinstance(command, Restart):
+            self._restart(server, command)
+        elif isinstance(command, Complete):
+            try:
+                checkpoints.write_manifest(self.folder, self.plan, command.save, command.epoch, command.stages)
+                checkpoints.prune(self.folder, self.plan, self.config.checkpoint.keep)
+            except OSError as error:
+                yield Trouble(f"{error.filename or self.folder}: cannot write a checkpoint: {error.strerror}")
+
+    def _restart(self, server: transport.ControlServer, command: Restart) -> None:
+        """Start a worker anew; what is left of the old one goes first."""
+        failure = self.supervisor.recoveries[-1].failure
+        old = self.processes[command.stage]
+        _signal_group(old, signal.SIGKILL)
+        old.wait()
+        where = "the beginning" if command.save is None else f"batch {checkpoints.batch_of(self.plan, command.save)}"
+        self.log.error(
+            f"{command.stage}: {failure.error}; it is restarted, and all go on from {where}", epoch=command.epoch
+        )
+        checkpoints.forget_later(self.folder, self.plan, command.save)
+        self._start(command.stage, server.address, command.epoch, command.save)
+        self.attempts.append(attempt(self.plan, command.epoch, command.save, f"{command.stage}: {failure.error}"))
+        self._write_state()
 
     def _end_all(self) -> None:
         """Kill what is left, whatever brought us here, and remove the sockets."""

@@ -1,6 +1,10 @@
 """What the launcher decides: events in, commands out. Pure: no process, no socket, no clock of its own.
 
     all hello  → peers to each      all ready → go to each      all done → quit to each      all gone → finish
+    all saved  → a checkpoint is complete
+
+A worker that dies while recoveries are left is restarted, and all others roll back with it to the newest complete checkpoint,
+under a new epoch; what a worker says of an older one does not count. Words go on from hello as at the start.
 
 The first failure wins and is the one that is told. However a run ends, every worker is told so, then asked by SIGTERM,
 then killed: after a failure within `STOP_S + TERM_S` seconds, on request within `INTERRUPT_S + TERM_S`, at the end within
@@ -45,7 +49,13 @@ class Tick(NamedTuple):
     """Time has passed."""
 
 
-Event = Heard | Exited | Interrupted | Tick
+class Trouble(NamedTuple):
+    """The launcher itself could not do what it was to do."""
+
+    error: str
+
+
+Event = Heard | Exited | Interrupted | Trouble | Tick
 
 
 class Tell(NamedTuple):
@@ -63,13 +73,29 @@ class Signal(NamedTuple):
     number: int
 
 
+class Restart(NamedTuple):
+    """Start a worker anew, whatever is left of it, under an epoch and from a checkpoint (None: from the first weights)."""
+
+    stage: str
+    epoch: int
+    save: int | None
+
+
+class Complete(NamedTuple):
+    """A checkpoint is complete: what each stage said of its part."""
+
+    save: int
+    epoch: int
+    stages: dict[str, Any]
+
+
 class Finish(NamedTuple):
     """All workers are gone; the run has ended."""
 
     status: str
 
 
-Command = Tell | Signal | Finish
+Command = Tell | Signal | Restart | Complete | Finish
 
 
 @dataclass
@@ -95,17 +121,31 @@ class Failure:
     is_wrong_request: bool = False
 
 
+class Recovery(NamedTuple):
+    """What a run has survived: the failure, and the checkpoint from which it went on; `seconds` until all went on."""
+
+    failure: Failure
+    save: int | None
+    seconds: float
+
+
 @dataclass
 class Supervisor:
-    """Decides for the workers of one run."""
+    """Decides for the workers of one run. `recover`: how many restarts are left; `newest`: the checkpoint to go on from."""
 
     plan: Plan
     started: float
+    recover: int = 0
+    epoch: int = 0
+    newest: int | None = None
     members: dict[str, Member] = field(init=False)
     status: str = "done"
     failure: Failure | None = None
     cost: float | None = None
     is_running: bool = False
+    recoveries: list[Recovery] = field(default_factory=list)
+    _failed_at: float | None = None  # while a recovery is under way
+    _saved: dict[int, dict[str, Any]] = field(default_factory=dict)  # by checkpoint and stage
     _deadlines: list[tuple[float, int]] = field(default_factory=list)  # when to send which signal to all who are left
     _ending: bool = False
     _interrupts: int = 0
@@ -121,6 +161,8 @@ class Supervisor:
             return self._exited(event, now)
         if isinstance(event, Interrupted):
             return self._interrupted(now)
+        if isinstance(event, Trouble):
+            return self._fail(Failure("launcher", max(m.batch for m in self.members.values()), event.error), now)
         return self._tick(now)
 
     def awaits(self, now: float) -> str:
@@ -138,6 +180,8 @@ class Supervisor:
             return []
         if (lack := control.missing(word, body)) is not None:
             return self._fail(Failure(stage, member.batch, f"said nonsense: {lack}"), now)
+        if body.get("epoch", self.epoch) != self.epoch and word not in ("failed", "stopped"):
+            return []  # of an attempt that is over
         if word == "hello":
             member.endpoint = body["endpoint"]
             if self._ending:
@@ -148,17 +192,57 @@ class Supervisor:
             member.is_ready = True
             if not self._ending and all(other.is_ready for other in self.members.values()):
                 self.is_running = True
+                self._went_on(now)
                 return self._tell_all("go")
         elif word == "progress":
             member.batch, member.standing = body["batch"], body
             self.cost = body.get("cost", self.cost)
+        elif word == "saved":
+            return self._saved_part(stage, dict(body))
         elif word == "done":
             member.done, member.batch = body, body["batches"]
             if not self._ending and all(other.done is not None for other in self.members.values()):
                 return self._end("quit", now, QUIT_S)
         elif word == "failed":
-            return self._fail(Failure(stage, member.batch, body["error"], body["wrong"]), now)
+            failure = Failure(stage, member.batch, body["error"], body["wrong"])
+            return self._gone_wrong(failure, now) if body.get("again") else self._fail(failure, now)
         return []
+
+    def _saved_part(self, stage: str, body: dict[str, Any]) -> list[Command]:
+        save = body.pop("save")
+        parts = self._saved.setdefault(save, {})
+        parts[stage] = body
+        if len(parts) < len(self.members):
+            return []
+        for older in [each for each in self._saved if each <= save]:
+            del self._saved[older]
+        self.newest = save
+        return [Complete(save, self.epoch, {name: parts[name] for name in self.members})]
+
+    def _went_on(self, now: float) -> None:
+        if self._failed_at is not None:
+            last = self.recoveries[-1]
+            self.recoveries[-1] = last._replace(seconds=now - self._failed_at)
+            self._failed_at = None
+
+    def _gone_wrong(self, failure: Failure, now: float) -> list[Command]:
+        """Restart a worker and let the others roll back, if that is left to do; else the run has failed."""
+        if self._ending or self.recover == 0:
+            return self._fail(failure, now)
+        self.recover -= 1
+        self.recoveries.append(Recovery(failure, self.newest, 0.0))
+        commands: list[Command] = []
+        if self._failed_at is None or self.is_running:
+            # Under way already, and nobody went on yet: the epoch is new enough, and the others are in it.
+            self.epoch, self.is_running, self.started, self._failed_at = self.epoch + 1, False, now, now
+            self._saved.clear()
+            for name, other in self.members.items():
+                other.is_ready, other.endpoint, other.done = False, "", None
+                if name != failure.stage:
+                    commands.append(Tell(name, "rollback", {"epoch": self.epoch, "save": self.newest}))
+        member = self.members[failure.stage]
+        member.is_ready, member.endpoint, member.done = False, "", None
+        return [*commands, Restart(failure.stage, self.epoch, self.newest)]
 
     def _peers(self, name: str) -> dict[str, str]:
         number = self.plan.number(name)
@@ -166,6 +250,8 @@ class Supervisor:
 
     def _exited(self, event: Exited, now: float) -> list[Command]:
         member = self.members[event.stage]
+        if not self._ending and self.recover:
+            return self._gone_wrong(Failure(event.stage, member.batch, _how_it_ended(event.code)), now)
         member.is_gone = True
         commands: list[Command] = []
         if not self._ending:
@@ -198,7 +284,9 @@ class Supervisor:
     def _tick(self, now: float) -> list[Command]:
         if not self._ending and not self.is_running and now - self.started > READY_S:
             late = [name for name, member in self.members.items() if not member.is_ready]
-            return self._fail(Failure(late[0], 0, f"not ready after {READY_S:.0f} s (also late: {late[1:]})"), now)
+            return self._gone_wrong(
+                Failure(late[0], 0, f"not ready after {READY_S:.0f} s (also late: {late[1:]})"), now
+            )
         commands: list[Command] = []
         while self._deadlines and now >= self._deadlines[0][0]:
             commands += self._signal_all(self._deadlines.pop(0)[1])

@@ -1,10 +1,12 @@
 """What launcher and workers say to each other: a word and a small map, as one msgpack frame. Pure.
 
-    worker → launcher   hello {pid, endpoint}   ready   progress {batch}   done {…}   stopped   failed {error, wrong}
-    launcher → worker   peers {name: endpoint}   go   stop   quit
+    worker → launcher   hello {pid, endpoint}   ready   progress {batch}   saved {save, …}   done {…}   stopped
+                        failed {error, wrong, again}
+    launcher → worker   peers {name: endpoint}   go   rollback {epoch, save}   stop   quit
 
 A run begins when every worker has said `ready` and ends when every worker has said `done`; a worker stays until it is
-told to quit, so that what it sent last arrives.
+told to quit, so that what it sent last arrives. A worker that is told to roll back begins again with `hello`, under a new
+epoch. Whatever a worker says comes with its epoch.
 """
 
 from __future__ import annotations
@@ -22,12 +24,13 @@ BODIES: dict[str, dict[str, type]] = {
     "hello": {"pid": int, "endpoint": str},
     "ready": {},
     "progress": {"batch": int},
+    "saved": {"save": int, "bytes": int, "sha256": str, "appended": dict},
     "done": {"batches": int, "busy_s": float, "digest": str},
     "stopped": {},
     "failed": {"error": str, "wrong": bool},
 }
 FROM_WORKER = frozenset(BODIES)
-FROM_LAUNCHER = frozenset({"peers", "go", "stop", "quit"})
+FROM_LAUNCHER = frozenset({"peers", "go", "rollback", "stop", "quit"})
 
 
 def encode(word: str, body: dict[str, Any] | None = None) -> bytes:

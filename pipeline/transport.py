@@ -57,6 +57,7 @@ class Links:
         self._most_waiting = most_waiting
         self._has_large = most_bytes >= RECEIVE_ALIAS_BYTES
         self._pushes: dict[int, zmq.Socket[bytes]] = {}
+        self.address = ""  # where others reach it, once it is bound
         self._pull = context.socket(zmq.PULL)
         self._pull.set_hwm(max(most_waiting, HIGH_WATER))
         self._pull.setsockopt(zmq.MAXMSGSIZE, max(most_bytes, HEADER_BYTES))
@@ -65,7 +66,8 @@ class Links:
 
     def bind(self, address: str, key: str) -> str:
         """Bind the receiving socket and return where others reach it; raises ConfigError."""
-        return _bind(self._pull, address, key)
+        self.address = _bind(self._pull, address, key)
+        return self.address
 
     def connect(self, target: int, address: str) -> None:
         """Open the edge to another stage."""
@@ -75,6 +77,12 @@ class Links:
         push.setsockopt(zmq.LINGER, LINGER_MS)
         push.connect(address)
         self._pushes[target] = push
+
+    def disconnect_all(self) -> None:
+        """Close all edges to others, with what has not left yet; what has come stays."""
+        for push in self._pushes.values():
+            push.close(0)
+        self._pushes = {}
 
     def send(self, target: int, frames: Sequence[Frame]) -> None:
         """Send frames to another stage; raises RunError if the edge is full, which the rules exclude."""

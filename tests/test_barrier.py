@@ -35,7 +35,9 @@ def resumed(network: Network, save: int, seed: int) -> Network:
 
 
 @pytest.mark.parametrize("grows", [False, True])
-@pytest.mark.parametrize(("schedule", "window"), [*((kind, 0) for kind in PROGRAMS), ("decoupled", 1), ("decoupled", 4)])
+@pytest.mark.parametrize(
+    ("schedule", "window"), [*((kind, 0) for kind in PROGRAMS), ("decoupled", 1), ("decoupled", 4)]
+)
 def test_what_is_left_after_a_checkpoint_is_done_after_it(schedule: str, window: int, grows: bool) -> None:
     tried = 0
     for seed in range(SEEDS):

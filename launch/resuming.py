@@ -1,0 +1,131 @@
+"""`timebox resume`: a run that was cut off goes on, in its own folder, from its newest complete checkpoint.
+
+What was done after that is done again; what an earlier attempt wrote of it is kept beside (`journal/epoch-0`, `trace/epoch-0`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from pipeline import checkpoints
+from pipeline.checkpoints import Checkpoint
+from pipeline.config import load
+from pipeline.errors import ConfigError
+from pipeline.plan import Plan
+from pipeline.schema import Config
+
+from . import runs
+from .live import Result, carry_out
+from .preflight import check
+from .spawn import LiveRun, Observer, attempt
+from .vitals import process_state
+
+#: How long workers of a launcher that died may take to be gone before they are killed, in seconds.
+ORPHANS_S = 3.0
+
+
+class Request(NamedTuple):
+    """A run that can go on: where from, after which attempts, and what is to be said of it."""
+
+    folder: Path
+    config: Config
+    plan: Plan
+    begin: Checkpoint | None
+    attempts: list[dict[str, Any]]
+    why: str
+    warnings: list[str]
+
+    @property
+    def batch(self) -> int:
+        """The batch (of the data) from which it goes on."""
+        return 0 if self.begin is None else self.begin.batch
+
+
+def prepare(folder: Path, recover: int | None = None) -> Request:
+    """Return how a run can go on; raises ConfigError for one that cannot, and has changed nothing."""
+    config = load(folder / "config.toml")
+    state = runs.read_json(folder / "launcher.json") or {}
+    summary = runs.read_json(folder / "summary.json") or {}
+    status = str(runs.describe(folder)["status"])
+    if state.get("reference"):
+        raise ConfigError(f"{folder.name} is a reference: one process without checkpoints; run it again")
+    if status == "running":
+        raise ConfigError(f"{folder.name} is running; `timebox stop {folder.name}` ends it")
+    if status == "done":
+        raise ConfigError(f"{folder.name} is done: nothing is left to go on with")
+    if status == "simulated":
+        raise ConfigError(f"{folder.name} was simulated: nothing is left to go on with")
+    if recover is not None:
+        config = msgspec.structs.replace(config, run=msgspec.structs.replace(config.run, recover=recover))
+    plan = Plan.of(config)
+    begin, warnings = checkpoints.newest(folder, plan)
+    if begin is None:
+        warnings.append(
+            "there is no complete checkpoint: it begins anew; --checkpoint.every sets how often one is taken"
+        )
+    attempts = [each for each in state.get("attempts", []) if isinstance(each, dict)]
+    why = str(summary.get("error") or f"it {status}" if status == "died" else f"it was {status}")
+    return Request(folder, config, plan, begin, attempts, why, warnings)
+
+
+def resume(
+    request: Request, observe: Observer = lambda _: None, on_checked: Callable[[], None] = lambda: None
+) -> Result:
+    """Let a run go on and return what became of it; raises ConfigError before it starts."""
+    folder, plan, begin = request.folder, request.plan, request.begin
+    since_ns = time.monotonic_ns()
+    with _alone(folder):
+        _end_orphans(folder)
+        check(request.config, reference=False)
+        on_checked()
+        save = None if begin is None else begin.save
+        epoch = max((int(each.get("epoch", 0)) for each in request.attempts), default=-1) + 1
+        _put_aside(folder, epoch - 1)
+        checkpoints.forget_later(folder, plan, save)
+        live = LiveRun(request.config, folder, epoch, save)
+        live.attempts = [*request.attempts, attempt(plan, epoch, save, request.why)]
+        runs.point_latest(folder.parent, folder)
+        return carry_out(live, request.config, observe, since_ns)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the run, so that nobody else takes it up at the same time; raises ConfigError if somebody does."""
+    with (folder / "config.toml").open("rb") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(f"{folder.name} is being resumed by another command") from None
+        yield
+
+
+def _end_orphans(folder: Path) -> None:
+    """Wait for workers whose launcher has died, and kill those that do not go: they must not write beside the new ones."""
+    stages = (runs.read_json(folder / "launcher.json") or {}).get("stages", [])
+    deadline = time.monotonic() + ORPHANS_S
+    for stage in stages:
+        pid, name = stage.get("pid"), str(stage.get("name"))
+        while isinstance(pid, int) and process_state(pid, folder.name, name) not in ("gone", "unknown"):
+            if time.monotonic() > deadline:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
+            time.sleep(0.02)
+
+
+def _put_aside(folder: Path, epoch: int) -> None:
+    """Put aside what tells how the attempt before ended: it is not how the run ends."""
+    for path in (folder / "summary.json", folder / "logs" / "error.json"):
+        if path.is_file():
+            path.replace(path.with_name(f"{path.stem}.epoch-{epoch}.json"))
+    for name in ("interrupted", "final"):
+        shutil.rmtree(folder / "checkpoint" / name, ignore_errors=True)

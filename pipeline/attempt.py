@@ -1,0 +1,265 @@
+"""One attempt of a live stage: from its first weights, or from a checkpoint, until it is done or something ends it.
+
+    hello → first weights, or a checkpoint's → peers → connect → ready → go → advance until done → done → quit
+
+A run has one attempt, and one more for each time that it is taken up again. What an attempt appends to is first cut down to
+what the checkpoint has of it; what is cut off is kept beside (`journal/epoch-0/box-1.txt`), and so is the trace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from . import checkpoints, probe, results, trace, transport
+from .arrays import Weights
+from .backup import ROUND_NS, Backup, settle_memory
+from .box import BoxWork
+from .checkpoints import Checkpoint
+from .data import Batches
+from .delays import DelayedLinks
+from .drawn import Examples
+from .drive import advance
+from .emulate import Emulated
+from .emulation import Emulation
+from .errors import RunError, TimeboxError
+from .files import cut
+from .guard import Guard
+from .head import HeadWork
+from .live import LivePort, LiveWatcher, cost_of_a_record
+from .orders import Orders, Stopped
+from .payloads import Payloads
+from .plan import Plan
+from .reckon import stage_after
+from .recorder import Recorder
+from .saver import Saver
+from .schedules import make_schedule
+from .schema import Config
+from .stage import Stage
+from .trace import DONE, GO
+from .weights import digest
+from .wire import Decoder, Encoder
+from .work import Work
+from .worklog import Anchor, WorkLog
+from .works import make_work
+
+
+class Seat(NamedTuple):
+    """What of a worker stays the same from one attempt to the next."""
+
+    folder: Path
+    name: str
+    number: int
+    config: Config
+    plan: Plan
+    anchor: Anchor
+    log: WorkLog
+    links: transport.Links
+    batches: Batches | Examples
+    payloads: Payloads
+
+
+class Attempt:
+    """A stage's work with its files, in one epoch."""
+
+    def __init__(self, seat: Seat, orders: Orders, begin: Checkpoint | None) -> None:
+        """Make the stage's work as it is at the beginning, or at a checkpoint; raises RunError for one that cannot be read."""
+        self.seat = seat
+        self.orders = orders
+        self.begin = begin
+        config, plan, number = seat.config, seat.plan, seat.number
+        self.work: BoxWork | HeadWork = make_work(config, plan, number, seat.batches)
+        self.first = 0  # batches, as they travel, before this attempt
+        self.stage = Stage(plan, number)
+        if begin is not None:
+            self.first = plan.barrier(begin.save)
+            self.work.restore(results.load_weights(begin.folder / f"{seat.name}.npz"))
+            self.stage = stage_after(plan, number, begin.save)
+        self.went_ns = 0  # when the launcher said go
+        self.port: LivePort
+        self.watcher: LiveWatcher
+        self.recorder: Recorder
+        self.saver: Saver
+
+    def run(self) -> None:
+        """Do all that is left to do; raises Stopped, RolledBack, TimeboxError."""
+        seat, stage = self.seat, self.stage
+        self.prepare()
+        recorder, port, watcher = self.recorder, self.port, self.watcher
+        schedule = make_schedule(seat.plan, seat.number, self.first)
+        work, own = self.emulated(), self.work
+        self.went_ns = started = time.monotonic_ns()
+        cpu = time.process_time_ns()
+        recorder.tape.mark(GO, started)
+        seat.log.info(
+            "go", boxes=seat.plan.boxes, batches=seat.plan.batches, schedule=seat.plan.schedule, **self.where()
+        )
+        next_round = started + ROUND_NS
+        settle_memory()
+        backup = Backup(recorder)
+        try:
+            while not stage.is_done:
+                action = advance(stage, schedule, port, work, watcher)
+                if action is None:
+                    port.wait(schedule.lack(stage))
+                else:  # after its messages have gone
+                    recorder.sums.add(own.outputs, own.changes)
+                    if action.kind == "S":
+                        self.save(action.batch)
+                if (now := time.monotonic_ns()) >= next_round:
+                    backup.is_late = False
+                    next_round = now + ROUND_NS
+                    self.round()
+        except TimeboxError as error:
+            story = "" if stage.story() in str(error) else f"; {stage.story()}"  # the stage's own errors tell it
+            raise type(error)(f"{error}{story}") from None
+        except Stopped:
+            self.keep("interrupted")
+            raise
+        finally:
+            ended = time.monotonic_ns()
+            backup.stop()
+            self.saver.wait()
+            cpu_ms = (time.process_time_ns() - cpu) // 1_000_000
+            log_ms = watcher.log_ns // 1_000_000
+            recorder.done(DONE, ended, cost_ns=cost_of_a_record(), cpu_ms=cpu_ms, log_ms=log_ms)
+            recorder.close()
+        self.finish((ended - started) / 1e9, cpu_ms / 1000)
+
+    def where(self) -> dict[str, int]:
+        """Return from where a resumed attempt goes on, for the log."""
+        return {} if self.begin is None else {"epoch": self.orders.epoch, "from_batch": self.begin.batch}
+
+    def prepare(self) -> None:
+        """Tell where this stage can be reached, open its files, meet the others, and wait for go."""
+        seat, orders = self.seat, self.orders
+        folder, name, config, plan, number = seat.folder, seat.name, seat.config, seat.plan, seat.number
+        orders.say("hello", pid=os.getpid(), endpoint=seat.links.address)
+        if self.begin is None:
+            results.save_weights(folder / "checkpoint" / "initial" / f"{name}.npz", self.work.weights())
+        if orders.epoch:
+            self.cut()
+        header = {"pid": os.getpid(), "wall_ns": seat.anchor.wall_ns, "mono_ns": seat.anchor.mono_ns}
+        self.recorder = Recorder(
+            folder,
+            name,
+            header | self.where(),
+            is_traced=config.trace.level == "full",
+            most_bytes=config.trace.most_mb * 1_000_000,
+            every=config.trace.every,
+            goes_on=self.begin is not None,
+        )
+        self.saver = Saver(folder, plan, name, self.recorder.sync)
+        try:
+            for peer, address in orders.hear("peers").items():
+                seat.links.connect(plan.number(peer), address)
+            self.watcher = LiveWatcher(self.recorder, seat.log, plan, number)
+            encoder = Encoder(orders.epoch, seat.payloads)
+            decoder = Decoder(number, orders.epoch, plan.sources(number), seat.payloads)
+            emulation = Emulation(config.emulate, plan)
+            links = DelayedLinks(seat.links, emulation, number) if emulation.changes_messages else seat.links
+            self.port = LivePort(links, encoder, decoder, self.work, self.recorder, number)
+            orders.say("ready")
+            orders.hear("go")
+        except BaseException:
+            self.recorder.close()
+            raise
+
+    def cut(self) -> None:
+        """Cut this stage's files down to what the checkpoint has of them, and put aside what an earlier attempt wrote."""
+        folder, name, before = self.seat.folder, self.seat.name, f"epoch-{self.orders.epoch - 1}"
+        sizes = self.begin.files(name) if self.begin is not None else {}
+        for path in (folder / "journal" / f"{name}.txt", folder / "journal" / f"{name}.sums"):
+            aside = path.parent / before / path.name
+            if path.is_file():
+                cut(path, sizes.get(path.relative_to(folder).as_posix(), 0), aside)
+        path = trace.path_of(folder, name)
+        if path.is_file():
+            (path.parent / before).mkdir(exist_ok=True)
+            path.replace(path.parent / before / path.name)
+
+    def emulated(self) -> Work:
+        """Return the work that this stage does, with what is to be watched or slowed down in it."""
+        config, plan = self.seat.config, self.seat.plan
+        is_probed = config.trace.level == "full" and config.emulate.arithmetic
+        batches = probe.probed(plan, config.trace.probe if is_probed else 0)
+        work: Work = probe.Probe(self.work, batches, self.save_probed) if batches else self.work
+        emulate = config.emulate
+        is_emulated = emulate.compute_ms or emulate.slow or emulate.straggle
+        return Emulated(work, Emulation(config.emulate, plan), self.seat.number) if is_emulated else work
+
+    def save_probed(self, batch: int, arrays: Weights) -> None:
+        """Write what the probe saw."""
+        results.append_look(self.seat.folder / "probe" / f"{self.seat.name}.looks", batch, arrays)
+
+    def save(self, number: int) -> None:
+        """Begin to write a checkpoint, which the stage has just taken; raises RunError if the one before could not be."""
+        recorder, name = self.recorder, self.seat.name
+        recorder.flush()
+        journal, sums = recorder.sizes
+        appended = {f"journal/{name}.txt": journal, f"journal/{name}.sums": sums}
+        self.saver.save(number, self.work.saved, appended)
+        self.seat.log.info("saves", checkpoint=number, batch=checkpoints.batch_of(self.seat.plan, number))
+
+    def round(self) -> None:
+        """Every now and then: flush, tell the launcher where we are, see what it says; raises Stopped, RolledBack, RunError."""
+        self.recorder.flush()
+        self.tell_saved()
+        cost = {}
+        if isinstance(self.work, HeadWork) and self.work.costs:
+            recent = self.work.costs[-self.seat.plan.epoch_batches :]
+            cost = {"cost": sum(recent) / len(recent)}
+        self.orders.say("progress", batch=self.stage.forwards, **self.standing(), **cost)
+        self.orders.look()
+
+    def tell_saved(self) -> None:
+        """Tell the launcher which checkpoints are written; raises RunError for one that could not be."""
+        for saved in self.saver.take():
+            self.orders.say("saved", **saved)
+
+    def standing(self) -> dict[str, Any]:
+        """Return what the launcher shows of this stage besides its batch."""
+        stage, plan = self.stage, self.seat.plan
+        waits = {f"{way} {plan.name(k)}": ns / 1e9 for (way, k), ns in self.port.waited_ns.items()}
+        settled = stage.forwards if stage.is_head else stage.settled
+        at_s = (time.monotonic_ns() - self.went_ns) / 1e9
+        in_flight = stage.forwards - settled
+        return {"at_s": at_s, "in_flight": in_flight, "busy_s": self.watcher.busy_ns / 1e9, "waits": waits}
+
+    def keep(self, what: str) -> Weights:
+        """Save weights and metrics: `final`, or `interrupted` where the run is stopped before its end."""
+        work, folder = self.work, self.seat.folder
+        weights = work.weights()
+        results.save_weights(folder / "checkpoint" / what / f"{self.seat.name}.npz", weights)
+        if isinstance(work, HeadWork):
+            results.save_metrics(folder, self.seat.plan, work.costs, work.judged, work.levels)
+        return weights
+
+    def finish(self, seconds: float, cpu_s: float) -> None:
+        """Save the results, report them, and stay until the launcher says quit; raises DivergedError for weights gone bad."""
+        stage, seat = self.stage, self.seat
+        self.tell_saved()
+        Guard(seat.name, seat.config.train.limit).check_weights(self.work.weights())
+        weights = self.keep("final")
+        standing = self.standing()
+        seat.log.info("done", batches=stage.forwards, busy_s=round(standing["busy_s"], 6), seconds=round(seconds, 6))
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
+        told = {"batches": stage.forwards, "seconds": seconds, "cpu_s": cpu_s, "peak_mb": peak_mb} | standing
+        self.orders.say("done", digest=digest(weights), seal=self.recorder.seal, **told)
+        with contextlib.suppress(Stopped):
+            self.orders.hear("quit")
+
+
+def begin_at(folder: Path, plan: Plan, save: int | None) -> Checkpoint | None:
+    """Return the checkpoint of a number, None for none; raises RunError if it is not there."""
+    if save is None:
+        return None
+    for found in checkpoints.complete(folder, plan):
+        if found.save == save:
+            return found
+    raise RunError(f"{checkpoints.folder_of(folder, plan, save)}: is no complete checkpoint")
