@@ -178,8 +178,9 @@ class Worker:
         recorder.flush()
         cost = {}
         if isinstance(self.work, HeadWork) and self.work.costs:
-            recent = self.work.costs[-self.plan.epoch_batches :]
+            recent = self.work.costs
             cost = {"cost": sum(recent) / len(recent)}
+            results.append_rows(self.folder, self.work.ledger)
         self.say("progress", batch=stage.forwards, **self.standing(stage, port, watcher), **cost)
         while (frame := self.control.receive(0)) is not None:
             word, _ = control.decode(frame, control.FROM_LAUNCHER)
@@ -206,7 +207,7 @@ class Worker:
         weights = work.weights()
         results.save_weights(self.folder / "checkpoint" / name / f"{self.name}.npz", weights)
         if isinstance(work, HeadWork):
-            results.save_metrics(self.folder, self.plan, work.costs, work.judged, work.levels)
+            results.save_metrics(self.folder, work.ledger)
         return weights
 
     def finish(
