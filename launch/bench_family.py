@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from pipeline import results
 from pipeline.config import resolve
 from pipeline.data import batches
 from pipeline.errors import DivergedError
@@ -130,7 +129,7 @@ def run(config: Config, mode: str, label: str, repeat: int, observe: Observer) -
         return {"status": "failed", "error": str(error), **passed}, None
     took = time.perf_counter() - began
     plan = reference.plan
-    last = results.epochs(plan, reference.costs, reference.judged)[-1]
+    last = reference.ledger.rows()[-1]
     found = {
         "status": "done", "batches": plan.steps, "batches_per_s": plan.steps / took, "makespan_s": took,
         "accuracy": last.get("accuracy"), "last_cost": last.get("test_cost"),

@@ -64,10 +64,8 @@ def _resume(options: argparse.Namespace) -> int:
     def announce() -> None:
         if not options.json:
             show.announce(request.config, request.plan, reference=False)
-            print(
-                f"{request.folder.name} goes on from batch {request.batch:,} of {request.plan.steps:,} ({request.why})",
-                flush=True,
-            )
+            name, whole = request.folder.name, request.plan.steps
+            print(f"{name} goes on from batch {request.batch:,} of {whole:,} ({request.why})", flush=True)
 
     with Progress(request.plan, quiet=options.json) as progress:
         result = resuming.resume(request, progress, announce)

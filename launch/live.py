@@ -230,12 +230,12 @@ def _attempts(live: LiveRun) -> dict[str, Any]:
     return {"resumed_from": resumed_from, "attempts": len(attempts), "recoveries": recoveries}
 
 
-def _timing(folder: Path, plan: Plan, since_ns: int, seconds: float | None, first: int) -> dict[str, Any]:
+def _timing(folder: Path, plan: Plan, since_ns: int, seconds: float | None, begun: int) -> dict[str, Any]:
     """Return the steady throughput, from the head's forwards, and when the first update of a box had ended.
 
     It is in batches of the data; with micro-batches their last one counts, for the head goes through them by fits and starts.
-    Without a trace the throughput is that of the whole run, `seconds` from go to the head's last action. `first`: the batch from
-    which a resumed run went on.
+    Without a trace the throughput is that of the whole run, `seconds` from go to the head's last action. `begun`: the batch
+    from which a resumed run went on.
     """
     try:
         ends = [
@@ -245,7 +245,7 @@ def _timing(folder: Path, plan: Plan, since_ns: int, seconds: float | None, firs
         ]
         first = [_first_update(folder, plan.name(k)) for k in range(1, plan.boxes + 1)]
     except RunError:
-        whole = (plan.steps - first) / seconds if seconds else None
+        whole = (plan.steps - begun) / seconds if seconds else None
         return {"batches_per_s": whole, "first_update_s": None, "first_update_ns": None}
     warm = int(len(ends) * WARM_UP)
     batches_per_s = None

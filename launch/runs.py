@@ -131,9 +131,10 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Return a run's epochs, as many as there are."""
+    """Return a run's epochs, as many as there are: a run that goes on adds to them, and its last line may not be whole."""
     path = folder / "metrics" / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def partial_epoch(folder: Path, status: str, epochs: Sequence[dict[str, Any]], plan: Plan) -> str:

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import results
 from pipeline.costs import Costs
 from pipeline.data import batches as make_batches
 from pipeline.errors import ConfigError
@@ -112,7 +111,7 @@ def _stage(plan: Plan, found: Simulated, k: int) -> dict[str, Any]:
 
 def _learned(plan: Plan, works: Mapping[int, Any]) -> dict[str, Any]:
     head: HeadWork = works[plan.head]
-    epochs = results.epochs(plan, head.costs, head.judged, head.levels)
+    epochs = head.ledger.rows()
     return {
         "accuracy": epochs[-1].get("accuracy"),
         "epoch_costs": [row["cost"] for row in epochs],

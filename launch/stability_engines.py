@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from pipeline import results
 from pipeline.actions import ACTIVATION, GRADIENT, Action, Part
 from pipeline.arrays import Array
 from pipeline.box import BoxWork
@@ -29,7 +28,8 @@ from pipeline.data import Batches
 from pipeline.data import batches as make_batches
 from pipeline.drawn import Examples
 from pipeline.errors import DivergedError, TimeboxError
-from pipeline.head import HeadWork, Judged
+from pipeline.head import HeadWork
+from pipeline.ledger import Ledger, summary
 from pipeline.plan import Plan
 from pipeline.reference import Reference
 from pipeline.schema import Config
@@ -156,7 +156,8 @@ def run(case: Case, k: int, kind: str, costs: Costs | None = None, folder: str =
         return _live(config, folder)
     plan, tape = Plan.of(config), Tape(Plan.of(config))
     batches = make_batches(config)
-    spent: list[float] = []
+    ledger = Ledger(plan, keeps_all=True)
+    spent = ledger.costs
     accuracy, diverged, failed = None, "", ""
     try:
         with np.errstate(all="ignore"):
@@ -164,14 +165,14 @@ def run(case: Case, k: int, kind: str, costs: Costs | None = None, folder: str =
                 accuracy = _published(case, config, batches, plan, tape, spent)
             elif kind == "virtual":
                 assert costs is not None
-                accuracy = _virtual(config, plan, batches, tape, spent, costs, k)
+                accuracy = _virtual(config, plan, batches, tape, ledger, costs, k)
             else:
                 reference = Watched(config, batches, tape)
-                reference.costs = spent
+                reference.ledger = ledger
                 for _ in reference.run():
                     pass
                 reference.check_weights()
-                accuracy = _accuracy(plan, reference.judged)
+                accuracy = _accuracy(ledger)
     except DivergedError as error:
         diverged = str(error)
     except TimeboxError as error:
@@ -192,21 +193,19 @@ def _published(
 
 
 def _virtual(
-    config: Config, plan: Plan, batches: Batches | Examples, tape: Tape, spent: list[float], costs: Costs, seed: int
+    config: Config, plan: Plan, batches: Batches | Examples, tape: Tape, ledger: Ledger, costs: Costs, seed: int
 ) -> float | None:
     works: dict[int, Work] = {k: make_work(config, plan, k, batches) for k in range(1, plan.head + 1)}
     head = works[plan.head]
     assert isinstance(head, HeadWork)
-    head.costs = spent
+    head.ledger = ledger
     watched: dict[int, Work] = {k: WatchedWork(work, plan, tape) for k, work in works.items()}
     simulate(plan, costs, seed=seed, works=watched, weigh=weigher(config, plan))
-    return _accuracy(plan, head.judged)
+    return _accuracy(ledger)
 
 
-def _accuracy(plan: Plan, judged: list[Judged]) -> float | None:
-    if len(judged) < plan.evaluations:
-        return None
-    return results.summary(judged[plan.final_evaluation :])["accuracy"]
+def _accuracy(ledger: Ledger) -> float | None:
+    return summary(ledger.final)["accuracy"] if ledger.final else None
 
 
 def _live(config: Config, folder: str) -> Found:

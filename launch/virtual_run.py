@@ -127,7 +127,7 @@ def end(
     _checkpoint(out, "final", plan, works)
     head = works.get(plan.head)
     if isinstance(head, HeadWork):
-        results.save_metrics(out, plan, head.costs, head.judged, head.levels)
+        results.save_metrics(out, head.ledger)
     save_json(out / "environment.json", collect())
     save_json(out / "summary.json", _summary(made, out, observers))
 

@@ -18,10 +18,11 @@ from typing import Any
 from pipeline import trace
 from pipeline.actions import Action
 from pipeline.config import load
+from pipeline.done import count
 from pipeline.errors import ConfigError, RunError
 from pipeline.lacks import WINDOW, Lack
 from pipeline.plan import Plan
-from pipeline.reckon import count, lack, next_action, reckon
+from pipeline.reckon import lack, next_action, reckon
 from pipeline.standing import Standing
 
 from . import runs

@@ -174,7 +174,10 @@ class Attempt:
         """Cut this stage's files down to what the checkpoint has of them, and put aside what an earlier attempt wrote."""
         folder, name, before = self.seat.folder, self.seat.name, f"epoch-{self.orders.epoch - 1}"
         sizes = self.begin.files(name) if self.begin is not None else {}
-        for path in (folder / "journal" / f"{name}.txt", folder / "journal" / f"{name}.sums"):
+        appended = [folder / "journal" / f"{name}.txt", folder / "journal" / f"{name}.sums"]
+        if isinstance(self.work, HeadWork):
+            appended.append(folder / results.METRICS)
+        for path in appended:
             aside = path.parent / before / path.name
             if path.is_file():
                 cut(path, sizes.get(path.relative_to(folder).as_posix(), 0), aside)
@@ -203,8 +206,18 @@ class Attempt:
         recorder.flush()
         journal, sums = recorder.sizes
         appended = {f"journal/{name}.txt": journal, f"journal/{name}.sums": sums}
+        if isinstance(self.work, HeadWork):
+            appended |= self.metrics(self.work)
         self.saver.save(number, self.work.saved, appended)
         self.seat.log.info("saves", checkpoint=number, batch=checkpoints.batch_of(self.seat.plan, number))
+
+    def metrics(self, work: HeadWork) -> dict[str, int]:
+        """Return how long the file of epochs is, with all that have ended in it; raises RunError for a disk without room."""
+        results.append_rows(self.seat.folder, work.ledger)
+        path = self.seat.folder / results.METRICS
+        if work.ledger.ended():
+            raise RunError(f"{path}: cannot write the rows of epochs: no space left on device")
+        return {results.METRICS.as_posix(): path.stat().st_size} if path.is_file() else {}
 
     def round(self) -> None:
         """Every now and then: flush, tell the launcher where we are, see what it says; raises Stopped, RolledBack, RunError."""
@@ -212,8 +225,9 @@ class Attempt:
         self.tell_saved()
         cost = {}
         if isinstance(self.work, HeadWork) and self.work.costs:
-            recent = self.work.costs[-self.seat.plan.epoch_batches :]
+            recent = self.work.costs
             cost = {"cost": sum(recent) / len(recent)}
+            results.append_rows(self.seat.folder, self.work.ledger)
         self.orders.say("progress", batch=self.stage.forwards, **self.standing(), **cost)
         self.orders.look()
 
@@ -237,7 +251,7 @@ class Attempt:
         weights = work.weights()
         results.save_weights(folder / "checkpoint" / what / f"{self.seat.name}.npz", weights)
         if isinstance(work, HeadWork):
-            results.save_metrics(folder, self.seat.plan, work.costs, work.judged, work.levels)
+            results.save_metrics(folder, work.ledger)
         return weights
 
     def finish(self, seconds: float, cpu_s: float) -> None:

@@ -10,27 +10,27 @@ which it wrote. Arrays that are sent are never written to again: a transport may
     C   correct               an update by the true gradient less the synthetic one
     U   apply                 a sibling's increment, or one step on the sum of boxes' or micro-batches' gradients
     E   evaluate              forward only
+    S   save                  the state, which is what has changed: so the sums of a run cover all of it at each checkpoint
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
-from . import heads, readout, sizes, traces
+from . import readout, traces
 from .actions import ACTIVATION, EVALUATION, GRADIENT, INCREMENT, LENGTH, TARGET, Action, Message, Part
 from .arrays import Array, Scratch, Weights
 from .cells import Factors, Trail
+from .classifier import Classifier
 from .data import Batches
 from .drawn import Examples
 from .guard import Guard
-from .optimizers import Pace, take
-from .plan import EARLY, LAG, Plan
+from .plan import EARLY, Plan
 from .schema import Config
 from .stash import Flight
+from .state import Saved, copies, counts, under
 from .stepper import Stepper
-from .weights import head_optimizer, local_weights, make_fitting
+from .weights import make_fitting
 from .work import Arrays
 
 
@@ -44,27 +44,21 @@ class BoxWork:
         self.rule = plan.learns(number)
         self.oracle_version = 0
         self.outputs: dict[str, Arrays] = {}
+        self.saved: Weights = {}  # the state at the last checkpoint, in a fixed order
         self._scratch = Scratch()
         self.stepper = Stepper(config, plan, number, batches, self._scratch)
         self.kind = self.stepper.kind
         self.fitting = make_fitting(config, number) if self.rule == "synthetic" else None
-        self.local = local_weights(config, number) if self.rule == "local" and not plan.reads else {}
-        self._local_optimizer = head_optimizer(config, self.local)
-        self._pace = Pace(config.train, plan.steps, rises=False)
-        self._loss = config.model.loss
-        self._mix, self._trust = config.oracle.mix, config.oracle.scale
-        self._sees_label = config.oracle.sees_label
-        self._is_mixed = plan.target == "mixed"
-        self._is_bootstrapped = plan.target == "bootstrapped"
+        self._classifier = Classifier(config, plan, number, batches)
+        self._mix, self._trust, self._sees_label = config.oracle.mix, config.oracle.scale, config.oracle.sees_label
+        self._is_mixed, self._is_bootstrapped = plan.target == "mixed", plan.target == "bootstrapped"
         self._corrects = plan.settles_by(number) == "C"
         self._passes_on = number > 1 and plan.wants_gradients(number - 1)
         self._came: traces.Traced | None = None  # with the last activation
         self._guard = Guard(plan.name(number), config.train.limit)
         self.last_trail: Trail  # of the last forward, for the probe
         self._width = config.model.width
-        # Without the head's word sequences have one length: the shortest to begin with, or the longest.
-        self._most = sizes.most(config) if plan.reads else 0
-        self._level = 1 if plan.grows else self._most
+        self._lengths = readout.Lengths(config, plan, number)
         self._inbox: dict[tuple[str, int, int], Arrays] = {}
         self._flights: dict[int, Flight] = {}
 
@@ -87,16 +81,18 @@ class BoxWork:
         """Return all arrays that this stage learns, by the names that checkpoints use."""
         oracle = self.fitting.oracle.weights if self.fitting else {}
         found = self.cell | {f"oracle_{name}": array for name, array in oracle.items()}
-        return found | {f"local_{name}": array for name, array in self.local.items()}
+        return found | {f"local_{name}": array for name, array in self._classifier.weights.items()}
 
     def keep(self, message: Message, arrays: Arrays) -> None:
         """Keep what a message brought."""
-        if arrays:
+        if arrays and message.kind == LENGTH:
+            self._lengths.keep(message.batch, arrays[0])
+        elif arrays:
             self._inbox[message.kind, message.batch, message.source] = arrays
 
     def kept(self, kind: str, batch: int, source: int) -> Arrays:
         """Return what a message brought that waits for its action; nothing where none does."""
-        return self._inbox.get((kind, batch, source), ())
+        return self._lengths.kept(batch) if kind == LENGTH else self._inbox.get((kind, batch, source), ())
 
     def trail(self, batch: int) -> Trail:
         """Return what the forward of a batch in flight has left behind."""
@@ -107,13 +103,38 @@ class BoxWork:
 
     def do(self, action: Action) -> Iterator[Part]:
         """Do an action, yielding after each part; `outputs` is complete at the end."""
-        self.outputs = {}
-        self.stepper.changes = {}
+        self.outputs, self.stepper.changes = {}, {}
         kind, batch, sibling = action
         if kind == "U":
             return self._apply(batch, sibling) if sibling else self._step(batch)
+        if kind == "S":
+            return self._save()
         does = {"F": self._forward, "T": self._train, "B": self._backward, "C": self._correct, "E": self._evaluate}
         return does[kind](batch)
+
+    def _save(self) -> Iterator[Part]:
+        self.saved = self.stepper.changes = self.state()
+        yield Part("save", self.version, self.version)
+
+    def state(self) -> Weights:
+        """Return copies of all that decides later numbers, weights by their own names, at a barrier: nothing is in flight."""
+        assert not self._flights, f"in flight: {[*self._flights]}"
+        found = copies(self.weights()) | self.stepper.state() | counts(oracle_version=self.oracle_version)
+        found |= under("local_optimizer", self._classifier.state()) | under("lengths", self._lengths.state())
+        return found | (under("fitting", self.fitting.state()) if self.fitting else {})
+
+    def restore(self, state: Weights) -> None:
+        """Go on from a state, before the first action; raises RunError for an array that is missing, unknown or unfit."""
+        saved = Saved(state, self.plan.name(self.number))
+        for name, array in self.weights().items():
+            saved.fill(name, array)
+        self.oracle_version = saved.count("oracle_version")
+        self.stepper.restore(saved)
+        self._classifier.restore(saved.under("local_optimizer"))
+        self._lengths.restore(saved.under("lengths"))
+        if self.fitting:
+            self.fitting.restore(saved.under("fitting"))
+        saved.end()
 
     def _forward(self, batch: int) -> Iterator[Part]:
         trail = self._go(ACTIVATION, batch)
@@ -140,7 +161,8 @@ class BoxWork:
             self._came = traces.Traced(*arrays[1:]) if len(arrays) > 1 else None
             return trail
         assert isinstance(batches, Examples), "only a task that is drawn has targets at every step"
-        level = self._checked(arrays[1][:, readout.LEVEL], batch) if arrays else self._level_of(batch, is_judged)
+        lengths = self._lengths
+        level = lengths.told(arrays[1][:, readout.LEVEL], batch) if arrays else lengths.first(batch, is_judged)
         x = (batches.evaluation_inputs if is_judged else batches.inputs)(batch, number, level)
         trail = self.kind.forward(self.cell, x, entering, self._scratch)
         tally = arrays[1] if arrays else readout.first_tally(x.shape[1], level, x.dtype)
@@ -148,16 +170,6 @@ class BoxWork:
         own, tally = readout.read(self.cell, trail, self._width, y, wanted, tally, self.plan.micro)
         self.outputs[kind] = (trail.h, tally)
         return trail._replace(own=own)
-
-    def _level_of(self, batch: int, is_judged: bool) -> int:
-        """Return how long a batch's sequences are; evaluations follow the last batch that was forwarded."""
-        epoch, rest = divmod(batch, self.plan.epoch_batches)
-        if self.plan.grows and not is_judged and epoch >= LAG and not rest:
-            self._level = self._checked(self._receive(LENGTH, epoch - LAG, self.plan.head)[0], batch)
-        return self._level
-
-    def _checked(self, told: Array, batch: int) -> int:
-        return readout.level_of(told, self._most, f"{self.plan.name(self.number)}: batch {batch}")
 
     @property
     def updates_early(self) -> bool:
@@ -172,7 +184,7 @@ class BoxWork:
     def _update_early(self, batch: int, trail: Trail, read: int) -> Part:
         """Update on the word of the oracle, or of the box's own classifier."""
         is_local = self.rule == "local"
-        g = self._classify(batch, trail.h) if is_local else self.guess(batch, trail.h)
+        g = self._classifier.train(batch, trail.h) if is_local else self.guess(batch, trail.h)
         self._guard.check("F", batch, "the gradient of its classifier" if is_local else "the synthetic gradient", g)
         came, sends_target = self._came, self._passes_on and self._is_bootstrapped
         is_wanted = sends_target or came is not None
@@ -192,23 +204,11 @@ class BoxWork:
     def guess(self, batch: int, h: Array) -> Array:
         """Return the gradient that the box updates on before the true one is there; it may lie in a scratch."""
         if self.rule == "local":
-            return self._local_gradient(batch, h)[1]
+            return self._classifier.gradient(batch, h)[1]
         out = self._scratch.array("guess", h.shape, h.dtype)
         if self.fitting is None:
             return traces.guess(self.cell, h, out)
         return self.fitting.oracle.predict(h, self.label(batch), batch, out)
-
-    def _local_gradient(self, batch: int, h: Array) -> tuple[Weights, Array]:
-        """Return the gradient of the loss of the box's own classifier, by its weights and at the activation."""
-        if self.plan.reads:  # its own steps' losses are all that it learns from: backpropagation truncated at its edges
-            return {}, np.zeros_like(h)
-        return heads.classify(self.local, h, self._width, self.batches.wanted(self.batches.labels(batch)), self._loss)
-
-    def _classify(self, batch: int, h: Array) -> Array:
-        """Train the box's own classifier and return the gradient at the activation (Belilovsky et al. 2019)."""
-        dense, g = self._local_gradient(batch, h)
-        take(self.local, self._local_optimizer.step(dense, self._pace.at(batch)))
-        return g
 
     def label(self, batch: int) -> Array | None:
         """Return the one-hot labels of a batch where the oracle sees them."""

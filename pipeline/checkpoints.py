@@ -143,7 +143,7 @@ def check(run: Path, plan: Plan, found: Checkpoint) -> str:
 
 def newest(run: Path, plan: Plan) -> tuple[Checkpoint | None, list[str]]:
     """Return the newest checkpoint that is whole, and what was wrong with newer ones."""
-    faults = []
+    faults: list[str] = []
     for found in complete(run, plan):
         if not (fault := check(run, plan, found)):
             return found, faults

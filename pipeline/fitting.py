@@ -17,13 +17,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .arrays import Array, Scratch
+from .arrays import Array, Scratch, Weights
 from .optimizers import Optimizer, take
 from .oracle_controls import Noise, Stale
 from .oracle_mlp import Mlp
 from .oracle_own import Own
 from .oracles import Linear, Oracle, Shape, recall, remember
 from .schema import Config
+from .sizes import classes, link, state
+from .state import Saved, counts
 
 
 class Example(NamedTuple):
@@ -32,6 +34,11 @@ class Example(NamedTuple):
     h: Array
     y: Array | None
     target: Array
+
+
+def shape_of(config: Config) -> Shape:
+    """Return what the oracles of a configuration must fit."""
+    return Shape(state(config), classes(config), config.model.dtype, link(config))
 
 
 def make_oracle(config: Config, shape: Shape, rng: np.random.Generator) -> Oracle:
@@ -49,6 +56,7 @@ class Fitting:
     def __init__(self, config: Config, oracle: Oracle, rng: np.random.Generator) -> None:
         given, train = config.oracle, config.train
         self.oracle = oracle
+        self._shape, self._sees_label = shape_of(config), given.sees_label
         self._rate = train.rate_oracle
         self._is_normalised = train.optimizer_oracle == "nlms"
         self._optimizer = Optimizer(train.optimizer_oracle, train, dict.fromkeys(oracle.weights, train.rate_oracle))
@@ -58,10 +66,33 @@ class Fitting:
         self._replays = given.replays if given.memory and oracle.descends else 0
         self._seed = int(rng.integers(2**32)) if self._replays else 0
 
-    @property
-    def state(self) -> dict[str, Array]:
-        """What it has besides the oracle's weights: the optimizer's means."""
-        return self._optimizer.state
+    def state(self) -> Weights:
+        """Return copies of what it has besides the oracle's weights: the optimizer's, `usual`, `memory` and `memory.0.h` on."""
+        found = self._optimizer.state() | self.oracle.state()
+        if self._cap:
+            found["usual"] = self._usual.copy()
+        if not self._replays:
+            return found
+        found |= counts(memory=len(self._memory))
+        for place, example in enumerate(self._memory):  # nobody writes to what is in it
+            told = {name: array for name, array in example._asdict().items() if array is not None}
+            found |= {f"memory.{place}.{name}": array for name, array in told.items()}
+        return found
+
+    def restore(self, saved: Saved) -> None:
+        """Go on from a saved state, the oracle's weights being there; raises RunError."""
+        self._optimizer.restore(saved, self.oracle.weights)
+        self.oracle.restore(saved)
+        if self._cap:
+            saved.fill("usual", self._usual)
+        if not self._replays:
+            return
+        width, labels, dtype, _ = self._shape
+        for place in range(saved.count("memory", self._memory.maxlen)):
+            example = saved.under(f"memory.{place}")
+            h = example.take("h", (None, width), dtype)
+            y = example.take("y", (len(h), labels), dtype) if self._sees_label else None
+            self._memory.append(Example(h, y, example.take("target", h.shape, dtype)))
 
     def fit(self, batch: int, h: Array, y: Array | None, target: Array, scratch: Scratch) -> Array:
         """Train on a target that has come; return the error of the prediction, (rows, width), by row."""

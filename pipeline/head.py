@@ -10,10 +10,8 @@ and sends a gradient of zeros, for nothing comes after the last box.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import heads, readout, sequences, sizes
 from .actions import ACTIVATION, EVALUATION, GRADIENT, LENGTH, Action, Message, Part
@@ -21,38 +19,16 @@ from .arrays import Array, Weights, accumulate
 from .data import Batches
 from .drawn import Examples
 from .guard import Guard
+from .ledger import Judged, Ledger
 from .optimizers import Pace, take
 from .plan import Plan
 from .schema import Config
+from .state import Saved, copies, counts, under
 from .weights import head_optimizer, head_weights
 from .work import Arrays
 
 #: How far off a number may be that counts as right (Hochreiter and Schmidhuber 1997).
 NEAR = 0.04
-
-
-class Judged(NamedTuple):
-    """What the head said of one evaluation's images, or examples, row by row.
-
-    Of numbers, label and prediction are the numbers; of bits the number that they are; of sequences how many bits were
-    wanted and how many were right.
-    """
-
-    places: NDArray[np.int64]
-    labels: NDArray[Any]
-    predictions: NDArray[Any]
-    outputs: Array  # (rows, outputs): ŷ
-    cost: float
-    rights: NDArray[Any] | None = (
-        None  # (rows,): the share of each that is right; None: where label and prediction agree
-    )
-    level: int = 0  # of sequences that grow
-
-    @property
-    def right(self) -> float:
-        """How many images were told right; of bits, the sum of each example's share."""
-        rights = self.predictions == self.labels if self.rights is None else self.rights
-        return float(rights.sum())
 
 
 class HeadWork:
@@ -65,8 +41,7 @@ class HeadWork:
         self.version = 0
         self.outputs: dict[str, Arrays] = {}
         self.changes: dict[str, Array] = {}  # what the last action's update was made of, by name
-        self.costs: list[float] = []
-        self.judged: list[Judged] = []
+        self.saved: Weights = {}  # the state at the last checkpoint, in a fixed order
         self._loss = config.model.loss
         self._gradient: Weights = {}  # the sum of a batch's micro-batches so far
         self._optimizer = head_optimizer(config, self.layer)
@@ -76,6 +51,17 @@ class HeadWork:
         self._width, self._name = config.model.width, config.data.name
         self._most = sizes.most(config) if plan.reads else 0
         self.curriculum = readout.Curriculum(config.data, self._most) if plan.reads else None
+        self.ledger = Ledger(plan, self.levels)
+
+    @property
+    def costs(self) -> list[float]:
+        """What the batches of the present epoch have cost; of the whole run, where the ledger keeps all."""
+        return self.ledger.costs
+
+    @property
+    def judged(self) -> list[Judged]:
+        """What it said in the present round of evaluations; in the whole run, where the ledger keeps all."""
+        return self.ledger.judged
 
     @property
     def levels(self) -> list[int]:
@@ -99,9 +85,32 @@ class HeadWork:
         """Do an action, yielding after each part; `outputs` is complete at the end."""
         self.outputs = {}
         self.changes = {}
-        if action.kind == "F":
-            return self._forward(action.batch)
-        return self._evaluate(action.batch)
+        if action.kind == "S":
+            return self._save()
+        return self._forward(action.batch) if action.kind == "F" else self._evaluate(action.batch)
+
+    def _save(self) -> Iterator[Part]:
+        self.saved = self.changes = self.state()
+        yield Part("save", self.version, self.version)
+
+    def state(self) -> Weights:
+        """Return copies of all that decides later numbers, weights by their own names, at a barrier: nothing is in flight."""
+        assert not self._gradient, "a batch's micro-batches are not all here"
+        found = copies(self.layer) | counts(version=self.version) | under("optimizer", self._optimizer.state())
+        found |= under("ledger", self.ledger.state())
+        return found | (under("curriculum", self.curriculum.state()) if self.curriculum else {})
+
+    def restore(self, state: Weights) -> None:
+        """Go on from a state, before the first action; raises RunError for an array that is missing, unknown or unfit."""
+        saved = Saved(state, self.plan.name(self.plan.head))
+        for name, array in self.layer.items():
+            saved.fill(name, array)
+        self.version = saved.count("version")
+        self._optimizer.restore(saved.under("optimizer"), self.layer)
+        self.ledger.restore(saved.under("ledger"))
+        if self.curriculum:
+            self.curriculum.restore(saved.under("curriculum"), self.ledger.forwards // self.plan.epoch_batches)
+        saved.end()
 
     def _forward(self, batch: int) -> Iterator[Part]:
         h, *tally = self._inbox.pop((ACTIVATION, batch))
@@ -113,7 +122,7 @@ class HeadWork:
         y = self.batches.wanted(self.batches.labels(batch))
         cost = heads.cost(a, y, self._loss, y_hat)
         self._guard.check_number("F", batch, "the cost", cost)
-        self.costs.append(cost)
+        self.ledger.add(cost)
         read = self.version
         yield Part("forward", read, read)
         micro = self.plan.micro
@@ -133,12 +142,13 @@ class HeadWork:
 
     def _add_up(self, batch: int, h: Array, tally: Array) -> Iterator[Part]:
         """Take note of what the boxes' own losses are."""
-        self.costs.append(readout.cost(tally))
-        self._guard.check_number("F", batch, "the cost", self.costs[-1])
+        cost = readout.cost(tally)
+        self._guard.check_number("F", batch, "the cost", cost)
+        self.ledger.add(cost)
         yield Part("forward", self.version, self.version)
         self.outputs[GRADIENT] = (np.zeros_like(h),)
         assert self.curriculum is not None, "a head adds up where boxes read"
-        level = self.curriculum.after(self.plan, self.costs)
+        level = self.curriculum.after(self.plan, batch, self.ledger.present)
         if level is not None and batch // self.plan.epoch_batches < self.plan.lengths:
             self.outputs[LENGTH] = (np.array([level], h.dtype),)
         yield Part("update", self.version, self.version)
@@ -146,12 +156,12 @@ class HeadWork:
     def _evaluate(self, evaluation: int) -> Iterator[Part]:
         h, *tally = self._inbox.pop((EVALUATION, evaluation))
         if tally:
-            self.judged.append(judge_tally(self.batches, evaluation, tally[0], self._most))
+            judged = judge_tally(self.batches, evaluation, tally[0], self._most)
         else:
-            hidden = h[:, : self._width]
-            self.judged.append(judge(self.layer, hidden, self.batches, evaluation, self._loss, self._name))
-        self._guard.check_number("E", evaluation, "the cost", self.judged[-1].cost)
-        self.changes["ŷ"] = self.judged[-1].outputs
+            judged = judge(self.layer, h[:, : self._width], self.batches, evaluation, self._loss, self._name)
+        self._guard.check_number("E", evaluation, "the cost", judged.cost)
+        self.ledger.judge(judged)
+        self.changes["ŷ"] = judged.outputs
         yield Part("evaluate", self.version, self.version)
 
 

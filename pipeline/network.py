@@ -13,6 +13,7 @@ from .arrays import Array, Scratch, Weights, accumulate
 from .data import Batches
 from .drawn import Examples
 from .guard import Guard
+from .ledger import Judged, Ledger
 from .optimizers import Optimizer, Pace, take
 from .plan import Plan
 from .schema import Config
@@ -46,10 +47,9 @@ class Network:
         self.head_pace = Pace(train, self.plan.steps, rises=False)
         self.guards = {k: Guard(self.plan.name(k), train.limit) for k in range(1, self.plan.head + 1)}
         self.scratch = Scratch()
-        self.costs: list[float] = []
-        self.judged: list[head.Judged] = []
         self._head: Weights = {}
         self.curriculum = readout.Curriculum(config.data, sizes.most(config)) if self.plan.reads else None
+        self.ledger = Ledger(self.plan, self.levels)
         self._tally: Array  # of the batch that is on its way
 
     def forward(self, k: int, batch: int, h: Array | None) -> cells.Trail:
@@ -61,6 +61,16 @@ class Network:
             trail = self._read(k, trail, *self.batches.targets(batch, k, level), level)
         self.check(k, "F", batch, "its activation", trail.h)
         return trail
+
+    @property
+    def costs(self) -> list[float]:
+        """What the batches of the present epoch have cost; of the whole run, where the ledger keeps all."""
+        return self.ledger.costs
+
+    @property
+    def judged(self) -> list[Judged]:
+        """What the head said in the present round of evaluations; in the whole run, where the ledger keeps all."""
+        return self.ledger.judged
 
     @property
     def levels(self) -> list[int]:
@@ -152,7 +162,7 @@ class Network:
         y = self.batches.wanted(self.batches.labels(batch))
         cost = heads.cost(a, y, self.loss, y_hat)
         self.guards[self.plan.head].check_number("F", batch, "the cost", cost)
-        self.costs.append(cost)
+        self.ledger.add(cost)
         micro = self.plan.micro
         dense, g = heads.backward(self.layer, h, y_hat, y, self.loss, micro)
         self.check(self.plan.head, "F", batch, "the gradient", g)
@@ -164,10 +174,11 @@ class Network:
 
     def _add_up(self, batch: int, h: Array) -> Array:
         """Take note of what the boxes' own losses are; nothing comes after the last box."""
-        self.costs.append(readout.cost(self._tally))
-        self.guards[self.plan.head].check_number("F", batch, "the cost", self.costs[-1])
+        cost = readout.cost(self._tally)
+        self.guards[self.plan.head].check_number("F", batch, "the cost", cost)
+        self.ledger.add(cost)
         assert self.curriculum is not None, "a head adds up where boxes read"
-        self.curriculum.after(self.plan, self.costs)
+        self.curriculum.after(self.plan, batch, self.ledger.present)
         return np.zeros_like(h)
 
     def fit(self, k: int, batch: int, h: Array, target: Array) -> None:
@@ -183,7 +194,7 @@ class Network:
     def evaluate(self, evaluation: int) -> None:
         """Judge one batch of test images."""
         h: Array | None = None
-        level = self._level(len(self.costs) - 1)
+        level = self._level(self.ledger.forwards - 1)
         for k, cell in self.cells.items():
             trail = self.kinds[k].forward(cell, self._evaluation_inputs(k, evaluation, level), h, self.scratch)
             if level and isinstance(self.batches, Examples):
@@ -191,11 +202,12 @@ class Network:
             h = trail.h
         assert h is not None
         if level:
-            self.judged.append(head.judge_tally(self.batches, evaluation, self._tally, sizes.most(self.config)))
+            judged = head.judge_tally(self.batches, evaluation, self._tally, sizes.most(self.config))
         else:
             name, hidden = self.config.data.name, h[:, : self.width]
-            self.judged.append(head.judge(self.layer, hidden, self.batches, evaluation, self.loss, name))
-        self.guards[self.plan.head].check_number("E", evaluation, "the cost", self.judged[-1].cost)
+            judged = head.judge(self.layer, hidden, self.batches, evaluation, self.loss, name)
+        self.guards[self.plan.head].check_number("E", evaluation, "the cost", judged.cost)
+        self.ledger.judge(judged)
 
     def _evaluation_inputs(self, k: int, evaluation: int, level: int) -> Array | None:
         if not self.kinds[k].takes_inputs:

@@ -17,9 +17,12 @@ import numpy as np
 
 from .arrays import Array, Weights
 from .schema import Train
+from .state import Saved, copies
 
 #: Keeps Adam's division finite.
 EPSILON = 1e-8
+#: The running means of each kind that has some.
+MEANS = {"momentum": ("M",), "adam": ("M", "V")}
 
 
 class Pace:
@@ -50,19 +53,21 @@ class Optimizer:
         self._momentum = train.momentum
         self._beta2 = train.beta2
         self._clip = clip
-        self.state: Weights = {}  # the running means, `M_Wx` and `V_Wx`
-        self._steps: dict[str, int] = {}
+        self.means: Weights = {}  # `M_Wx` and `V_Wx`
+        self._steps: dict[str, int] = {}  # of each weight, where there are means
 
     @property
     def is_plain(self) -> bool:
         """Whether a step is the rate times the gradient, whatever went before."""
-        return self._kind not in ("momentum", "adam") and not self._clip
+        return self._kind not in MEANS and not self._clip
 
     def step(self, dense: Weights, pace: float = 1.0) -> Weights:
         """Return what the gradients (used up) take off their weights: rate and pace are in it."""
         for name, G in dense.items():
             if self._clip:
                 clip(G, self._clip)
+            if self._kind in MEANS:
+                self._steps[name] = self._steps.get(name, 0) + 1
             if self._kind == "momentum":
                 M = self._mean("M", name, G)
                 M *= self._momentum
@@ -73,15 +78,32 @@ class Optimizer:
             G *= self.rates[name] * pace
         return dense
 
+    def state(self) -> Weights:
+        """Return copies of the means so far, and `steps`, how many each weight has made; nothing where there are no means."""
+        if self._kind not in MEANS or not self.rates:
+            return {}
+        return {"steps": np.array([self._steps.get(name, 0) for name in self.rates], np.int64)} | copies(self.means)
+
+    def restore(self, saved: Saved, weights: Weights) -> None:
+        """Go on from a saved state, for these weights; raises RunError."""
+        if self._kind not in MEANS or not self.rates:
+            return
+        for name, steps in zip(self.rates, saved.counts("steps", len(self.rates)), strict=True):
+            if steps:  # a weight that has made none has no means yet
+                self._steps[name] = steps
+                for what in MEANS[self._kind]:
+                    W, key = weights[name], f"{what}_{name}"
+                    self.means[key] = saved.take(key, W.shape, W.dtype)
+
     def _mean(self, what: str, name: str, G: Array) -> Array:
         key = f"{what}_{name}"
-        if key not in self.state:
-            self.state[key] = np.zeros_like(G)
-        return self.state[key]
+        if key not in self.means:
+            self.means[key] = np.zeros_like(G)
+        return self.means[key]
 
     def _adapt(self, name: str, G: Array) -> None:
         M, V = self._mean("M", name, G), self._mean("V", name, G)
-        t = self._steps[name] = self._steps.get(name, 0) + 1
+        t = self._steps[name]
         M *= self._momentum
         M += (1 - self._momentum) * G
         np.multiply(G, G, out=G)

@@ -10,8 +10,19 @@
         def gradient(self, h, y, error):           # by each weight, for error = (ĝ − t) / rows
             return {"M": y.T @ error}
 
-It may have a method `see(h, y, target, batch)`. The text goes into the run's configuration, so that a replay runs the same
-code: a run with an oracle of its own is a program, and is to be trusted like one.
+It may have a method `see(h, y, target, batch)`. A checkpoint holds its `weights`, and they are restored into the arrays that
+`__init__` made. Where it has more to remember, it has two methods more, and what the one returned is given to the other:
+
+        def state(self):                           # a dict of arrays, by name
+            return {"seen": np.array(self.seen)}
+
+        def restore(self, arrays):                 # after __init__, when a run goes on from a checkpoint
+            self.seen = int(arrays["seen"])
+
+What is in neither is as `__init__` left it when a run goes on.
+
+The text goes into the run's configuration, so that a replay runs the same code: a run with an oracle of its own is a program,
+and is to be trusted like one.
 """
 
 from __future__ import annotations
@@ -25,6 +36,7 @@ from .errors import ConfigError, RunError
 from .oracles import Oracle, Shape
 from .schema import Config
 from .sizes import classes, link, state
+from .state import Saved, counts
 
 WANTED = ("predict", "gradient")
 
@@ -67,6 +79,28 @@ class Own(Oracle):
         if hasattr(self._own, "see"):
             self._call("see", self._own.see, _sealed(h), y, _sealed(target), batch)
 
+    @property
+    def _remembers(self) -> bool:
+        return all(callable(getattr(self._own, name, None)) for name in ("state", "restore"))
+
+    def state(self) -> Weights:
+        """Return copies of what it remembers besides its weights, `own.seen`, and `own`, how many arrays that are."""
+        if not self._remembers:
+            return {}
+        made = self._call("state", self._own.state)
+        if not isinstance(made, dict) or not all(_is_plain(name, array) for name, array in made.items()):
+            raise RunError(f"{self._name}: Oracle.state returned no dict of arrays of numbers, which is wanted")
+        return counts(own=len(made)) | {f"own.{name}": np.array(array, order="C") for name, array in made.items()}
+
+    def restore(self, saved: Saved) -> None:
+        """Give it back what it remembered; raises RunError."""
+        if not self._remembers:
+            return
+        count, arrays = saved.count("own"), saved.under("own").rest()
+        if count != len(arrays):
+            saved.refuse("own", f"tells of {count} arrays, and {len(arrays)} are there")
+        self._call("restore", self._own.restore, arrays)
+
     def _call(self, what: str, function: Any, *arguments: Any) -> Any:
         try:
             return function(*arguments)
@@ -108,12 +142,18 @@ def try_out(config: Config) -> None:
         own.see(h, y, h, 0)
         g = own.predict(h, y, 0)
         own.gradient(h, y, g)
+        own.restore(Saved(own.state(), "a box"))
     except RunError as error:
         raise ConfigError(str(error)) from None
     if not np.isfinite(g).all():
         raise ConfigError(
             f"{oracle.file}: Oracle.predict returned a number that is not finite, for an activation of zeros"
         )
+
+
+def _is_plain(name: object, array: object) -> bool:
+    """Whether an array can be saved: without pickles."""
+    return isinstance(name, str) and isinstance(array, np.ndarray) and array.dtype.kind in "biufc"
 
 
 def _sealed(array: Array) -> Array:

@@ -23,6 +23,7 @@ import numpy as np
 
 from .arrays import Array, Scratch, Weights, product, step
 from .schema import Oracle as Config
+from .state import Saved
 
 #: The published start of an oracle's weights, in standard deviations of a normal.
 RANDOM_SCALE = 0.2
@@ -84,6 +85,13 @@ class Oracle:
     def power(self, h: Array, y: Array | None) -> float:
         """Return the mean square norm of what the weights are multiplied with, for normalised steps; raises where none is."""
         raise NotImplementedError
+
+    def state(self) -> Weights:
+        """Return copies of what decides later numbers besides the weights: of ours nothing."""
+        return {}
+
+    def restore(self, saved: Saved) -> None:
+        """Go on from a saved state; raises RunError."""
 
 
 def initial_weights(config: Config, width: int, classes: int, rng: np.random.Generator, dtype: str) -> Weights:

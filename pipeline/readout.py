@@ -24,7 +24,9 @@ from .arrays import Array, Weights, through
 from .cells import Own, Trail
 from .errors import WireError
 from .plan import LAG, Plan
-from .schema import Data
+from .schema import Config, Data
+from .sizes import most
+from .state import Saved, counts
 
 #: Columns of a tally.
 COST, RIGHT, WANTED, LEVEL = range(4)
@@ -81,6 +83,55 @@ def level_of(told: Array, most: int, where: str) -> int:
     return int(level)
 
 
+class Lengths:
+    """The level of a box's batches: box 1 goes by the head's word, the others by the tally, where they read their own steps.
+
+    Without the head's word sequences have one length: the shortest to begin with, or the longest.
+    """
+
+    def __init__(self, config: Config, plan: Plan, number: int) -> None:
+        self._plan, self._name = plan, plan.name(number)
+        self._most = most(config) if plan.reads else 0
+        self._is_told = plan.grows and number == 1
+        self._level = 1 if plan.grows else self._most
+        self._dtype = config.model.dtype
+        self._words: dict[int, Array] = {}  # epoch: what the head says of it, (1,), until a batch is as long
+
+    def keep(self, epoch: int, word: Array) -> None:
+        """Keep the head's word (1,) of an epoch."""
+        self._words[epoch] = word
+
+    def kept(self, epoch: int) -> tuple[Array, ...]:
+        """Return the head's word of an epoch, if it waits."""
+        return (self._words[epoch],) if epoch in self._words else ()
+
+    def first(self, batch: int, is_judged: bool) -> int:
+        """Return the level of box 1's batch, or evaluation: these follow the last batch that was forwarded."""
+        epoch, rest = divmod(batch, self._plan.epoch_batches)
+        if self._is_told and not is_judged and epoch >= LAG and not rest:
+            self._level = self.told(self._words.pop(epoch - LAG), batch)
+        return self._level
+
+    def told(self, column: Array, batch: int) -> int:
+        """Return the level that a tally's column, or the head's word, tells; raises WireError."""
+        return level_of(column, self._most, f"{self._name}: batch {batch}")
+
+    def state(self) -> Weights:
+        """Return the level and the words that wait: they are said epochs ahead. Nothing where nobody is told any."""
+        if not self._is_told:
+            return {}
+        words = np.array([word[0] for word in self._words.values()], self._dtype)
+        return counts(level=self._level) | {"epochs": np.array([*self._words], np.int64), "words": words}
+
+    def restore(self, saved: Saved) -> None:
+        """Go on from a saved state; raises RunError."""
+        if self._is_told:
+            self._level = saved.count("level", self._most)
+            epochs = saved.counts("epochs", None, self._plan.lengths)
+            words = saved.take("words", (len(epochs),), self._dtype)
+            self._words = {epoch: words[place : place + 1] for place, epoch in enumerate(epochs)}
+
+
 class Curriculum:
     """How long sequences are, epoch by epoch: one level up after an epoch whose mean cost is below the bound.
 
@@ -98,14 +149,13 @@ class Curriculum:
         """Return the level of an epoch; of a later one than is decided, the last that is known."""
         return self.levels[min(epoch, len(self.levels) - 1)]
 
-    def after(self, plan: Plan, costs: Sequence[float]) -> int | None:
-        """Take what every batch so far has cost; return what an epoch that ends with the last of them decides, else None."""
-        size = plan.epoch_batches
-        epoch, rest = divmod(len(costs), size)
-        if rest:
+    def after(self, plan: Plan, batch: int, costs: Sequence[float]) -> int | None:
+        """Take what the batches of an epoch have cost, up to this one; return what it decides if it ends so, else None."""
+        epoch, at = divmod(batch, plan.epoch_batches)
+        if at + 1 < plan.epoch_batches:
             return None
-        rows = [plan.rows(batch) for batch in range(len(costs) - size, len(costs))]
-        return self.end(epoch - 1, float(np.average(costs[-size:], weights=rows)))
+        rows = [plan.rows(place) for place in range(batch - at, batch + 1)]
+        return self.end(epoch, float(np.average(costs, weights=rows)))
 
     def end(self, epoch: int, costs: float) -> int:
         """Take the mean cost of an epoch that has ended, each in its turn; return the level of the one `LAG` later."""
@@ -115,3 +165,12 @@ class Curriculum:
         is_settled = now == self.levels[epoch]
         self.levels.append(now + 1 if is_settled and costs < self._bound and now < self._most else now)
         return self.levels[-1]
+
+    def state(self) -> Weights:
+        """Return `levels` (epochs,) as far as they are decided, and `passed`."""
+        return {"levels": np.array(self.levels, np.int64)} | counts(passed=self.passed)
+
+    def restore(self, saved: Saved, epochs: int) -> None:
+        """Go on from a saved state after so many whole epochs; raises RunError."""
+        self.levels[:] = saved.counts("levels", LAG + epochs, self._most)
+        self.passed = saved.count("passed", self._most)

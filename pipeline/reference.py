@@ -273,7 +273,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not is_stopped:
             reference.check_weights()
         _save(reference, folder / "checkpoint" / ("interrupted" if is_stopped else "final"))
-        results.save_metrics(folder, reference.plan, reference.costs, reference.judged, reference.levels)
+        results.save_metrics(folder, reference.ledger)
     except TimeboxError as error:
         _say(word="failed", error=str(error), wrong=isinstance(error, ConfigError))
         return 1
@@ -283,7 +283,9 @@ def main(arguments: list[str] | None = None) -> int:
     digests = [weights.digest(each) for each in reference.weights()]
     warm = len(ends) // 10
     steady = (len(ends) - 1 - warm) / max(ends[-1] - ends[warm], 1e-9) / reference.plan.micro
-    _say(word="done", batches=len(reference.costs), busy_s=ends[-1] - ends[0], digests=digests, batches_per_s=steady)
+    _say(
+        word="done", batches=reference.ledger.forwards, busy_s=ends[-1] - ends[0], digests=digests, batches_per_s=steady
+    )
     return 0
 
 

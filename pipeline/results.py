@@ -3,7 +3,7 @@
 checkpoint/initial/box-1.npz     weights before the first batch, one file a stage
 checkpoint/final/box-1.npz       after the last; checkpoint/interrupted/ where a run was stopped before
 metrics/epochs.csv               epoch, cost, test_cost, accuracy; of binary sums whole, of sequences that grow level
-metrics/metrics.jsonl            the same, a JSON object a line
+metrics/metrics.jsonl            the same, a JSON object a line, as epochs end
 metrics/predictions.csv          image, label, prediction, right, outputs: the final evaluation; of a task the share right
 """
 
@@ -22,13 +22,14 @@ import numpy as np
 from .arrays import Weights
 from .errors import RunError
 from .files import save, save_text, to_json
-from .head import Judged
-from .plan import Plan
+from .ledger import Judged, Ledger
+
+METRICS = Path("metrics", "metrics.jsonl")
 
 
 def save_weights(path: Path, weights: Weights) -> None:
     """Write one stage's arrays as npz, whole or not at all."""
-    arrays: dict[str, Any] = {name: np.ascontiguousarray(array) for name, array in weights.items()}
+    arrays: dict[str, Any] = {name: np.asarray(array, order="C") for name, array in weights.items()}
     save(path, lambda stream: np.savez(stream, **arrays))
 
 
@@ -90,52 +91,52 @@ def load_weights(path: Path) -> Weights:
         raise RunError(f"{path}: cannot read the weights: {error}") from None
 
 
-def epochs(
-    plan: Plan, costs: Sequence[float], judged: Sequence[Judged], levels: Sequence[int] = ()
-) -> list[dict[str, Any]]:
-    """Return a row for each epoch that has begun: its mean cost, and test cost and accuracy where it was evaluated.
-
-    `levels` are those of sequences that grow, epoch by epoch.
-    """
-    rows: list[dict[str, Any]] = []
-    for start in range(0, len(costs), plan.epoch_batches):
-        part = costs[start : start + plan.epoch_batches]
-        weights = [plan.rows(start + place) for place in range(len(part))]
-        epoch = start // plan.epoch_batches + 1
-        row: dict[str, Any] = {"epoch": epoch, "cost": float(np.average(part, weights=weights))}
-        before, due = plan.due(start), plan.due(min(start + plan.epoch_batches, plan.batches))
-        if due > before and len(judged) >= due and len(part) == plan.epoch_batches:
-            row |= summary(judged[due - plan.chunks : due])
-        if levels:
-            row["level"] = levels[min(epoch, len(levels)) - 1]
-        rows.append(row)
-    return rows
+def append_rows(folder: Path, ledger: Ledger) -> None:
+    """Append the rows of epochs that have ended to `metrics.jsonl`, and take them; a disk without room costs a delay only."""
+    rows = ledger.ended()
+    content = "".join(to_json(row) + "\n" for row in rows).encode()
+    path = folder / METRICS
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(exist_ok=True)
+        with path.open("ab", buffering=0) as stream:
+            at = stream.tell()
+            if stream.write(content) == len(content):
+                ledger.take(len(rows))
+            else:
+                stream.truncate(at)
 
 
-def summary(judged: Sequence[Judged]) -> dict[str, float]:
-    """Return cost and accuracy of one evaluation; of sequences their level, of bits the share of wholes that are right."""
-    images = sum(len(part.labels) for part in judged)
-    cost = sum(part.cost * len(part.labels) for part in judged) / images
-    found = {"test_cost": cost, "accuracy": sum(part.right for part in judged) / images}
-    if judged[0].level:
-        found["level"] = judged[0].level
-    if judged[0].rights is not None and judged[0].rights.dtype.kind == "f":  # of bits
-        found["whole"] = sum(int((part.rights == 1).sum()) for part in judged if part.rights is not None) / images
-    return found
+def cut_rows(folder: Path, count: int) -> None:
+    """Cut `metrics.jsonl` to its first rows, those that a checkpoint knows of; raises RunError where it has fewer."""
+    save_text(folder / METRICS, "".join(_read_rows(folder, count)))
 
 
-def save_metrics(
-    folder: Path, plan: Plan, costs: Sequence[float], judged: Sequence[Judged], levels: Sequence[int] = ()
-) -> list[dict[str, Any]]:
-    """Write the tables of a run and return its epochs."""
-    rows = epochs(plan, costs, judged, levels)
+def _read_rows(folder: Path, count: int) -> list[str]:
+    """Return the first lines of `metrics.jsonl`, each with its end; raises RunError where there are fewer."""
+    path = folder / METRICS
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if count else []
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{path}: cannot read the rows of {count:,} epochs: {error}") from None
+    whole = [line for line in lines if line.endswith("\n")]
+    if len(whole) < count:
+        raise RunError(f"{path}: has rows of {len(whole):,} epochs; {count:,} were written")
+    return whole[:count]
+
+
+def save_metrics(folder: Path, ledger: Ledger) -> list[dict[str, Any]]:
+    """Write the tables of a run and return its epochs; raises RunError where rows that were taken cannot be read again."""
+    try:
+        rows = [json.loads(line) for line in _read_rows(folder, ledger.taken)] + ledger.rows()
+    except ValueError as error:
+        raise RunError(f"{folder / METRICS}: cannot read the rows of {ledger.taken:,} epochs: {error}") from None
     more = [name for name in ("whole", "level") if any(name in row for row in rows)]
     names = ("epoch", "cost", "test_cost", "accuracy", *more)
     table = [",".join(names), *(",".join(str(row.get(name, "")) for name in names) for row in rows)]
     save_text(folder / "metrics" / "epochs.csv", "\n".join(table) + "\n")
-    save_text(folder / "metrics" / "metrics.jsonl", "".join(to_json(row) + "\n" for row in rows))
-    if len(judged) == plan.evaluations:
-        save_text(folder / "metrics" / "predictions.csv", _predictions(judged[plan.final_evaluation :]))
+    save_text(folder / METRICS, "".join(to_json(row) + "\n" for row in rows))
+    if final := ledger.final:
+        save_text(folder / "metrics" / "predictions.csv", _predictions(final))
     return rows
 
 

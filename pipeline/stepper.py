@@ -18,6 +18,7 @@ from .payloads import sends_factors
 from .plan import Plan
 from .schema import Config
 from .stash import Stash
+from .state import Saved, counts, under
 from .weights import box_rates, box_weights, make_cell, oracle_optimizer
 from .work import Arrays
 
@@ -45,6 +46,24 @@ class Stepper:
         self.stash = Stash(self.cell, self.kind.passing) if is_kept else None
         # A sibling's steps are the same as this box's, but that a single first step leaves Wrec alone, box 1 an oracle.
         self._touched = {k: _touched(config, k, self.cell) for k in plan.siblings(number)}
+
+    def state(self) -> Weights:
+        """Return copies of what decides later steps besides the weights; at a barrier, where no step is half made."""
+        assert not {*self._own, *self._parts}, "a step is half made"
+        found = counts(version=self.version) | under("optimizer", self.optimizer.state())
+        return found | (under("oracle_optimizer", self._oracle_optimizer.state()) if self._is_shared else {})
+
+    def restore(self, saved: Saved) -> None:
+        """Go on from a saved state, the weights being there; raises RunError."""
+        self.version = saved.count("version")
+        self.optimizer.restore(saved.under("optimizer"), self.cell)
+        if self._is_shared:
+            self._oracle_optimizer.restore(saved.under("oracle_optimizer"), self.cell)
+
+    @property
+    def _is_shared(self) -> bool:
+        """Whether an oracle that all boxes share is among the weights."""
+        return "oracle_L" in self.cell
 
     def own(self, batch: int, factors: Factors, oracle: Weights) -> Arrays:
         """Take one step on an own gradient; return it in the form in which it travels, nothing where nobody wants it.

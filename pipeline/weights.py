@@ -12,11 +12,11 @@ from .cells import Cell, Form
 from .cells_dense import Dense
 from .cells_gated import Gru, Lstm
 from .cells_rnn import Rnn
-from .fitting import Fitting, make_oracle
+from .fitting import Fitting, make_oracle, shape_of
 from .optimizers import Optimizer
 from .plan import rule_of
 from .schema import Config
-from .sizes import box_steps, classes, inputs, link, outputs, reads, state
+from .sizes import box_steps, classes, inputs, outputs, reads
 
 #: The kinds of cells by `model.cell`.
 KINDS: dict[str, type[Cell]] = {"rnn": Rnn, "gru": Gru, "lstm": Lstm, "dense": Dense}
@@ -69,8 +69,7 @@ def oracle_weights(config: Config) -> Weights:
 def make_fitting(config: Config, number: int) -> Fitting:
     """Return a box's oracle with its first weights, and what trains it."""
     generator = rng(config.train.seed, number, 1)
-    shape = oracles.Shape(state(config), classes(config), config.model.dtype, link(config))
-    return Fitting(config, make_oracle(config, shape, generator), generator)
+    return Fitting(config, make_oracle(config, shape_of(config), generator), generator)
 
 
 def local_weights(config: Config, number: int) -> Weights:

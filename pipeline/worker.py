@@ -1,7 +1,7 @@
 """The live driver: one stage as an operating-system process. `python -m pipeline.worker RUN_FOLDER STAGE CONTROL …`
 
-It binds its socket, and makes one attempt after the other (`attempt`) until the run is done or told to stop. It lives as long as
-its launcher: the kernel ends it when that dies, however it dies.
+It binds its socket, and makes one attempt after the other (`attempt`) until the run is done or told to stop. It lives as
+long as its launcher: the kernel ends it when that dies, however it dies.
 """
 
 from __future__ import annotations

@@ -35,9 +35,18 @@ class Idle(BoxWork):
         super().__init__(config, plan, number, batches)
         self._payloads = Payloads(config, plan)
 
+    def keep(self, message: Message, arrays: Arrays) -> None:
+        """Keep nothing of what a message brought: nothing is computed from it."""
+
     def do(self, action: Action) -> Iterator[Part]:
         """Do an action's bookkeeping."""
+        if action.kind == "S":
+            return super().do(action)
+        return self._count(action)
+
+    def _count(self, action: Action) -> Iterator[Part]:
         kind, batch, _ = action
+        self.stepper.changes = {}
         plan, read = self.plan, self.version
         index = batch // plan.micro if kind == "B" else batch
         self.outputs = {
@@ -45,7 +54,6 @@ class Idle(BoxWork):
             for each in KINDS
             if not each.startswith("credit") and (each == "evaluation") == (kind == "E")
         }
-        self._inbox.clear()
         for name in PARTS[kind]:
             if name == "update" and not self.updates_early:
                 return

@@ -181,7 +181,8 @@ def make_works(config: Config) -> dict[int, BoxWork | HeadWork]:
     works: dict[int, BoxWork | HeadWork] = {
         k: BoxWork(config, plan, k, batches_of(config)) for k in range(1, plan.head)
     }
-    works[plan.head] = HeadWork(config, plan, batches_of(config))
+    works[plan.head] = head = HeadWork(config, plan, batches_of(config))
+    head.ledger.keeps_all = True  # tests look at every cost
     return works
 
 

@@ -13,7 +13,8 @@ from pipeline.arrays import Array
 from pipeline.config import resolve
 from pipeline.data import batches as make_batches
 from pipeline.drawn import KEPT, Examples
-from pipeline.head import NEAR, Judged, judge, judge_tally
+from pipeline.head import NEAR, judge, judge_tally
+from pipeline.ledger import Judged, Ledger
 from pipeline.plan import Plan
 from pipeline.schema import Config
 from pipeline.sizes import box_steps
@@ -293,7 +294,11 @@ def test_the_table_of_predictions_says_right_where_the_head_was(off: list[float]
     found = judged_numbers(off)
     plan = Plan.of(config_of("adding", **{"data.test": len(off), "train.epochs": 1}))
     (tmp_path / "metrics").mkdir()
-    rows = results.save_metrics(tmp_path, plan, [0.5] * plan.batches, [found])
+    ledger = Ledger(plan)
+    for _ in range(plan.batches):
+        ledger.add(0.5)
+    ledger.judge(found)
+    rows = results.save_metrics(tmp_path, ledger)
     lines = (tmp_path / "metrics" / "predictions.csv").read_text().splitlines()
     assert [line.split(",")[3] for line in lines] == ["right", "1", "1", "0"]
     assert rows[0]["accuracy"] == pytest.approx(2 / 3)

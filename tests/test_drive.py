@@ -47,6 +47,7 @@ pytestmark = pytest.mark.in_process
 def reference_of(config: Config) -> Reference:
     """Return the reference after its training."""
     reference = Reference(config, Batches(config, split_of(config.data)))
+    reference.ledger.keeps_all = True
     for _ in reference.run():
         pass
     return reference

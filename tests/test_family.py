@@ -36,8 +36,8 @@ from pipeline.config import resolve
 from pipeline.costs import Costs
 from pipeline.drawn import Examples
 from pipeline.errors import ConfigError, ScheduleError, WireError
-from pipeline.head import Judged
 from pipeline.lacks import MESSAGE, Lack
+from pipeline.ledger import Judged
 from pipeline.maxplus import recur
 from pipeline.plan import LAG, Plan
 from pipeline.reckon import count, reckon
@@ -99,6 +99,7 @@ def small(schedule: str, cell: str, data: str, tied: bool, boxes: int = 3, **mor
 def reference_of(config: Config) -> Reference:
     """Return the reference after its training."""
     reference = Reference(config, batches_of(config))
+    reference.ledger.keeps_all = True
     for _ in reference.run():
         pass
     return reference

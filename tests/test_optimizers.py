@@ -51,7 +51,7 @@ def test_adam_counts_the_steps_of_each_weight_by_itself() -> None:
 def test_the_dtype_stays(kind: str, dtype: str) -> None:
     optimizer = Optimizer(kind, Train(), {"W": 0.1}, clip=1.0)
     step = optimizer.step({"W": np.ones((2, 2), dtype)})["W"]
-    assert {step.dtype, *(array.dtype for array in optimizer.state.values())} == {np.dtype(dtype)}
+    assert {step.dtype, *(array.dtype for array in optimizer.means.values())} == {np.dtype(dtype)}
 
 
 def test_clipping_shortens_what_is_too_long_and_nothing_else() -> None:

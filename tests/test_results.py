@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,9 @@ import pytest
 
 from pipeline.config import resolve
 from pipeline.errors import RunError
-from pipeline.head import Judged
+from pipeline.ledger import Judged, Ledger, summary
 from pipeline.plan import Plan
-from pipeline.results import epochs, load_weights, save_metrics, save_weights, summary
+from pipeline.results import load_weights, save_metrics, save_weights
 
 
 def plan_of(**flags: Any) -> Plan:
@@ -27,6 +29,25 @@ def judged_of(right: int, wrong: int, cost: float, outputs: int = 1) -> Judged:
     y_hat = np.full((count, outputs), 0.25)
     told = np.array([0] * right + [1] * wrong)
     return Judged(np.arange(count) + 100, np.zeros(count, np.uint8), told, y_hat, cost)
+
+
+def ledger_of(
+    plan: Plan, costs: Sequence[float], judged: Sequence[Judged], levels: Sequence[int] = (), *, keeps_all: bool = False
+) -> Ledger:
+    """Return a ledger after so many batches, each evaluation at its place."""
+    ledger, left = Ledger(plan, levels, keeps_all=keeps_all), iter(judged)
+    for cost in costs:
+        ledger.add(cost)
+        for each in islice(left, plan.due(ledger.forwards) - ledger.evaluations):
+            ledger.judge(each)
+    return ledger
+
+
+def epochs(plan: Plan, costs: Sequence[float], judged: Sequence[Judged]) -> list[dict[str, Any]]:
+    """Return the rows of a run so far, whatever its ledger keeps."""
+    one, other = (ledger_of(plan, costs, judged, keeps_all=keeps_all).rows() for keeps_all in (True, False))
+    assert one == other
+    return one
 
 
 # Epochs
@@ -74,7 +95,7 @@ def test_a_run_that_was_stopped_shows_what_there_is(batches: int, evaluations: i
 
 def test_the_tables_say_the_same_as_the_rows(tmp_path: Path) -> None:
     plan = plan_of(data__train=2, data__test=20, train__epochs=2, train__evaluate_every=2)
-    rows = save_metrics(tmp_path, plan, [0.1, 0.2, 1 / 3, 0.4], [judged_of(19, 1, 0.125)])
+    rows = save_metrics(tmp_path, ledger_of(plan, [0.1, 0.2, 1 / 3, 0.4], [judged_of(19, 1, 0.125)]))
     assert rows == epochs(plan, [0.1, 0.2, 1 / 3, 0.4], [judged_of(19, 1, 0.125)])
     lines = (tmp_path / "metrics" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == rows
@@ -90,7 +111,7 @@ def test_the_predictions_are_those_of_the_final_evaluation(tmp_path: Path) -> No
     first = [judged_of(0, 500, 9.0), judged_of(0, 1, 9.0)]
     y_hat = np.array([[0.125, 1 / 3]])
     last = Judged(np.array([77]), np.array([1], np.uint8), np.array([1]), y_hat, 0.5)
-    save_metrics(tmp_path, plan, [1.0, 1.0], [*first, judged_of(499, 1, 0.5, outputs=2), last])
+    save_metrics(tmp_path, ledger_of(plan, [1.0, 1.0], [*first, judged_of(499, 1, 0.5, outputs=2), last]))
     with (tmp_path / "metrics" / "predictions.csv").open(newline="") as stream:
         table = list(csv.DictReader(stream))
     assert len(table) == 501
@@ -120,15 +141,15 @@ def test_a_summary_tells_shares_of_bits_what_is_wholly_right_and_the_level() -> 
 
 def test_the_tables_of_a_task_have_its_columns_and_shares(tmp_path: Path) -> None:
     plan = plan_of(data__train=1, data__test=2, train__epochs=2, train__evaluate_every=2)
-    save_metrics(tmp_path, plan, [1.0, 0.5], [examples_of([1.0, 0.625], level=2)])
+    save_metrics(tmp_path, ledger_of(plan, [1.0, 0.5], [examples_of([1.0, 0.625], level=2)]))
     folder = tmp_path / "metrics"
     assert (folder / "epochs.csv").read_text().splitlines() == [
         "epoch,cost,test_cost,accuracy,whole,level", "1,1.0,,,,", "2,0.5,0.5,0.8125,0.5,2"
     ]  # fmt: skip
     assert (folder / "predictions.csv").read_text() == "example,label,prediction,right\n0,4,3,1\n1,4,3,0.625\n"
-    save_metrics(tmp_path, plan, [1.0, 0.5], [examples_of([1.0, 0.625], level=2)], [1, 2, 2])
+    save_metrics(tmp_path, ledger_of(plan, [1.0, 0.5], [examples_of([1.0, 0.625], level=2)], [1, 2, 2]))
     assert (folder / "epochs.csv").read_text().splitlines()[1:] == ["1,1.0,,,,1", "2,0.5,0.5,0.8125,0.5,2"]
-    save_metrics(tmp_path, plan, [1.0, 0.5], [examples_of([True, False])])
+    save_metrics(tmp_path, ledger_of(plan, [1.0, 0.5], [examples_of([True, False])]))
     assert (folder / "epochs.csv").read_text().startswith("epoch,cost,test_cost,accuracy\n")
     assert (folder / "predictions.csv").read_text().splitlines() == [
         "example,label,prediction,right,output_0", "0,4,3,1,0.25", "1,4,3,0,0.25"
@@ -137,7 +158,7 @@ def test_the_tables_of_a_task_have_its_columns_and_shares(tmp_path: Path) -> Non
 
 def test_a_run_without_its_final_evaluation_has_no_predictions(tmp_path: Path) -> None:
     plan = plan_of(data__train=1, data__test=20, train__epochs=2)
-    save_metrics(tmp_path, plan, [1.0, 1.0], [judged_of(20, 0, 0.5)])
+    save_metrics(tmp_path, ledger_of(plan, [1.0, 1.0], [judged_of(20, 0, 0.5)]))
     assert sorted(path.name for path in (tmp_path / "metrics").iterdir()) == ["epochs.csv", "metrics.jsonl"]
 
 

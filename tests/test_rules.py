@@ -84,6 +84,7 @@ def config_of(schedule: str, boxes: int, rule: dict[str, Any], tied: bool, **mor
 def reference_of(config: Config) -> Reference:
     """Return the reference after the whole run."""
     reference = Reference(config, Batches(config, split_of(config.data)))
+    reference.ledger.keeps_all = True
     for _ in reference.run():
         pass
     return reference

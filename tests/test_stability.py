@@ -149,6 +149,7 @@ def test_with_all_five_corrected_it_is_preset_article() -> None:
     config = short(train__rate_input=2e-2)
     batches = Batches(config, load(config.data))
     mine, reference = Published(config, batches, CORRECTIONS), Reference(config, batches)
+    reference.ledger.keeps_all = True
     costs = [mine.step(batch).cost for batch in reference.run()]
     np.testing.assert_allclose(costs, reference.costs, rtol=1e-11)
     for own, theirs in ((mine.Wx, reference.cells[1]["Wx"]), (mine.Wrec, reference.cells[1]["Wrec"])):
@@ -206,6 +207,7 @@ def test_watching_changes_no_number() -> None:
     config = short(oracle__init="random")
     batches = Batches(config, load(config.data))
     plain = Reference(config, batches)
+    plain.ledger.keeps_all = True
     for _ in plain.run():
         pass
     found = stability_engines.run(stability_study.Case("one", config), 0, "reference")
@@ -217,6 +219,7 @@ def test_watching_changes_no_number() -> None:
 def test_watching_traced_targets_sees_all_oracles_but_the_last_boxs_which_is_none() -> None:
     config = short(oracle__target="traced", model__width=6, model__boxes=3)
     plain = Reference(config, Batches(config, load(config.data)))
+    plain.ledger.keeps_all = True
     for _ in plain.run():
         pass
     found = stability_engines.run(stability_study.Case("one", config), 0, "reference")
