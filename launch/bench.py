@@ -25,6 +25,7 @@ from . import (
     bench_emulated,
     bench_family,
     bench_family_text,
+    bench_kills,
     bench_predict,
     bench_process,
     bench_replay,
@@ -261,6 +262,7 @@ BENCHES = {
     "family": Bench(bench_family.measure, bench_family_text.lines),
     "copy": Bench(bench_family.copy, bench_family_text.copy_lines),
     "repeat-copy": Bench(bench_family.repeat_copy, bench_family_text.copy_lines),
+    "kills": Bench(bench_kills.kills, bench_kills.lines),
     "predict": Bench(bench_predict.measure, bench_predict.lines),
 }
 

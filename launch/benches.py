@@ -18,5 +18,6 @@ BENCHES = {
     "family": ("dense layers, binary addition and adding: oracles beside backpropagation and controls", 3),
     "copy": ("how long sequences are learnt, by oracles and by truncated backpropagation", 3),
     "repeat-copy": ("the same of repeat-copy", 3),
+    "kills": ("whether runs survive being killed at random moments", 100),
     "predict": ("how good predictions are", 4),
 }

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.plan import Plan
 
-from .supervise import Member, Supervisor
+from .supervise import Member, Recovery, Supervisor
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -75,6 +75,7 @@ class Progress:
         self._live: Live | None = None
         self._waits_since = time.monotonic()  # how long it waits for workers to stop
         self._has_told = False
+        self._recovered = 0  # recoveries that were told
         self._said: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}  # the last two things each stage said
 
     def __enter__(self) -> Progress:
@@ -100,10 +101,10 @@ class Progress:
             self._waits_since = now
         elif not self._has_told and now - self._waits_since > PROMPT_S:
             self._has_told = True
-            if self._live is None:
-                print(awaits, file=sys.stderr, flush=True)
-            else:
-                self._live.console.print(awaits, highlight=False)
+            self._tell(awaits)
+        for recovery in state.recoveries[self._recovered :]:
+            self._recovered += 1
+            self._tell(self.recovery(recovery))
         if not state.is_running or now < self._next:
             return
         if self._is_terminal:
@@ -112,6 +113,20 @@ class Progress:
         else:
             self._next = now + LINE_S
             print(self.line(state), file=sys.stderr, flush=True)
+
+    def _tell(self, text: str) -> None:
+        if self._live is None:
+            print(text, file=sys.stderr, flush=True)
+        else:
+            self._live.console.print(text, highlight=False)
+
+    def recovery(self, recovery: Recovery) -> str:
+        """Return what a run survives, in words."""
+        failure, save, _ = recovery
+        where = "the beginning" if save is None else f"batch {self._plan.barrier(save) // self._plan.micro:,}"
+        return (
+            f"{failure.stage}, at batch {failure.batch:,}: {failure.error}; it is restarted, and all go on from {where}"
+        )
 
     def line(self, state: Supervisor) -> str:
         """Return where the run is as one line."""

@@ -96,6 +96,9 @@ def result(outcome: Result, plan: Plan, picture: Path | None, data: Data | None 
     if document["first_update_s"]:
         print(f", first update {document['first_update_s']:.2f} s after the command", end="")
     print()
+    if document.get("resumed_from") is not None:
+        times = _count(document["attempts"] - 1, "time")
+        print(f"taken up again {times}, last from batch {document['resumed_from']:,}")
     if outcome.digest:
         print(f"digest {outcome.digest} (equal digests: equal weights, bit for bit)")
     print(f"run {outcome.folder}" + (f", cost curve {picture.relative_to(outcome.folder)}" if picture else ""))
@@ -175,11 +178,13 @@ def failure(outcome: Result) -> None:
     if not document["reference"] and not document.get("wrong_request"):
         print(f"  who waited for whom: timebox logs {_name(outcome.folder)} --why", file=sys.stderr)
     print(f"  logs: {outcome.folder / 'logs'}", file=sys.stderr)
+    if any((outcome.folder / "checkpoint").glob("batch-*")):
+        print(f"  go on from the newest checkpoint: timebox resume {_name(outcome.folder)}", file=sys.stderr)
 
 
 def run_table(found: Sequence[dict[str, Any]]) -> str:
     """Return the table of `timebox list`."""
-    rows = [
+    rows: list[tuple[object, ...]] = [
         (
             item["run"],
             item["schedule"] + (" (reference)" if item["reference"] else ""),
@@ -190,10 +195,15 @@ def run_table(found: Sequence[dict[str, Any]]) -> str:
         )
         for item in found
     ]
-    heads, left = ("run", "schedule", "boxes", "right", "seconds", "status"), (0, 1, 5)
+    heads: tuple[str, ...] = ("run", "schedule", "boxes", "right", "seconds", "status")
+    left = (0, 1, 5)
+    if any(item["resumed_from"] is not None for item in found):
+        rows = [(*row, number(item["resumed_from"], 0)) for row, item in zip(rows, found, strict=True)]
+        heads = (*heads, "resumed from batch")
     if any("task" in item for item in found):
         tasks = [item.get("task", "digits") for item in found]
-        return table((*heads, "task"), [(*row, task) for row, task in zip(rows, tasks, strict=True)], left=(*left, 6))
+        rows = [(*row, task) for row, task in zip(rows, tasks, strict=True)]
+        return table((*heads, "task"), rows, left=(*left, len(heads)))
     return table(heads, rows, left=left)
 
 

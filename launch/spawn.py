@@ -203,7 +203,7 @@ class LiveRun:
         except WireError as error:
             self.log.error(f"ignored: {error}", source=name)
             return []
-        if word != "progress":
+        if word not in ("progress", "saved"):
             self.log.info(f"{name}: {word}", source=name)
         return [Heard(name, word, body)]
 
@@ -225,6 +225,7 @@ class LiveRun:
             try:
                 checkpoints.write_manifest(self.folder, self.plan, command.save, command.epoch, command.stages)
                 checkpoints.prune(self.folder, self.plan, self.config.checkpoint.keep)
+                self.log.info("a checkpoint is complete", batch=checkpoints.batch_of(self.plan, command.save))
             except OSError as error:
                 yield Trouble(f"{error.filename or self.folder}: cannot write a checkpoint: {error.strerror}")
 

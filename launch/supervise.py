@@ -210,6 +210,7 @@ class Supervisor:
 
     def _saved_part(self, stage: str, body: dict[str, Any]) -> list[Command]:
         save = body.pop("save")
+        body.pop("epoch", None)
         parts = self._saved.setdefault(save, {})
         parts[stage] = body
         if len(parts) < len(self.members):
