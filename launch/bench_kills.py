@@ -2,8 +2,8 @@
 
 Each repeat starts a run of one of four schedules, in turn, with checkpoints, and kills one of its processes by SIGKILL: a
 worker, or the launcher itself. Then either `timebox resume` takes the run up again, or, every fourth time, the run was
-started with `--recover 1` and has to go on by itself (the launcher is spared then). Held against a run of the same configuration that nobody
-disturbed:
+started with `--recover 1` and has to go on by itself (the launcher is spared then). Held against a run of the same
+configuration that nobody disturbed:
 
     programs     final weights bit for bit, and every row of the metrics to the byte
     all          it goes on from the newest checkpoint that is complete; each epoch has one row; the whole replays to the bit
@@ -96,14 +96,13 @@ def kill(number: int, folder: Path, undisturbed: dict[str, Any]) -> dict[str, An
         began = time.monotonic()
         run = _start(schedule, parent, ["--recover", "1"] if recovers else [])
         time.sleep(share * whole["seconds"])
-        if _kill(run, parent, victim):
+        is_killed, killed = _kill(run, parent, victim), time.monotonic()
+        document = _document(run)
+        if is_killed and (document["status"] != "done" or document["recoveries"]):
             break
-        run.communicate()
         share *= 0.8
     else:
         raise RunError(f"repeat {number}: the run had ended before it could be killed, ten times")
-    killed = time.monotonic()
-    document = _document(run)
     run_folder = (parent / runs.LATEST).resolve()
     row = {
         "number": number,
