@@ -131,10 +131,9 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Return a run's epochs, as many as there are: a run that goes on adds to them, and its last line may not be whole."""
+    """Return a run's epochs, as many as there are."""
     path = folder / "metrics" / "metrics.jsonl"
-    lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
 def partial_epoch(folder: Path, status: str, epochs: Sequence[dict[str, Any]], plan: Plan) -> str:

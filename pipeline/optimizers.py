@@ -82,7 +82,9 @@ class Optimizer:
         """Return copies of the means so far, and `steps`, how many each weight has made; nothing where there are no means."""
         if self._kind not in MEANS or not self.rates:
             return {}
-        return {"steps": np.array([self._steps.get(name, 0) for name in self.rates], np.int64)} | copies(self.means)
+        steps = {"steps": np.array([self._steps.get(name, 0) for name in self.rates], np.int64)}
+        keys = [f"{what}_{name}" for name in self.rates for what in MEANS[self._kind]]
+        return steps | copies({key: self.means[key] for key in keys if key in self.means})
 
     def restore(self, saved: Saved, weights: Weights) -> None:
         """Go on from a saved state, for these weights; raises RunError."""

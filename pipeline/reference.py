@@ -267,8 +267,8 @@ def main(arguments: list[str] | None = None) -> int:
             if ends[-1] - said > ROUND_S:
                 said = ends[-1]
                 _say(word="progress", batch=batch + 1, cost=reference.costs[-1])
-            if line.should_stop:
-                is_stopped = True
+                results.append_rows(folder, reference.ledger)
+            if is_stopped := line.should_stop:
                 break
         if not is_stopped:
             reference.check_weights()
@@ -283,9 +283,7 @@ def main(arguments: list[str] | None = None) -> int:
     digests = [weights.digest(each) for each in reference.weights()]
     warm = len(ends) // 10
     steady = (len(ends) - 1 - warm) / max(ends[-1] - ends[warm], 1e-9) / reference.plan.micro
-    _say(
-        word="done", batches=reference.ledger.forwards, busy_s=ends[-1] - ends[0], digests=digests, batches_per_s=steady
-    )
+    _say(word="done", batches=len(ends) - 1, busy_s=ends[-1] - ends[0], digests=digests, batches_per_s=steady)
     return 0
 
 

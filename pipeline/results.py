@@ -93,7 +93,8 @@ def load_weights(path: Path) -> Weights:
 
 def append_rows(folder: Path, ledger: Ledger) -> None:
     """Append the rows of epochs that have ended to `metrics.jsonl`, and take them; a disk without room costs a delay only."""
-    rows = ledger.ended()
+    if not (rows := ledger.ended()):
+        return
     content = "".join(to_json(row) + "\n" for row in rows).encode()
     path = folder / METRICS
     with contextlib.suppress(OSError):

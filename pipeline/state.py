@@ -21,7 +21,7 @@ from .errors import RunError
 #: The kinds of dtypes that numbers have, and what is true or false.
 NUMBERS = "biuf"
 #: The shape of an array; None is a length that only the array itself can tell.
-Lengths = tuple[int | None, ...]
+Shape = tuple[int | None, ...]
 
 
 def counts(**numbers: int) -> Weights:
@@ -53,7 +53,7 @@ class Saved:
         part._left, part._owner = self._left, f"{self._owner}{owner}."
         return part
 
-    def take(self, name: str, shape: Lengths, dtype: DTypeLike | None) -> Array:
+    def take(self, name: str, shape: Shape, dtype: DTypeLike | None) -> Array:
         """Return a copy of an array, in C order; raises RunError where it is missing or of another shape or dtype.
 
         A dtype of None is that of any number.

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.arrays import Weights
 from pipeline.config import resolve
 from pipeline.errors import RunError
 from pipeline.ledger import Judged, Ledger, summary
 from pipeline.plan import Plan
-from pipeline.results import load_weights, save_metrics, save_weights
+from pipeline.results import append_rows, cut_rows, load_weights, save_metrics, save_weights
+from pipeline.state import Saved
 
 
 def plan_of(**flags: Any) -> Plan:
@@ -160,6 +162,89 @@ def test_a_run_without_its_final_evaluation_has_no_predictions(tmp_path: Path) -
     plan = plan_of(data__train=1, data__test=20, train__epochs=2)
     save_metrics(tmp_path, ledger_of(plan, [1.0, 1.0], [judged_of(20, 0, 0.5)]))
     assert sorted(path.name for path in (tmp_path / "metrics").iterdir()) == ["epochs.csv", "metrics.jsonl"]
+
+
+# As epochs end
+
+
+def test_rows_are_appended_once_as_epochs_end_and_the_tables_have_them_all(tmp_path: Path) -> None:
+    plan = plan_of(data__train=2, data__test=20, train__epochs=4, train__evaluate_every=2)
+    costs, judged = [0.1, 0.2, 1 / 3, 0.4, 0.5, 0.6, 0.7, 0.8], [judged_of(19, 1, 0.125), judged_of(18, 2, 0.25)]
+    whole, ledger, lines = ledger_of(plan, costs, judged, keeps_all=True).rows(), Ledger(plan), []
+    path = tmp_path / "metrics" / "metrics.jsonl"
+    for batch, cost in enumerate(costs):
+        ledger.add(cost)
+        append_rows(tmp_path, ledger)
+        lines.append(len(path.read_text().splitlines()) if path.is_file() else 0)
+        if (batch + 1) % 4 == 0:
+            ledger.judge(judged[batch // 4])
+    assert lines == [0, 1, 1, 1, 2, 3, 3, 3], "an epoch that is evaluated ends with that"
+    assert (ledger.taken, ledger.rows(), len(ledger.costs), len(ledger.judged)) == (3, whole[3:], 2, 1)
+    assert save_metrics(tmp_path, ledger) == whole
+    save_metrics(tmp_path / "whole", ledger_of(plan, costs, judged))
+    for name in ("metrics.jsonl", "epochs.csv", "predictions.csv"):
+        assert (tmp_path / "metrics" / name).read_bytes() == (tmp_path / "whole" / "metrics" / name).read_bytes()
+
+
+@pytest.mark.parametrize("batches", range(9))
+def test_a_run_that_goes_on_writes_no_row_twice_and_leaves_none_out(batches: int, tmp_path: Path) -> None:
+    """It was stopped somewhere after its checkpoint, with more in its file than the checkpoint knows of."""
+    plan = plan_of(data__train=2, data__test=501, train__epochs=4, train__evaluate_every=2)
+    costs, judged = [0.1 * batch for batch in range(8)], [judged_of(500 - k, k, 0.1 * k) for k in (1, 2)]
+    judged = [part for each in judged for part in (each, judged_of(1, 0, 3.0))]
+    state: Weights = {}
+    ledger, left = Ledger(plan), iter(judged)
+    for batch in range(9):
+        if batch == batches:
+            append_rows(tmp_path, ledger)  # before the checkpoint is complete
+            state = ledger.state()
+        if batch < 8:
+            ledger.add(costs[batch])
+            for each in islice(left, plan.due(batch + 1) - ledger.evaluations):
+                ledger.judge(each)
+    save_metrics(tmp_path, ledger)
+    content = (tmp_path / "metrics" / "metrics.jsonl").read_text()
+    again, saved = Ledger(plan), Saved(state, "head")
+    again.restore(saved)
+    saved.end()
+    cut_rows(tmp_path, again.taken)
+    assert len((tmp_path / "metrics" / "metrics.jsonl").read_text().splitlines()) == again.taken == batches // 2
+    for batch in range(batches, 8):
+        again.add(costs[batch])
+        append_rows(tmp_path, again)
+        for evaluation in range(again.evaluations, plan.due(batch + 1)):
+            again.judge(judged[evaluation])
+    save_metrics(tmp_path, again)
+    assert (tmp_path / "metrics" / "metrics.jsonl").read_text() == content
+
+
+def test_a_file_with_fewer_rows_than_were_written_is_refused(tmp_path: Path) -> None:
+    plan = plan_of(data__train=1, data__test=20, train__epochs=3, train__evaluate_every=0)
+    append_rows(tmp_path, ledger_of(plan, [1.0, 2.0], []))
+    path = tmp_path / "metrics" / "metrics.jsonl"
+    with pytest.raises(RunError, match=r"metrics.jsonl: has rows of 2 epochs; 3 were written"):
+        cut_rows(tmp_path, 3)
+    path.write_text(path.read_text()[:-1])
+    with pytest.raises(RunError, match=r"metrics.jsonl: has rows of 1 epochs; 2 were written"):
+        cut_rows(tmp_path, 2)
+    cut_rows(tmp_path, 1)
+    assert len(path.read_text().splitlines()) == 1
+    path.unlink()
+    with pytest.raises(RunError, match=r"metrics.jsonl: cannot read the rows of 1 epochs"):
+        cut_rows(tmp_path, 1)
+    cut_rows(tmp_path, 0)
+    assert path.read_text() == ""
+
+
+def test_a_disk_without_room_costs_a_delay(tmp_path: Path) -> None:
+    plan = plan_of(data__train=1, data__test=20, train__epochs=3, train__evaluate_every=0)
+    ledger = ledger_of(plan, [1.0, 2.0], [])
+    (tmp_path / "metrics").write_text("no folder")
+    append_rows(tmp_path, ledger)
+    assert ledger.taken == 0
+    (tmp_path / "metrics").unlink()
+    append_rows(tmp_path, ledger)
+    assert (ledger.taken, len((tmp_path / "metrics" / "metrics.jsonl").read_text().splitlines())) == (2, 2)
 
 
 # Weights
