@@ -62,8 +62,8 @@ def kills(repeats: int) -> dict[str, Any]:
     """Kill so many runs, and return what became of each."""
     with tempfile.TemporaryDirectory(prefix="timebox-bench-") as temporary:
         folder = Path(temporary)
-        undisturbed = {schedule: _undisturbed(schedule, folder) for schedule in SCHEDULES}
-        rows = [kill(number, folder, undisturbed) for number in range(repeats)]
+        wholes = {schedule: undisturbed(schedule, folder) for schedule in SCHEDULES}
+        rows = [kill(number, folder, wholes) for number in range(repeats)]
     return {
         "bench": "kills",
         "repeats": repeats,
@@ -74,7 +74,8 @@ def kills(repeats: int) -> dict[str, Any]:
     }
 
 
-def _undisturbed(schedule: str, folder: Path) -> dict[str, Any]:
+def undisturbed(schedule: str, folder: Path) -> dict[str, Any]:
+    """Return the digest, the metrics and the seconds of a run that nobody disturbs."""
     began = time.monotonic()
     run = _start(schedule, folder / f"undisturbed-{schedule}", [])
     document = _document(run)
@@ -82,12 +83,12 @@ def _undisturbed(schedule: str, folder: Path) -> dict[str, Any]:
     return {"digest": document["digest"], "rows": rows, "seconds": time.monotonic() - began}
 
 
-def kill(number: int, folder: Path, undisturbed: dict[str, Any]) -> dict[str, Any]:
+def kill(number: int, folder: Path, wholes: dict[str, Any]) -> dict[str, Any]:
     """Kill one run and see what becomes of it; a run that had ended before is tried again, and killed earlier."""
     rng = random.Random(f"bench kills {number}")
     schedule = list(SCHEDULES)[number % len(SCHEDULES)]
     recovers = number // len(SCHEDULES) % 4 == 3
-    whole = undisturbed[schedule]
+    whole = wholes[schedule]
     place = folder / f"kill-{number}"
     victims = ["box-1", "box-2", "head"] + ["launcher"] * (not recovers)
     victim, share = rng.choice(victims), rng.uniform(EARLIEST, LATEST)

@@ -102,10 +102,13 @@ def complete(run: Path, plan: Plan) -> Iterator[Checkpoint]:
 
 def _there(run: Path, plan: Plan) -> list[int]:
     """Return the numbers of the checkpoints that have a folder, the newest first."""
-    names = {path.name for path in (run / "checkpoint").glob("batch-*")}
-    batches = sorted((int(name[6:]) for name in names if name[6:].isdigit()), reverse=True)
-    numbers = [batch * plan.micro // plan.save_every - 1 for batch in batches if plan.save_every]
-    return [number for number in numbers if 0 <= number < plan.saves and folder_of(run, plan, number).name in names]
+    found = []
+    for path in (run / "checkpoint").glob("batch-*"):
+        if plan.save_every and path.name[6:].isdigit():
+            number = int(path.name[6:]) * plan.micro // plan.save_every - 1
+            if 0 <= number < plan.saves and folder_of(run, plan, number) == path:
+                found.append(number)
+    return sorted(found, reverse=True)
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
