@@ -87,6 +87,7 @@ def _dispatch(arguments: list[str]) -> int:
     )
     run.add_argument("--config", type=Path, metavar="FILE", help="a TOML file, such as the config.toml of a run")
     run.add_argument("--reference", action="store_true", help="the same training in one process, as a plain loop")
+    flags.add_fault(run)
     if arguments[:1] == ["run"]:
         flags.add(run)
     _add_run_dir(command("list", "the runs: when, what, and how they ended"))
@@ -195,6 +196,7 @@ def _dispatch(arguments: list[str]) -> int:
     )
     simulate.add_argument("--preset", help="of a configuration: a named starting point")
     simulate.add_argument("--config", type=Path, metavar="FILE", help="of a configuration: a TOML file")
+    flags.add_fault(simulate)
     if arguments[:1] == ["simulate"]:
         flags.add(simulate)
     if "--run.dir" not in simulate._option_string_actions:

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import control, probe, results, transport
+from . import control, faults, faulty, probe, results, transport
 from .arrays import Weights
 from .backup import ROUND_NS, Backup, settle_memory
 from .box import BoxWork
@@ -30,7 +30,7 @@ from .errors import ConfigError, TimeboxError
 from .guard import Guard
 from .head import HeadWork
 from .lifeline import Lifeline
-from .live import LivePort, LiveWatcher, cost_of_a_record
+from .live import Edges, LivePort, LiveWatcher, cost_of_a_record
 from .payloads import Payloads
 from .plan import Plan
 from .recorder import Recorder
@@ -58,6 +58,9 @@ class Worker:
         self.config: Config = load(folder / "config.toml")
         self.plan = Plan.of(self.config)
         self.number = self.plan.number(name)
+        self.faults = (
+            () if epoch else faults.of_stage(self.config, self.plan, self.number)
+        )  # in the first attempt alone
         self.anchor = Anchor()
         self.log = WorkLog(folder / "logs" / f"{name}.log", name, self.config.log.level, self.anchor)
         self.sockets = sockets
@@ -138,8 +141,11 @@ class Worker:
         self.say("ready")
         self.hear("go")
         emulation = Emulation(self.config.emulate, self.plan)
-        links = DelayedLinks(self.links, emulation, self.number) if emulation.changes_messages else self.links
-        port = LivePort(links, encoder, decoder, work, recorder, self.number)
+        links: Edges = self.links
+        if emulation.changes_messages:
+            links = DelayedLinks(self.links, emulation, self.number)
+        rest = encoder, decoder, work, recorder, self.number
+        port = faulty.make_port(links, self.faults, self.log, self.plan.boxes, *rest)
         return Stage(self.plan, self.number), port, watcher, recorder
 
     def emulated(self) -> Work:
@@ -150,7 +156,8 @@ class Worker:
         work: Work = probe.Probe(self.work, batches, self.save_probed) if batches else self.work
         emulate = self.config.emulate
         is_emulated = emulate.compute_ms or emulate.slow or emulate.straggle
-        return Emulated(work, Emulation(self.config.emulate, self.plan), self.number) if is_emulated else work
+        work = Emulated(work, Emulation(self.config.emulate, self.plan), self.number) if is_emulated else work
+        return faulty.with_faults(work, self.faults, self.folder, self.log, self.plan.boxes, self.line)
 
     def save_probed(self, batch: int, arrays: Weights) -> None:
         """Write what the probe saw."""
