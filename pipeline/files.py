@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -12,15 +13,18 @@ from typing import Any, BinaryIO
 
 
 def save(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let `write` fill a new file and put it in place of `path` when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Let `write` fill a new file and put it in place of `path` when it is complete; raises OSError that names `path`."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as stream:
             write(stream)
         part.replace(path)
+    except OSError as error:  # that of a write names no file, and the part is nobody's business
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def save_text(path: Path, text: str) -> None:
