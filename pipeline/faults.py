@@ -173,6 +173,14 @@ def in_virtual_time(config: Config, plan: Plan) -> tuple[AtStage, ...]:
     return timed(found)
 
 
+def apart(fault: Fault, plan: Plan) -> tuple[Fault, list[str]]:
+    """Return the keys with those faults alone that only take time, and the texts of all others: `kill=box-2@batch:100`."""
+    found = parse_all(fault, plan)
+    kept = {kind: ",".join(each.text(plan.boxes) for each in timed(found) if each.kind == kind) for kind in UNITS}
+    timed_keys = Fault(**kept)
+    return timed_keys, [text for text in texts(fault) if text not in texts(timed_keys)]
+
+
 def takes_time(fault: Injected) -> bool:
     """Whether a fault takes some time and does nothing else."""
     return isinstance(fault, AtStage) and fault.kind in UNITS and fault.amount > 0

@@ -278,7 +278,9 @@ def live(worker: Worker) -> int:
     except (
         Exception
     ) as error:  # the edge of the process: whatever it was is told to the launcher, and in full to the log
-        named = isinstance(error, OSError) and error.filename and f"{error.filename}: {error.strerror}"  # a full disk, say
+        named = (
+            isinstance(error, OSError) and error.filename and f"{error.filename}: {error.strerror}"
+        )  # a full disk, say
         text = named or f"{type(error).__name__}: {error}"
         worker.log.error(text, traceback=not named)
         worker.say("failed", error=text, wrong=False)
