@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pipeline
-from pipeline.errors import ConfigError, TimeboxError
+from pipeline.errors import ConfigError, TimeboxError, plain
 
 from . import flags
 from .benches import BENCHES
@@ -58,8 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2 if isinstance(error, ConfigError) else 1
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
-            where = f"{error.filename}: " if error.filename else ""
-            print(f"timebox: {where}{error.strerror or error}", file=sys.stderr)
+            print(f"timebox: {plain(error)}", file=sys.stderr)
             return 1
         # The reader, `head` say, has had enough; nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

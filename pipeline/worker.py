@@ -26,7 +26,7 @@ from .delays import DelayedLinks
 from .drive import advance
 from .emulate import Emulated
 from .emulation import Emulation
-from .errors import ConfigError, TimeboxError
+from .errors import ConfigError, TimeboxError, plain
 from .guard import Guard
 from .head import HeadWork
 from .lifeline import Lifeline
@@ -278,9 +278,7 @@ def live(worker: Worker) -> int:
     except (
         Exception
     ) as error:  # the edge of the process: whatever it was is told to the launcher, and in full to the log
-        named = (
-            isinstance(error, OSError) and error.filename and f"{error.filename}: {error.strerror}"
-        )  # a full disk, say
+        named = isinstance(error, OSError) and error.filename and plain(error)  # a full disk, say
         text = named or f"{type(error).__name__}: {error}"
         worker.log.error(text, traceback=not named)
         worker.say("failed", error=text, wrong=False)

@@ -304,6 +304,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
 
 
 UNTRACED = ("--trace.level", "off")
+REFERENCE = ("--reference",)
 
 
 @pytest.mark.parametrize(
@@ -320,12 +321,16 @@ UNTRACED = ("--trace.level", "off")
         (180, UNTRACED),
         (210, UNTRACED),
         (230, UNTRACED),  # final weights
+        (8, REFERENCE),
+        (12, REFERENCE),
+        (60, REFERENCE),  # first weights
+        (140, REFERENCE),  # final weights; its process once printed a traceback
     ],
 )
 def test_a_disk_without_room_ends_the_run_in_one_line_that_names_the_file(
     kib: int, words: tuple[str, ...], small_disk: Callable[[int], Path]
 ) -> None:
-    run = Launched(small_disk(kib), "--schedule.kind", "decoupled", *words)
+    run = Launched(small_disk(kib), *([] if words == REFERENCE else ["--schedule.kind", "decoupled"]), *words)
     code, told = run.ended()
     assert code == 1
     first, *rest = told.splitlines()
