@@ -198,7 +198,7 @@ class Launched:
     def __init__(self, parent: Path, *words: str) -> None:
         self.parent = parent
         small = itertools.chain.from_iterable((f"--{key}", str(value).lower()) for key, value in SMALL.items())
-        command = [sys.executable, "-m", "launch", "run", *small, "--run.dir", str(parent), *words]
+        command = [sys.executable, "-m", "launch", "run", *small, "--run.dir", str(parent), "--json", *words]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     @property
@@ -333,9 +333,9 @@ def test_a_disk_without_room_ends_the_run_in_one_line_that_names_the_file(
     run = Launched(small_disk(kib), *([] if words == REFERENCE else ["--schedule.kind", "decoupled"]), *words)
     code, told = run.ended()
     assert code == 1
-    first, *rest = told.splitlines()
+    first, *rest = told.splitlines()  # with --json no progress is among them
     place = rf"timebox: (\S+ \(process \d+\), last heard of at batch \d+: )?{run.parent}/\S+"
-    assert re.fullmatch(rf"{place}: (cannot write the \w+: )?{NO_ROOM}(;.*)?", first)
+    assert re.fullmatch(rf"{place}: (cannot write the \w+: )?{NO_ROOM}(;.*)?", first), told
     assert all(line.startswith("  ") for line in rest), "what follows belongs to it"
     assert "Traceback" not in told
     check_left(run.folder)
