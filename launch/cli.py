@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pipeline
-from pipeline.errors import ConfigError, TimeboxError
+from pipeline.errors import ConfigError, TimeboxError, plain
 
 from . import flags
 from .benches import BENCHES
@@ -59,8 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2 if isinstance(error, ConfigError) else 1
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
-            where = f"{error.filename}: " if error.filename else ""
-            print(f"timebox: {where}{error.strerror or error}", file=sys.stderr)
+            print(f"timebox: {plain(error)}", file=sys.stderr)
             return 1
         # The reader, `head` say, has had enough; nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -95,6 +94,7 @@ def _dispatch(arguments: list[str]) -> int:
         default=argparse.SUPPRESS,
         help="restart a worker that died or hangs up to N times, and go on from the last checkpoint",
     )
+    flags.add_fault(run)
     if arguments[:1] == ["run"]:
         flags.add(run)
     resume = command("resume", "a run that was cut off goes on from its newest complete checkpoint")
@@ -206,6 +206,7 @@ def _dispatch(arguments: list[str]) -> int:
     )
     simulate.add_argument("--preset", help="of a configuration: a named starting point")
     simulate.add_argument("--config", type=Path, metavar="FILE", help="of a configuration: a TOML file")
+    flags.add_fault(simulate)
     if arguments[:1] == ["simulate"]:
         flags.add(simulate)
     if "--run.dir" not in simulate._option_string_actions:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline import faults
 from pipeline.actions import Message
 from pipeline.costs import Costs, Samples
 from pipeline.emulation import NS, PADDED, Emulation, of_each
@@ -18,14 +19,19 @@ from .recording import Recording
 
 
 def bare(costs: Costs, source: Recording) -> Costs:
-    """Return a run's costs without what was emulated in it: that is added for the stages of the configuration.
+    """Return a run's costs without what was emulated in it, or went wrong on purpose: that is added by the configuration.
 
     Of an action that was padded its own time is not known, only that it was less: what is left of it is how late its sleep
     ended. Stragglers cannot be told from slow actions, so the median stands for all.
     """
-    emulation = Emulation(source.config.emulate, source.plan)
+    emulation, plan = Emulation(source.config.emulate, source.plan), source.plan
+    late = faults.timed(faults.parse_all(source.config.fault, plan))
     actions = dict(costs.actions)
     for (k, kind), samples in costs.actions.items():
+        own = [each for each in late if each.stage == k] if kind == "F" else []
+        if own:  # samples stand by their batches, from the first to the last
+            places = (place * plan.batches // len(samples) for place in range(len(samples)))
+            samples = tuple(each - faults.late_ns(own, batch) for each, batch in zip(samples, places, strict=True))
         added = emulation.slow_ns(k, kind) + emulation.pad_ns(k, kind)
         if emulation.stragglers(k, kind) is not None:
             samples = (round(float(np.median(samples))),)

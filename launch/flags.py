@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from pipeline.config import choices, fields, parse_value
 from pipeline.errors import ConfigError
+from pipeline.faults import key_of
 from pipeline.presets import PRESETS
 
 
@@ -38,6 +39,17 @@ def add(parser: argparse.ArgumentParser) -> None:
         )
 
 
+def add_fault(parser: argparse.ArgumentParser) -> None:
+    """Add `--fault kill=box-1@batch:100`, which sets the key `fault.kill`, and may be given several times."""
+    parser.add_argument(
+        "--fault",
+        action="append",
+        metavar="KIND=PLACE@batch:N",
+        help="something goes wrong on purpose: kill, hang, slow, disk-full=box-1@batch:100, or drop, double, swap, "
+        "corrupt=box-1>box-2@batch:100; may be given several times",
+    )
+
+
 def _of_article(key: str) -> str:
     """Return what the default preset sets in place of the default, if it does."""
     group, _, item = key.partition(".")
@@ -48,7 +60,14 @@ def _of_article(key: str) -> str:
 def given(options: argparse.Namespace) -> dict[str, Any]:
     """Return the values of the flags that were given, by key; raises ConfigError that names the flag."""
     texts = vars(options)
-    return {key: parse_value(key, text, "flag") for key, text in texts.items() if "." in key}
+    found = {key: parse_value(key, text, "flag") for key, text in texts.items() if "." in key}
+    for text in texts.get("fault") or ():
+        kind, equals, fault = text.partition("=")
+        key = key_of(kind)
+        if not equals or not fault.strip():
+            raise ConfigError(f"--fault: {text!r}: say KIND=PLACE@batch:N, as kill=box-1@batch:100")
+        found[key] = ",".join(filter(None, (found.get(key), fault)))
+    return found
 
 
 def refuse_unknown(parser: argparse.ArgumentParser, rest: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import trace
+from pipeline import faults, trace
 from pipeline.actions import Action
 from pipeline.checkpoints import batch_of
 from pipeline.config import complete
@@ -184,9 +185,12 @@ def carry_out(live: LiveRun | ReferenceRun, config: Config, observe: Observer, s
     for stage in stages:
         stage["pid"] = state.members[str(stage["name"])].pid
     document |= {"digest": run_digest(digests) if digests and state.status == "done" else None, "stages": stages}
+    document["faults"] = faults.texts(config.fault)
     if state.failure is not None:
         document |= _failed(folder, state, state.failure)
-    save_json(folder / "summary.json", document)
+    # What went wrong first is told, even where a full disk takes no word of it.
+    with contextlib.suppress(*([OSError] if state.failure is not None else [])):
+        save_json(folder / "summary.json", document)
     if (folder / "probe").is_dir():
         _settle_probe(folder, Plan.of(config))
     return Result(folder, document)
@@ -270,7 +274,8 @@ def _failed(folder: Path, state: Supervisor, failure: Failure) -> dict[str, Any]
     text = f"{failure.stage} (process {pid}), last heard of at batch {failure.batch}: {failure.error}"
     tail = log_tail(folder, failure.stage)
     error = {"stage": failure.stage, "pid": pid, "batch": failure.batch, "error": failure.error, "log": tail}
-    save_json(folder / "logs" / "error.json", error)
+    with contextlib.suppress(OSError):
+        save_json(folder / "logs" / "error.json", error)
     return {"error": text, "first_failure": error, "wrong_request": failure.is_wrong_request}
 
 

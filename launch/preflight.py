@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipeline import mnist
 from pipeline.errors import ConfigError
 from pipeline.schema import Config
+from pipeline.schema_run import Fault
 
 from . import runs
 from .spawn import check_ports
@@ -20,6 +21,8 @@ def check(config: Config, *, reference: bool) -> None:
             raise ConfigError(
                 "emulate: a reference is one process without stages or edges to slow; leave out one of the two"
             )
+        if config.fault != Fault():
+            raise ConfigError("fault: a reference is one process without stages or messages; leave out one of the two")
     if config.schedule.kind == "own":
         from pipeline import grid  # numpy comes with it
 

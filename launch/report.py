@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 import pipeline
-from pipeline import data, steps, trace
+from pipeline import data, faults, steps, trace
 from pipeline.actions import ACTIONS, KINDS
 from pipeline.arrays import Array
 from pipeline.config import load as load_config
@@ -99,7 +99,8 @@ def collect(folder: Path) -> dict[str, Any]:
     """Return everything that the page shows of a run; raises RunError where there is nothing to show."""
     config = load_config(folder / "config.toml")
     run = _empty(folder, config)
-    warnings: list[str] = []
+    told = faults.texts(config.fault)
+    warnings = [f"something went wrong in it on purpose: {', '.join(told)}"] if told else []
     if not run["untraced"]:
         try:
             found = recording.load(folder)

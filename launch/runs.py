@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline import faults
 from pipeline.config import dump, load
 from pipeline.errors import ConfigError, RunError
 from pipeline.files import save_text
@@ -179,6 +180,7 @@ def describe(folder: Path) -> dict[str, Any]:
             for stage in (summary or {}).get("stages", state.get("stages", []))
         ],
         "resumed_from": resumed_from(state),
+        "faults": faults.texts(config.fault) if config else [],
         **({"task": f"{task}, level {level}" if level else task} if task else {}),
     }
 

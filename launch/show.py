@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline import faults
 from pipeline.plan import Plan, rule_of, target_of
 from pipeline.schema import TASKS, Config, Data
 from pipeline.sizes import judged, reads
@@ -32,6 +33,8 @@ def announce(config: Config, plan: Plan, *, reference: bool) -> None:
         batches += f", each in {plan.micro} micro-batches, which are what travels"
     print(f"{task_words.task(config)}: {images}; {epochs} of {batches}")
     print(f"boxes learn by {rule(config)}")
+    if told := faults.texts(config.fault):
+        print(f"faults on purpose: {', '.join(told)}")
     if reference:
         print("one process, the reference loop")
     elif plan.head > cores():
@@ -191,7 +194,7 @@ def run_table(found: Sequence[dict[str, Any]]) -> str:
             item["boxes"],
             share(item["accuracy"]),
             number(item["seconds"], 1),
-            item["status"],
+            item["status"] + (", faults on purpose" if item.get("faults") else ""),
         )
         for item in found
     ]

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline import faults
 from pipeline.costs import Costs
 from pipeline.data import batches as make_batches
 from pipeline.errors import ConfigError
@@ -63,6 +64,7 @@ def document(request: Request, *, seed: int = 0, arithmetic: bool = False, out: 
         "costs": request.origin,
         "seed": seed,
         "cores": request.costs.cores,
+        "faults": faults.texts(request.config.fault),
         "warnings": list(request.notes),
         "makespan_s": found.makespan_ns / 1e9,
         "batches_per_s": plan.steps / found.makespan_ns * 1e9 if found.makespan_ns else None,
@@ -129,7 +131,7 @@ def _errors(request: Request, found: Simulated) -> dict[str, Any]:
     stages: dict[str, float | None] = {}
     for (k, kind), samples in real.actions.items():
         mean = float(np.mean(samples))
-        guess = float(np.mean(_emulated(request.costs, k, kind)))
+        guess = float(np.mean(_emulated(request.costs, k, kind, measured.plan.batches)))
         kinds.setdefault(kind, []).append(guess / mean - 1 if mean else 0.0)
     for stage in measured.stages:
         busy = 0 if len(stage.of("g")) else calibrate.busy_ns(stage)
@@ -144,15 +146,17 @@ def _errors(request: Request, found: Simulated) -> dict[str, Any]:
     }
 
 
-def _emulated(costs: Costs, k: int, kind: str) -> list[float]:
-    """Return what an action costs with what is emulated, a straggler's time by its chance."""
+def _emulated(costs: Costs, k: int, kind: str, batches: int) -> list[float]:
+    """Return what an action costs with what is emulated, a straggler's time by its chance, and with its faults on average."""
     samples, emulation = costs.actions.get((k, kind), (0,)), costs.emulation
+    own = [each for each in costs.faults if each.stage == k] if kind == "F" else []
+    late = sum(faults.late_ns(own, batch) for batch in range(batches)) / batches if own else 0.0
     if emulation is None:
-        return [*map(float, samples)]
+        return [each + late for each in samples]
     straggle = emulation.emulate.straggle if emulation.stragglers(k, kind) else 0.0
     stretch = 1 + straggle * (emulation.emulate.factor - 1)
     pad, slow = emulation.pad_ns(k, kind), emulation.slow_ns(k, kind)
-    return [stretch * (max(each, pad) + slow) for each in samples]
+    return [stretch * (max(each, pad) + slow) + late for each in samples]
 
 
 # For people
@@ -172,6 +176,7 @@ def render(made: Mapping[str, Any]) -> str:
         f"{made['schedule']}, {made['boxes']} boxes, {made['batches']:,} batches in virtual time: "
         f"{made['makespan_s']:.4g} s{_range(made)}, {text.number(made['batches_per_s'], 1)} batches a second",
         f"costs: {made['costs']}; {text.processors(made['cores'])}",
+        *([f"faults on purpose: {', '.join(made['faults'])}"] if made["faults"] else []),
         f"seed {made['seed']}; {made['actions']:,} actions, {made['actions_per_s']:,.0f} a second",
         "",
         text.table(header, rows, left=(0,)),

@@ -293,10 +293,10 @@ class ReferenceRun:
                 start_new_session=True,
             )  # fmt: skip
             stages = [{"name": "reference", "pid": process.pid}]
-            save_json(self.folder / "launcher.json", {"pid": os.getpid(), "reference": True, "stages": stages})
-            state.is_running = True
-            on_go()
             try:
+                save_json(self.folder / "launcher.json", {"pid": os.getpid(), "reference": True, "stages": stages})
+                state.is_running = True
+                on_go()
                 self._listen(process, interrupted, observe)
             finally:
                 _signal_group(process, signal.SIGKILL)

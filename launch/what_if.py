@@ -2,6 +2,10 @@
 
 costs     from a run's trace, actions and messages as distributions; from a file; else the arithmetic, measured here
 what if   changes the configuration (model.boxes=8) or the world (latency_ms=5, cores=2), one or several
+faults    of a configuration that take time (slow, hang for so long) happen in virtual time too, others are refused. Those that
+          a recorded run had are in its times: they are taken out of these, and happen again at their batches. So the prediction
+          has each one once, `fault.slow=` tells what the run would have been without it, and another text takes its place.
+          What else had happened to the run on purpose, a kill or a lost message, is left out, and it is said
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from pipeline import grid
+from pipeline import faults, grid
 from pipeline.config import changed, parse_value
 from pipeline.costs import Costs
 from pipeline.emulation import Emulation
@@ -22,6 +26,7 @@ from pipeline.errors import ConfigError
 from pipeline.plan import Plan
 from pipeline.schema import Config
 from pipeline.schema_emulate import Emulate
+from pipeline.schema_run import Fault
 
 from . import calibrate, costs_file, emulated_costs, recording, runs
 from .recording import Recording
@@ -54,7 +59,11 @@ def of_run(folder: Path, calibration: Path | None, changes: Sequence[str]) -> Re
     """Return the request to predict a recorded run, by its own trace or another run's, with changes; raises ConfigError."""
     found = recording.load(folder)
     source = found if calibration is None else recording.load(calibration)
-    return _request(found.config, source, changes, found if not changes else None, folder.name)
+    timed, others = faults.apart(found.config.fault, found.plan)
+    base = msgspec.structs.replace(found.config, fault=timed)
+    made = _request(base, source, changes, found if not changes else None, folder.name)
+    notes = [f"{text} happened to {folder.name} on purpose and takes no time of its own: left out" for text in others]
+    return made._replace(notes=[*made.notes, *notes])
 
 
 def of_costs(config: Config, file: Path, changes: Sequence[str]) -> Request:
@@ -64,7 +73,8 @@ def of_costs(config: Config, file: Path, changes: Sequence[str]) -> Request:
     grid.check(config)
     plan = Plan.of(config)
     _check_world(config, world)
-    costs = replace(costs_file.read(plan, file), emulation=emulated(config, plan), **world)
+    late = faults.in_virtual_time(config, plan)
+    costs = replace(costs_file.read(plan, file), emulation=emulated(config, plan), faults=late, **world)
     return Request(config, costs, str(file), None, "simulated")
 
 
@@ -82,6 +92,7 @@ def _request(
     grid.check(config)
     plan = Plan.of(config)
     _check_world(config, world)
+    late = faults.in_virtual_time(config, plan)
     notes = []
     if source is None:
         costs = Costs(calibrate.from_arithmetic(config))
@@ -89,21 +100,22 @@ def _request(
     else:
         costs, origin = emulated_costs.bare(calibrate.from_trace(source), source), f"the trace of {source.folder.name}"
         notes = _doubts(source, plan)
-        if source.config != config:
+        if msgspec.structs.replace(source.config, fault=config.fault) != config:
             ratios = _ratios(source.config, config)
             costs = calibrate.fitted(costs, source.plan, plan, ratios)
             origin += ", arithmetic scaled by what it takes here" if ratios else ", fitted to the changed stages"
         costs, more = emulated_costs.padded(costs, source, config, plan)
         notes += more
-    return Request(config, replace(costs, emulation=emulated(config, plan), **world), origin, measured, label, notes)
+    costs = replace(costs, emulation=emulated(config, plan), faults=late, **world)
+    return Request(config, costs, origin, measured, label, notes)
 
 
 def _check_world(config: Config, world: Mapping[str, Any]) -> None:
     """Raise ConfigError for processors that would be held by boxes that sleep."""
     emulate = config.emulate
-    if world.get("cores") and (emulate.compute_ms or emulate.slow or emulate.straggle):
+    if world.get("cores") and (emulate.compute_ms or emulate.slow or emulate.straggle or config.fault != Fault()):
         raise ConfigError(
-            "--what-if: cores: emulated compute sleeps and holds no processor; leave out cores, or what is emulated"
+            "--what-if: cores: emulated compute sleeps and holds no processor, and so does a fault; leave out cores, or these"
         )
 
 

@@ -1,15 +1,19 @@
 """The pipeline: facts, rules, the edge to ZeroMQ, and the drivers. Importing it imports nothing else.
 
-    layer 0  errors  frames  schema (schema_emulate, schema_run)  presets  config  checks (checks_traced)  filled       facts
-             actions  plan  programs  emulation  costs  mnist  levels  sequences  sizes  drawn  data  arrays  state  stash
-             heads  files  optimizers  fitting  cells  cells_rnn  cells_gated  cells_dense  traces  oracles  oracle_mlp
-             oracle_controls  oracle_own
-    layer 1  lacks  counters  standing  done  stage  schedules  reckon  steps  weights  ledger  readout  guard     rules
-             classifier  work  stepper  box  head  works  payloads  probe  wire  trace  sums  control  results
-             worklog  checkpoints
-    layer 2  transport (the only file that imports zmq)  tape  recorder                          the edge
-    layer 3  drive  grid  simulate  replay  maxplus  live  delays  emulate  backup  lifeline     drivers
-             saver  orders  attempt  worker  network  reference
+    layer 0: facts
+        errors  schema_emulate  schema_run  schema  levels  presets  config  actions  plan  programs  filled
+        checks  checks_traced  faults  emulation  costs  mnist  data  arrays  state  stash  sequences  sizes
+        drawn  cells  cells_rnn  cells_gated  cells_dense  traces  oracles  oracle_mlp  oracle_controls
+        oracle_own  optimizers  fitting  heads  files  frames
+    layer 1: rules
+        lacks  counters  standing  done  stage  schedules  reckon  steps  weights  ledger  readout  guard
+        classifier  work  stepper  box  head  works  payloads  probe  wire  trace  sums  control  results
+        worklog  checkpoints
+    layer 2: the edge (transport is the only file that imports zmq)
+        transport  tape  recorder
+    layer 3: drivers
+        maxplus  drive  grid  simulate  replay  lifeline  backup  emulate  delays  live  saver  orders  faulty
+        attempt  worker  network  reference
 
 A file imports only from its own or lower layers. Layers 0 and 1 know no clock, socket, thread or process, but for the log's
 lines, which carry the time, and MNIST, which may be fetched.

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import checkpoints, probe, results, trace, transport
+from . import checkpoints, faults, faulty, probe, results, trace, transport
 from .arrays import Weights
 from .backup import ROUND_NS, Backup, settle_memory
 from .box import BoxWork
@@ -31,7 +31,7 @@ from .errors import RunError, TimeboxError
 from .files import cut
 from .guard import Guard
 from .head import HeadWork
-from .live import LivePort, LiveWatcher, cost_of_a_record
+from .live import Edges, LivePort, LiveWatcher, cost_of_a_record
 from .orders import Orders, Stopped
 from .payloads import Payloads
 from .plan import Plan
@@ -80,6 +80,8 @@ class Attempt:
             self.first = plan.barrier(begin.save)
             self.work.restore(results.load_weights(begin.folder / f"{seat.name}.npz"))
             self.stage = stage_after(plan, number, begin.save)
+        # What goes wrong on purpose does so in the run's first attempt alone.
+        self.faults = () if orders.epoch else faults.of_stage(config, plan, number)
         self.went_ns = 0  # when the launcher said go
         self.port: LivePort
         self.watcher: LiveWatcher
@@ -162,8 +164,11 @@ class Attempt:
             encoder = Encoder(orders.epoch, seat.payloads)
             decoder = Decoder(number, orders.epoch, plan.sources(number), seat.payloads)
             emulation = Emulation(config.emulate, plan)
-            links = DelayedLinks(seat.links, emulation, number) if emulation.changes_messages else seat.links
-            self.port = LivePort(links, encoder, decoder, self.work, self.recorder, number)
+            links: Edges = seat.links
+            if emulation.changes_messages:
+                links = DelayedLinks(seat.links, emulation, number)
+            rest = encoder, decoder, self.work, self.recorder, number
+            self.port = faulty.make_port(links, self.faults, seat.log, plan.boxes, *rest)
             orders.say("ready")
             orders.hear("go")
         except BaseException:
@@ -194,7 +199,8 @@ class Attempt:
         work: Work = probe.Probe(self.work, batches, self.save_probed) if batches else self.work
         emulate = config.emulate
         is_emulated = emulate.compute_ms or emulate.slow or emulate.straggle
-        return Emulated(work, Emulation(config.emulate, plan), self.seat.number) if is_emulated else work
+        work = Emulated(work, Emulation(config.emulate, plan), self.seat.number) if is_emulated else work
+        return faulty.with_faults(work, self.faults, self.seat.folder, self.seat.log, plan.boxes, self.orders.line)
 
     def save_probed(self, batch: int, arrays: Weights) -> None:
         """Write what the probe saw."""

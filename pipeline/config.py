@@ -18,7 +18,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from . import checks, filled
+from . import checks, faults, filled
 from .errors import ConfigError
 from .presets import PRESETS
 from .schema import Config
@@ -167,7 +167,9 @@ def complete(config: Config) -> Config:
     """Return `config` with what depends on other keys filled in, after checking it as a whole; raises ConfigError."""
     config = _checked(msgspec.to_builtins(config), "configuration")  # one made in Python is checked like a file
     checks.check(config)
-    return msgspec.structs.replace(config, schedule=filled.schedule(config))
+    config = msgspec.structs.replace(config, schedule=filled.schedule(config))
+    faults.check(config)  # they need a plan, and that a complete configuration
+    return config
 
 
 def load(path: Path) -> Config:

@@ -14,7 +14,8 @@ would wait too long.
 
 A link of some bandwidth carries one message after the other; jitter adds up to so much to a hop, evenly; messages of an
 edge never overtake each other. A straggler is an action that takes `factor` times as long, by chance. What a configuration
-emulates is added to all that, and draws from its own seed, as it does live (`emulation`).
+emulates is added to all that, and draws from its own seed, as it does live (`emulation`). What goes wrong on purpose (`faults`)
+and takes time does so at its batch, which is not drawn.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .emulation import Emulation, Link, Stragglers
+from .faults import AtStage, late_ns
 
 Samples = tuple[int, ...]
 #: Gives the time of what is done for a batch.
@@ -50,13 +52,14 @@ class Costs:
     emulation: Emulation | None = None
     straggle: float = 0.0  # the chance of an action to be a straggler
     factor: float = 10.0
+    faults: tuple[AtStage, ...] = ()  # on purpose, those that take time
 
     @property
     def is_constant(self) -> bool:
         """Whether messages are free, actions and hops constant: nothing is drawn, and nothing takes turns on a link."""
         tables = (self.actions, self.hops)
         is_plain = not (self.sends or self.takes or self.hops_of or self.jitter_ns or self.bandwidth)
-        is_plain = is_plain and not (self.straggle or self.pauses)
+        is_plain = is_plain and not (self.straggle or self.pauses or self.faults)
         if self.emulation is not None and not self.emulation.is_constant:
             return False
         return is_plain and all(len(samples) == 1 for table in tables for samples in table.values())
@@ -64,6 +67,10 @@ class Costs:
 
 def _stretched(draw: Draw, stragglers: Stragglers) -> Draw:
     return lambda batch: round(draw(batch) * stragglers.stretch())
+
+
+def _late(draw: Draw, faults: tuple[AtStage, ...]) -> Draw:
+    return lambda batch: draw(batch) + late_ns(faults, batch)
 
 
 class Dice:
@@ -90,7 +97,9 @@ class Dice:
         draw = self._draw(samples)
         if stragglers is not None:
             draw = _stretched(draw, stragglers)
-        return self._straggling(draw, stage, ord(kind)) if costs.straggle else draw
+        draw = self._straggling(draw, stage, ord(kind)) if costs.straggle else draw
+        faults = tuple(each for each in costs.faults if each.stage == stage) if kind == "F" else ()
+        return _late(draw, faults) if faults else draw
 
     def send(self, stage: int, kind: str) -> Draw:
         """Return what draws the sender's time for a message."""

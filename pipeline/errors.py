@@ -27,3 +27,10 @@ class RunError(TimeboxError):
 
 class DivergedError(TimeboxError):
     """A run's numbers have flown off: a value that is not finite, or above the limit."""
+
+
+def plain(error: TimeboxError | OSError) -> str:
+    """Return a failure as one line: of the system's its file and what is wrong with it, as on a full disk."""
+    if isinstance(error, TimeboxError):
+        return str(error)
+    return f"{f'{error.filename}: ' if error.filename else ''}{error.strerror or error}"

@@ -13,10 +13,13 @@ from typing import Any, BinaryIO
 
 
 def save(path: Path, write: Callable[[BinaryIO], object], *, sync: bool = False) -> None:
-    """Let `write` fill a new file and put it in place of `path` when it is complete; with `sync` it is on the disk then."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Let `write` fill a new file and put it in place of `path` when it is complete; with `sync` it is on the disk then.
+
+    Raises OSError that names `path`.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as stream:
             write(stream)
             if sync:
@@ -25,8 +28,11 @@ def save(path: Path, write: Callable[[BinaryIO], object], *, sync: bool = False)
         part.replace(path)
         if sync:
             sync_folder(path.parent)
+    except OSError as error:  # that of a write names no file, and the part is nobody's business
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -34,7 +34,7 @@ class Orders:
 
     def __init__(self, link: ControlLink, line: Lifeline, epoch: int) -> None:
         self._link = link
-        self._line = line
+        self.line = line
         self.epoch = epoch
 
     def say(self, word: str, **body: Any) -> None:
@@ -56,7 +56,7 @@ class Orders:
         self._check()
 
     def _check(self) -> None:
-        if self._line.should_stop:
+        if self.line.should_stop:
             raise Stopped
 
     def _understood(self, frame: bytes, wanted: str) -> dict[str, Any] | None:

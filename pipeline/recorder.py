@@ -13,6 +13,7 @@ memory and is written when the recorder is told to flush, by whichever thread.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections import deque
@@ -66,7 +67,7 @@ class Recorder:
             path = path_of(folder, stage)
             path.parent.mkdir(exist_ok=True)
             self._trace = path.open("wb+", buffering=0)
-            used = self._trace.write(header_line(stage, header)) or 0
+            used = _write_first(self._trace, header_line(stage, header))
         self.tape = Tape(self._trace, used)
         self.tape.is_on = is_traced
         self._most = most_bytes
@@ -157,6 +158,16 @@ class Recorder:
             if self._trace is not None:
                 self.tape.close()
                 self._trace.close()
+
+
+def _write_first(stream: BinaryIO, line: bytes) -> int:
+    """Write the line that a trace cannot be read without, and return its length; raises RunError."""
+    try:
+        if stream.write(line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        raise RunError(f"{stream.name}: cannot write the trace: {error.strerror}") from None
+    return len(line)
 
 
 class _File:

@@ -22,7 +22,7 @@ from .config import load
 from .data import Batches
 from .data import batches as make_batches
 from .drawn import Examples
-from .errors import ConfigError, TimeboxError
+from .errors import ConfigError, TimeboxError, plain
 from .lifeline import Lifeline
 from .network import Network
 from .optimizers import take
@@ -274,8 +274,8 @@ def main(arguments: list[str] | None = None) -> int:
             reference.check_weights()
         _save(reference, folder / "checkpoint" / ("interrupted" if is_stopped else "final"))
         results.save_metrics(folder, reference.ledger)
-    except TimeboxError as error:
-        _say(word="failed", error=str(error), wrong=isinstance(error, ConfigError))
+    except (TimeboxError, OSError) as error:  # a full disk, say
+        _say(word="failed", error=plain(error), wrong=isinstance(error, ConfigError))
         return 1
     if is_stopped:
         _say(word="stopped")

@@ -14,7 +14,7 @@ from . import transport
 from .attempt import Attempt, Seat, begin_at
 from .config import load
 from .data import batches as make_batches
-from .errors import ConfigError, TimeboxError, WireError
+from .errors import ConfigError, TimeboxError, WireError, plain
 from .lifeline import Lifeline
 from .orders import Orders, RolledBack, Stopped
 from .payloads import Payloads
@@ -128,9 +128,10 @@ def live(worker: Worker) -> int:
     except (
         Exception
     ) as error:  # the edge of the process: whatever it was is told to the launcher, and in full to the log
-        text = f"{type(error).__name__}: {error}"
-        worker.log.error(text, traceback=True)
-        worker.orders.say("failed", error=text, wrong=False, again=True)
+        named = isinstance(error, OSError) and error.filename and plain(error)  # a full disk, say
+        text = named or f"{type(error).__name__}: {error}"
+        worker.log.error(text, traceback=not named)
+        worker.orders.say("failed", error=text, wrong=False, again=not named)
         linger_ms, code = 200, 1
     worker.close(linger_ms)
     return code

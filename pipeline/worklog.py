@@ -9,9 +9,11 @@ in the file before the worker goes on, so it survives the worker.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,12 +69,21 @@ class _JsonLines(logging.Formatter):
         return _encode(line)
 
 
+class _File(logging.FileHandler):
+    """A log's file. A disk without room costs the lines and nothing else: what cannot be done without says so itself."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Say nothing of a full disk: logging's own would print a traceback for every line."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 class WorkLog:
     """Writes one stage's log."""
 
     def __init__(self, path: Path, stage: str, level: str, anchor: Anchor) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._handler = logging.FileHandler(path, mode="a", encoding="utf-8")
+        self._handler = _File(path, mode="a", encoding="utf-8")
         self._handler.setFormatter(_JsonLines(stage, anchor))
         self._stage = stage
         self._anchor = anchor
@@ -90,8 +101,9 @@ class WorkLog:
         line["text"] = text
         stream = self._handler.stream
         assert stream is not None, "it is open until it is closed"
-        stream.write(_encode(line) + "\n")
-        stream.flush()
+        with contextlib.suppress(OSError):
+            stream.write(_encode(line) + "\n")
+            stream.flush()
 
     def error(self, text: str, *, traceback: bool = False, **fields: Any) -> None:
         """Tell a failure."""
@@ -99,4 +111,5 @@ class WorkLog:
 
     def close(self) -> None:
         """Close the file."""
-        self._handler.close()
+        with contextlib.suppress(OSError):  # what it had no room for
+            self._handler.close()

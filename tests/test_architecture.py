@@ -12,12 +12,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     "errors schema_emulate schema_run schema levels presets config actions plan programs filled checks checks_traced "
-    "emulation costs mnist data arrays state stash sequences sizes drawn cells cells_rnn cells_gated cells_dense traces "
-    "oracles oracle_mlp oracle_controls oracle_own optimizers fitting heads files frames",
-    "lacks counters standing done stage schedules reckon steps weights ledger readout guard classifier work stepper box "
-    "head works payloads probe wire trace sums control results worklog checkpoints",
+    "faults emulation costs mnist data arrays state stash sequences sizes drawn cells cells_rnn cells_gated "
+    "cells_dense traces oracles oracle_mlp oracle_controls oracle_own optimizers fitting heads files frames",
+    "lacks counters standing done stage schedules reckon steps weights ledger readout guard classifier work stepper "
+    "box head works payloads probe wire trace sums control results worklog checkpoints",
     "transport tape recorder",
-    "maxplus drive grid simulate replay lifeline backup emulate delays live saver orders attempt worker network reference",
+    "maxplus drive grid simulate replay lifeline backup emulate delays live saver orders faulty attempt worker "
+    "network reference",
 ]
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names.split()}
 
