@@ -22,6 +22,8 @@ from pipeline.plan import Plan
 from pipeline.schema import TASKS, Config
 from pipeline.trace import read_journal
 
+from .process import is_alive
+
 LATEST = "latest"
 #: What is said of a run whose end was written down and cannot be read.
 UNREADABLE = "summary.json cannot be read"
@@ -157,7 +159,7 @@ def describe(folder: Path) -> dict[str, Any]:
     """
     summary = read_json(folder / "summary.json")
     state = read_json(folder / "launcher.json") or {}
-    status = "running" if _is_alive(state.get("pid")) else "died"
+    status = "running" if is_alive(state.get("pid"), state.get("started_ticks")) else "died"
     if summary is not None or (folder / "summary.json").is_file():
         status = str((summary or {}).get("status", UNREADABLE))
     try:
@@ -181,18 +183,6 @@ def describe(folder: Path) -> dict[str, Any]:
         "resumed_from": None,
         **({"task": f"{task}, level {level}" if level else task} if task else {}),
     }
-
-
-def _is_alive(pid: object) -> bool:
-    if not isinstance(pid, int):
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def stages(folder: Path, part: str, suffix: str) -> Iterator[str]:

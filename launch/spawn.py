@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pipeline
@@ -25,9 +24,13 @@ from pipeline.plan import Plan
 from pipeline.schema import Config
 from pipeline.worklog import Anchor, WorkLog
 
+from . import stacks
 from .environment import BLAS_THREADS
+from .interruptions import interruptions
+from .process import started_ticks
 from .supervise import (
     Command,
+    Dump,
     Event,
     Exited,
     Failure,
@@ -40,6 +43,7 @@ from .supervise import (
     Tell,
     Tick,
 )
+from .watch import Watch
 
 #: Longest path of a socket file, in bytes (sun_path).
 SOCKET_PATH = 107
@@ -58,28 +62,6 @@ def worker_environment() -> dict[str, str]:
     if root not in (*site.getsitepackages(), site.getusersitepackages()):
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     return environment
-
-
-@contextlib.contextmanager
-def interruptions() -> Iterator[list[int]]:
-    """Collect SIGINT, SIGTERM and SIGHUP in a list while the block runs."""
-    found: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        found.append(number)
-
-    try:
-        numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-        # Under nohup a closed terminal is to be survived.
-        numbers -= {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
-        before = {number: signal.signal(number, note) for number in numbers}
-    except ValueError:  # not the main thread: whoever owns it decides
-        before = {}
-    try:
-        yield found
-    finally:
-        for number, action in before.items():
-            signal.signal(number, action)
 
 
 def check_ports(config: Config) -> None:
@@ -101,7 +83,7 @@ class LiveRun:
         self.config = config
         self.folder = folder
         self.plan = Plan.of(config)
-        self.supervisor = Supervisor(self.plan, time.monotonic())
+        self.supervisor = Supervisor(self.plan, time.monotonic(), watch=Watch.of(config, self.plan))
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.log = WorkLog(folder / "logs" / "launcher.log", "launcher", "info", Anchor())
         self._sockets: Path | None = None
@@ -140,14 +122,14 @@ class LiveRun:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 env=worker_environment(),
-                start_new_session=True,
+                process_group=0,  # of this session: a worker that is stopped is woken when we die (pipeline.lifeline)
             )
         self.supervisor.members[name].pid = self.processes[name].pid
         self.log.info(f"started {name}", pid=self.processes[name].pid)
 
     def _write_state(self) -> None:
         stages = [{"name": name, "pid": process.pid} for name, process in self.processes.items()]
-        save_json(self.folder / "launcher.json", {"pid": os.getpid(), "reference": False, "stages": stages})
+        _save_state(self.folder, stages, is_reference=False)
 
     def _loop(
         self,
@@ -202,6 +184,9 @@ class LiveRun:
         elif isinstance(command, Signal):
             self.log.info(f"{signal.Signals(command.number).name} to {command.stage}")
             _signal_group(self.processes[command.stage], command.number)
+        elif isinstance(command, Dump) and self.supervisor.failure is not None:
+            pids = {name: process.pid for name, process in self.processes.items() if process.poll() is None}
+            stacks.explain(self.supervisor.failure, self.folder, pids)
 
     def _end_all(self) -> None:
         """Kill what is left, whatever brought us here, and remove the sockets."""
@@ -211,6 +196,11 @@ class LiveRun:
         if self._sockets is not None:
             transport.remove_socket_folder(self._sockets)
         self.log.close()
+
+
+def _save_state(folder: Path, stages: list[dict[str, Any]], *, is_reference: bool) -> None:
+    state = {"pid": os.getpid(), "started_ticks": started_ticks(os.getpid())}
+    save_json(folder / "launcher.json", {**state, "reference": is_reference, "stages": stages})
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
@@ -249,10 +239,10 @@ class ReferenceRun:
         with interruptions() as interrupted, (self.folder / "logs" / "reference.out").open("wb") as out:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=out, env=worker_environment(),
-                start_new_session=True,
+                process_group=0,
             )  # fmt: skip
             stages = [{"name": "reference", "pid": process.pid}]
-            save_json(self.folder / "launcher.json", {"pid": os.getpid(), "reference": True, "stages": stages})
+            _save_state(self.folder, stages, is_reference=True)
             state.is_running = True
             on_go()
             try:

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 from pipeline import control
 from pipeline.plan import Plan
 
+from .watch import Watch
+
 #: Seconds a worker has to get ready, to stop when told, to go after SIGTERM, and to quit after the end.
 READY_S, STOP_S, TERM_S, QUIT_S = 60.0, 2.0, 1.0, 5.0
 #: A stop on request has longer: it saves what is there.
@@ -63,13 +65,17 @@ class Signal(NamedTuple):
     number: int
 
 
+class Dump(NamedTuple):
+    """Let every worker that lives write its stacks, before anything else is done to them."""
+
+
 class Finish(NamedTuple):
     """All workers are gone; the run has ended."""
 
     status: str
 
 
-Command = Tell | Signal | Finish
+Command = Tell | Signal | Dump | Finish
 
 
 @dataclass
@@ -93,6 +99,8 @@ class Failure:
     batch: int
     error: str
     is_wrong_request: bool = False
+    waits: list[str] = field(default_factory=list)  # who waited for whom, in words
+    stacks: dict[str, str] = field(default_factory=dict)  # by worker, where they were asked for
 
 
 @dataclass
@@ -106,6 +114,7 @@ class Supervisor:
     failure: Failure | None = None
     cost: float | None = None
     is_running: bool = False
+    watch: Watch | None = None  # who judges whether they go on; None: nobody does
     _deadlines: list[tuple[float, int]] = field(default_factory=list)  # when to send which signal to all who are left
     _ending: bool = False
     _interrupts: int = 0
@@ -136,6 +145,8 @@ class Supervisor:
         member = self.members.get(stage)
         if member is None:
             return []
+        if self.watch is not None:
+            self.watch.heard(stage, word, body, now)
         if (lack := control.missing(word, body)) is not None:
             return self._fail(Failure(stage, member.batch, f"said nonsense: {lack}"), now)
         if word == "hello":
@@ -148,6 +159,8 @@ class Supervisor:
             member.is_ready = True
             if not self._ending and all(other.is_ready for other in self.members.values()):
                 self.is_running = True
+                if self.watch is not None:
+                    self.watch.begin(now)
                 return self._tell_all("go")
         elif word == "progress":
             member.batch, member.standing = body["batch"], body
@@ -192,6 +205,8 @@ class Supervisor:
 
     def _end(self, word: str, now: float, patience: float) -> list[Command]:
         self._ending = True
+        if self.watch is not None:
+            self.watch.pause()
         self._deadlines = [(now + patience, signal.SIGTERM), (now + patience + TERM_S, signal.SIGKILL)]
         return self._tell_all(word)
 
@@ -199,6 +214,9 @@ class Supervisor:
         if not self._ending and not self.is_running and now - self.started > READY_S:
             late = [name for name, member in self.members.items() if not member.is_ready]
             return self._fail(Failure(late[0], 0, f"not ready after {READY_S:.0f} s (also late: {late[1:]})"), now)
+        if self.watch is not None and not self._ending and (verdict := self.watch.judge(now)) is not None:
+            failure = Failure(verdict.stage, verdict.batch, verdict.text, waits=self.watch.waits())
+            return [Dump(), *self._fail(failure, now)]
         commands: list[Command] = []
         while self._deadlines and now >= self._deadlines[0][0]:
             commands += self._signal_all(self._deadlines.pop(0)[1])

@@ -8,7 +8,7 @@
              readout  box  head  works  payloads  probe  wire  trace  sums  control  results  worklog
     layer 2  transport (the only file that imports zmq)  tape  recorder                          the edge
     layer 3  drive  grid  simulate  replay  maxplus  live  delays  emulate  backup  lifeline     drivers
-             worker  network  reference
+             stacks  heartbeat  worker  network  reference
 
 A file imports only from its own or lower layers. Layers 0 and 1 know no clock, socket, thread or process, but for the log's
 lines, which carry the time, and MNIST, which may be fetched.

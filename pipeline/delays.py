@@ -33,6 +33,7 @@ class DelayedLinks:
             tuple[int, int, list[Frame]]
         ] = []  # by arrival; a count keeps what arrives at once in its order
         self._count = itertools.count()
+        self.come = dict.fromkeys(self._edges, 0)  # messages that have come, held ones too, by source
 
     def send(self, target: int, frames: Sequence[Frame]) -> None:
         """Send frames to another stage; raises RunError."""
@@ -70,6 +71,7 @@ class DelayedLinks:
         if sent > time.monotonic_ns():
             raise WireError(f"a message from stage {source} that says it was sent in the future")
         edge = self._edges[source]
+        self.come[source] += 1
         size = sum(len(frame) for frame in frames[1:])
         arrival = edge.arrival(sent, size) if edge is not None else sent
         heapq.heappush(self._held, (arrival, next(self._count), frames))

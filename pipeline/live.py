@@ -57,8 +57,16 @@ class LivePort:
         self._tape = recorder.tape
         self._number = number
         self._may_wait = False
+        self.sent, self.taken = encoder.sequence, decoder.sequence  # messages by target, by source
+        # What has come to the socket: more than was taken where an emulated edge holds messages back.
+        self.come: dict[int, int] = getattr(links, "come", decoder.sequence)
         self.lack: Lack | None = None  # what is waited for now
         self.waited_ns: dict[tuple[str, int], int] = {}  # by starved or blocked, and by whom
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the stage could do nothing when it looked last."""
+        return self._may_wait
 
     def wait(self, lack: Lack | None) -> None:
         """Let the next `arrived` sleep for a message; `lack` says for which."""
@@ -120,6 +128,7 @@ class LiveWatcher:
         self._since = 0
         self.busy_ns = 0
         self.log_ns = 0
+        self.actions = 0  # that have ended
 
     def begin(self, action: Action) -> None:  # noqa: ARG002
         """Start the clock."""
@@ -154,6 +163,7 @@ class LiveWatcher:
 
     def end(self, action: Action) -> None:
         """Add the action to the journal."""
+        self.actions += 1
         self._recorder.journal(action, _now)
 
 

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import control, probe, results, transport
+from . import control, probe, results, stacks, transport
 from .arrays import Weights
 from .backup import ROUND_NS, Backup, settle_memory
 from .box import BoxWork
@@ -29,6 +29,7 @@ from .emulation import Emulation
 from .errors import ConfigError, TimeboxError
 from .guard import Guard
 from .head import HeadWork
+from .heartbeat import heartbeat
 from .lifeline import Lifeline
 from .live import LivePort, LiveWatcher, cost_of_a_record
 from .payloads import Payloads
@@ -81,7 +82,7 @@ class Worker:
         self.log.info("go", boxes=self.plan.boxes, batches=self.plan.batches, schedule=self.plan.schedule)
         next_round = started + ROUND_NS
         settle_memory()
-        backup = Backup(recorder)
+        backup = Backup(recorder, self.abandon)
         try:
             while not stage.is_done:
                 if advance(stage, schedule, port, work, watcher) is None:
@@ -194,7 +195,15 @@ class Worker:
         settled = stage.forwards if stage.is_head else stage.settled
         at_s = (time.monotonic_ns() - self.went_ns) / 1e9
         in_flight = stage.forwards - settled
-        return {"at_s": at_s, "in_flight": in_flight, "busy_s": watcher.busy_ns / 1e9, "waits": waits}
+        told = {"at_s": at_s, "in_flight": in_flight, "busy_s": watcher.busy_ns / 1e9, "waits": waits}
+        return told | heartbeat(stage, port, watcher.actions)
+
+    def abandon(self) -> None:
+        """End at once where the launcher is gone and the loop does not see it: it is stuck in an action."""
+        if self.line.is_abandoned:
+            if self.sockets is not None:
+                transport.remove_socket_folder(self.sockets)
+            os._exit(1)
 
     def keep_what_is_there(self) -> None:
         """Save weights and metrics of a run that is stopped before its end."""
@@ -243,6 +252,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--epoch", type=int, default=0)
     parser.add_argument("--parent", type=int, required=True)
     options = parser.parse_args(arguments)
+    stacks.keep(stacks.file_of(options.folder, options.stage))
     line = Lifeline(options.parent)
     sockets = Path(options.sockets) if options.sockets else None
     try:

@@ -17,7 +17,7 @@ LAYERS = [
     "lacks standing stage schedules reckon steps weights readout guard work stepper box head works payloads probe wire "
     "trace sums control results worklog",
     "transport tape recorder",
-    "maxplus drive grid simulate replay lifeline backup emulate delays live worker network reference",
+    "maxplus drive grid simulate replay lifeline backup stacks emulate delays live heartbeat worker network reference",
 ]
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names.split()}
 
