@@ -215,7 +215,7 @@ class Supervisor:
             late = [name for name, member in self.members.items() if not member.is_ready]
             return self._fail(Failure(late[0], 0, f"not ready after {READY_S:.0f} s (also late: {late[1:]})"), now)
         if self.watch is not None and not self._ending and (verdict := self.watch.judge(now)) is not None:
-            failure = Failure(verdict.stage, verdict.batch, verdict.text, waits=self.watch.waits())
+            failure = Failure(verdict.stage, verdict.batch, verdict.text, waits=self.watch.waits(now))
             return [Dump(), *self._fail(failure, now)]
         commands: list[Command] = []
         while self._deadlines and now >= self._deadlines[0][0]:

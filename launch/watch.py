@@ -29,6 +29,10 @@ REPORTS = 3
 JUMP_S = 2.0
 
 
+#: Who has not reported for so many seconds may have gone on since, or not.
+QUIET_S = 1.0
+
+
 class Verdict(NamedTuple):
     """Who does not go on: what kind of standing still it is, the stage, the batch it was last heard of, and what to say."""
 
@@ -193,17 +197,21 @@ class Watch:
         while name not in seen and working[name].awaits_from in working:
             seen.add(name)
             name = working[name].awaits_from
-        text = f"no stage has done anything for {now - self._moved:.1f} s, though all of them report: {'; '.join(self.waits())}"
+        since, told = now - self._moved, "; ".join(self.waits(now))
+        text = f"no stage has done anything for {since:.1f} s, though all of them report: {told}"
         return Verdict("standstill", name, working[name].batch, text)
 
-    def waits(self) -> list[str]:
+    def waits(self, now: float) -> list[str]:
         """Return who waits for what, as each one said last, in the order of the stages."""
-        return [
-            f"{name} has done everything"
-            if report.is_done
-            else f"{name} {f'waits for {report.awaits}' if report.awaits else 'is at work'} after {report.actions} actions"
-            for name, report in self._reports.items()
-        ]
+        return [f"{name} {self._standing(report, now)}" for name, report in self._reports.items()]
+
+    def _standing(self, report: _Report, now: float) -> str:
+        if report.is_done:
+            return "has done everything"
+        if (seconds := now - report.at) >= QUIET_S:  # what it said then may no longer hold
+            return f"has said nothing for {seconds:.1f} s; it had done {report.actions:,} actions"
+        doing = f"waits for {report.awaits}" if report.awaits else "is at work"
+        return f"{doing} after {report.actions:,} actions"
 
 
 def longest_action_s(config: Config, stage: str) -> float:
