@@ -9,7 +9,7 @@ every edge (`pipeline.heartbeat`). Nobody is judged before `go`, after it has sa
 launcher itself did not run: after that everybody has new patience.
 
     box-1   sent 8 ─────────┐ 8    8    8    8     it reports after it has sent: what it sent last has left its socket
-    box-2   taken 7, waits  └─ ✗   7    7    7     three reports later, and LOST_S: the 8th message was lost
+    box-2   come 7, waits   └─ ✗ 7    7    7     three reports later, and LOST_S: the 8th message was lost
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _Report:
     batch: int = 0
     actions: int = 0
     sent: dict[str, int] = field(default_factory=dict)
-    taken: dict[str, int] = field(default_factory=dict)
+    come: dict[str, int] = field(default_factory=dict)
     held: int = 0
     awaits: str = ""
     awaits_from: str = ""
@@ -64,7 +64,7 @@ class _Report:
             _count(body.get("batch"), before.batch),
             _count(body.get("actions"), before.actions),
             _counts(body.get("sent")),
-            _counts(body.get("taken")),
+            _counts(body.get("come")),
             _count(body.get("held"), 0),
             str(body.get("awaits") or ""),
             str(body.get("awaits_from") or ""),
@@ -76,7 +76,7 @@ class _Missing:
     """A message that was sent and has not come."""
 
     since: float
-    taken: int  # how many had come
+    come: int  # how many had come
     is_confirmed: bool  # the sender has reported since: what it had sent is no longer in its socket
     reports: int = 0  # of the receiver, after that
 
@@ -108,7 +108,7 @@ class Watch:
         self._moved = self._looked = now
 
     def pause(self) -> None:
-        """Judge nobody until the next `begin`: the run ends, or is being taken up again."""
+        """Judge nobody until the next `begin`: the run ends, or is being come up again."""
         self._is_on = False
 
     def heard(self, stage: str, word: str, body: Mapping[str, Any], now: float) -> None:
@@ -130,13 +130,13 @@ class Watch:
     def _compare(self, source: str, stage: str, report: _Report, *, has_moved: bool) -> None:
         """See whether what a stage has sent has come to one that has just reported."""
         edge, sender = (source, stage), self._reports[source]
-        taken = report.taken.get(source)
-        if taken is None or sender.sent.get(stage, 0) <= taken or not report.awaits or has_moved:
+        come = report.come.get(source)
+        if come is None or sender.sent.get(stage, 0) <= come or not report.awaits or has_moved:
             self._missing.pop(edge, None)
             return
         missing = self._missing.get(edge)
-        if missing is None or missing.taken != taken:
-            self._missing[edge] = _Missing(report.at, taken, sender.is_done)
+        if missing is None or missing.come != come:
+            self._missing[edge] = _Missing(report.at, come, sender.is_done)
         elif missing.is_confirmed:
             missing.reports += 1
 
@@ -164,7 +164,7 @@ class Watch:
             if now - missing.since >= LOST_S and missing.reports >= REPORTS:
                 report = self._reports[stage]
                 text = (
-                    f"a message from {source} (the {ordinal(missing.taken + 1)} on this edge; {stage} waits for "
+                    f"a message from {source} (the {ordinal(missing.come + 1)} on this edge; {stage} waits for "
                     f"{report.awaits}) was sent and never came: lost"
                 )
                 return Verdict("lost", stage, report.batch, text)
@@ -215,12 +215,12 @@ class Watch:
 
 
 def longest_action_s(config: Config, stage: str) -> float:
-    """Return how many seconds an action of a stage may be made to take; an upper bound."""
+    """Return how many seconds an action of a stage may be made to take; an upper bound: a probed forward is padded twice."""
     emulate = config.emulate
     padded = emulate.compute_ms
     longest = max(padded.values(), default=0.0) if isinstance(padded, dict) else float(padded)
     is_stretched = emulate.straggle and stage != "head"
-    return (longest + emulate.slow.get(stage, 0.0)) * (emulate.factor if is_stretched else 1.0) / 1e3
+    return (2 * longest + emulate.slow.get(stage, 0.0)) * (emulate.factor if is_stretched else 1.0) / 1e3
 
 
 def ordinal(number: int) -> str:

@@ -1,8 +1,8 @@
 """What a stage tells of itself so that its launcher can see whether it goes on, and whether a message has been lost.
 
     actions      how many it has done in all
-    sent, taken  messages, by the stage they went to or came from: sent and not taken is on its way, or lost
-    held         messages that have come and are kept back until their emulated arrival
+    sent, come   messages, by the stage they went to or came from: what was sent and has not come is on its way, or lost
+    held         how many have come and are kept back until their emulated arrival
     awaits       what it waits for, in words, or nothing; `awaits_from` says from whom
 
 It comes from the loop that computes, not from a thread beside it: who spins tells nothing.
@@ -22,7 +22,7 @@ MOST_TEXT = 120
 
 def heartbeat(stage: Stage, port: LivePort, actions: int) -> dict[str, Any]:
     """Return what a stage's progress word tells besides its batch and its times."""
-    name, lack = stage.plan.name, port.lack
+    name, lack, held = stage.plan.name, port.lack, port.held
     awaits = source = ""
     if port.is_waiting:
         awaits = (awaited(stage, lack) if lack is not None else "") or stage.waiting()
@@ -30,8 +30,8 @@ def heartbeat(stage: Stage, port: LivePort, actions: int) -> dict[str, Any]:
     return {
         "actions": actions,
         "sent": {name(k): count for k, count in port.sent.items()},
-        "taken": {name(k): count for k, count in port.come.items()},
-        "held": sum(port.come.values()) - sum(port.taken.values()),
+        "come": {name(k): count + held.get(k, 0) for k, count in port.taken.items()},
+        "held": sum(held.values()),
         "awaits": awaits[:MOST_TEXT],
         "awaits_from": source,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from . import steps
@@ -58,8 +58,6 @@ class LivePort:
         self._number = number
         self._may_wait = False
         self.sent, self.taken = encoder.sequence, decoder.sequence  # messages by target, by source
-        # What has come to the socket: more than was taken where an emulated edge holds messages back.
-        self.come: dict[int, int] = getattr(links, "come", decoder.sequence)
         self.lack: Lack | None = None  # what is waited for now
         self.waited_ns: dict[tuple[str, int], int] = {}  # by starved or blocked, and by whom
 
@@ -67,6 +65,12 @@ class LivePort:
     def is_waiting(self) -> bool:
         """Whether the stage could do nothing when it looked last."""
         return self._may_wait
+
+    @property
+    def held(self) -> Mapping[int, int]:
+        """How many messages have come and are held back until their emulated arrival, by source."""
+        held_back = getattr(self._links, "held_back", None)  # sockets hold nothing back
+        return {} if held_back is None else held_back()
 
     def wait(self, lack: Lack | None) -> None:
         """Let the next `arrived` sleep for a message; `lack` says for which."""

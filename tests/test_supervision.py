@@ -213,9 +213,10 @@ def test_stop_waits_for_a_worker_that_hangs_and_now_does_not(tmp_path: Path) -> 
 
 def test_another_process_with_the_launchers_number_is_left_alone(tmp_path: Path) -> None:
     with launched(tmp_path, "--train.epochs", ENDLESS) as run:
-        run.running()
+        pids = run.running()
         run.process.kill()
         run.wait(2)
+        until("every worker gone", lambda: no_worker_left(pids), 2)
         until("died", lambda: runs.describe(run.folder)["status"] == "died", 3)
     state = runs.read_json(run.folder / "launcher.json") or {}
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])

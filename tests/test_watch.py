@@ -24,14 +24,14 @@ class Story:
         self.watch = Watch(make_plan("article", boxes=2, batches=100), PATIENCE, longest)
         self.now = 1000.0
         self.bodies: dict[str, dict[str, Any]] = {
-            name: {"batch": 7, "actions": 0, "sent": {}, "taken": {}, "held": 0, "awaits": "", "awaits_from": ""}
+            name: {"batch": 7, "actions": 0, "sent": {}, "come": {}, "held": 0, "awaits": "", "awaits_from": ""}
             for name in NAMES
         }
         for name in NAMES:
             for other in NAMES:
                 if {name, other} != {"box-1", "head"} and name != other:
                     self.bodies[name]["sent"][other] = 7
-                    self.bodies[name]["taken"][other] = 7
+                    self.bodies[name]["come"][other] = 7
         self.quiet: set[str] = set()
         self.busy = set(NAMES)
         self.watch.begin(self.now)
@@ -177,7 +177,7 @@ def test_a_message_that_never_came_is_lost_and_its_edge_is_named_long_before_pat
 def test_a_message_that_comes_late_is_not_lost() -> None:
     story = dropped()
     assert story.seconds(LOST_S) is None
-    story.bodies["box-2"]["taken"]["box-1"] = 8
+    story.bodies["box-2"]["come"]["box-1"] = 8
     assert story.seconds(5) is None
 
 
@@ -196,7 +196,7 @@ def test_a_message_is_not_lost_while_its_sender_or_its_receiver_is_stopped(quiet
     assert story.seconds(PATIENCE - 2 * ROUND) is None
     story.quiet = set()
     story.rounds(1)
-    story.bodies["box-2"]["taken"]["box-1"] = 8
+    story.bodies["box-2"]["come"]["box-1"] = 8
     assert story.seconds(PATIENCE / 2) is None
 
 
@@ -211,7 +211,7 @@ def test_what_a_worker_sent_last_before_it_was_done_can_be_lost_too() -> None:
 
 def test_a_message_that_is_held_back_until_its_emulated_arrival_has_come() -> None:
     story = dropped()
-    story.bodies["box-2"]["taken"]["box-1"] = 8
+    story.bodies["box-2"]["come"]["box-1"] = 8
     story.bodies["box-2"]["held"] = 1
     assert story.seconds(10 * PATIENCE) is None
 
@@ -221,7 +221,7 @@ def test_a_message_that_is_held_back_until_its_emulated_arrival_has_come() -> No
 
 def test_when_nobody_does_anything_though_all_report_it_is_told_who_waits_for_whom() -> None:
     story = dropped()
-    story.bodies["box-2"]["taken"]["box-1"] = 8
+    story.bodies["box-2"]["come"]["box-1"] = 8
     verdict = story.seconds(PATIENCE + 1)
     assert verdict is not None
     assert verdict.kind == "standstill"
@@ -235,7 +235,7 @@ def test_when_nobody_does_anything_though_all_report_it_is_told_who_waits_for_wh
 
 def test_while_one_goes_on_it_is_no_standstill() -> None:
     story = dropped()
-    story.bodies["box-2"]["taken"]["box-1"] = 8
+    story.bodies["box-2"]["come"]["box-1"] = 8
     story.busy = {"head"}
     assert story.seconds(5 * PATIENCE) is None
 
@@ -244,7 +244,7 @@ def test_while_one_goes_on_it_is_no_standstill() -> None:
 
 
 @pytest.mark.parametrize("value", [None, -1, 1.5, "many", [], {}, {"box-1": "x"}, {1: 2}, True])
-@pytest.mark.parametrize("key", ["batch", "actions", "sent", "taken", "held", "awaits", "awaits_from"])
+@pytest.mark.parametrize("key", ["batch", "actions", "sent", "come", "held", "awaits", "awaits_from"])
 def test_nonsense_is_passed_over(key: str, value: object) -> None:
     story = Story()
     story.busy.discard("box-2")
@@ -290,7 +290,7 @@ def test_there_is_no_alarm_while_something_moves(data: st.DataObject) -> None:
                 "batch": actions[name],
                 "actions": actions[name],
                 "sent": {edge[1]: len(sent[edge]) for edge in edges if edge[0] == name},
-                "taken": {edge[0]: taken[edge] for edge in edges if edge[1] == name},
+                "come": {edge[0]: taken[edge] for edge in edges if edge[1] == name},
                 "held": 0,
                 "awaits": "" if may_act else "something",
                 "awaits_from": "",
@@ -309,10 +309,10 @@ def test_the_longest_action_follows_from_what_is_emulated() -> None:
         )
 
     assert longest("box-1") == 0.0
-    assert longest("box-1", compute_ms=500.0) == 0.5
-    assert longest("box-1", compute_ms={"F": 20.0, "B": 40.0}) == 0.04
-    assert longest("box-2", slow={"box-2": 100.0}, compute_ms=500.0) == pytest.approx(0.6)
-    assert longest("box-2", straggle=0.1, factor=4.0, compute_ms=500.0) == 2.0
+    assert longest("box-1", compute_ms=500.0) == 1.0
+    assert longest("box-1", compute_ms={"F": 20.0, "B": 40.0}) == 0.08
+    assert longest("box-2", slow={"box-2": 100.0}, compute_ms=500.0) == pytest.approx(1.1)
+    assert longest("box-2", straggle=0.1, factor=4.0, compute_ms=500.0) == 4.0
 
 
 @pytest.mark.parametrize(
