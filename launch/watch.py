@@ -8,8 +8,8 @@ Five times a second each worker's loop tells how many actions it has done and ho
 every edge (`pipeline.heartbeat`). Nobody is judged before `go`, after it has said `done`, or for a time in which the
 launcher itself did not run: after that everybody has new patience.
 
-    box-1   sent 8 ─────────┐ 8    8    8    8     it reports after it has sent: what it sent last has left its socket
-    box-2   come 7, waits   └─ ✗ 7    7    7     three reports later, and LOST_S: the 8th message was lost
+    box-1   sent 8 ─────────┐  8    8    8    8   it reports after it has sent: what it sent last has left its socket
+    box-2   come 7, waits   └─ ✗    7    7    7   three reports later, and LOST_S: the 8th message was lost
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Watch:
         self._moved = self._looked = now
 
     def pause(self) -> None:
-        """Judge nobody until the next `begin`: the run ends, or is being come up again."""
+        """Judge nobody until the next `begin`: the run ends, or is being taken up again."""
         self._is_on = False
 
     def heard(self, stage: str, word: str, body: Mapping[str, Any], now: float) -> None:

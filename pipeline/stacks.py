@@ -26,8 +26,11 @@ def file_of(folder: Path, stage: str) -> Path:
 
 
 def keep(path: Path) -> None:
-    """Let this process write its stacks to the end of a file; raises OSError."""
-    stream = path.open("a", encoding="utf-8")
+    """Let this process write its stacks to the end of a file, if there can be one."""
+    try:
+        stream = path.open("a", encoding="utf-8")
+    except OSError:
+        return  # nor can there be a log: that tells it
     _kept.append(stream)
     faulthandler.enable(stream, all_threads=True)
     faulthandler.register(ASKS, stream, all_threads=True, chain=False)

@@ -150,6 +150,51 @@ def test_emulated_slowness_is_no_hanging(flags: list[str], tmp_path: Path) -> No
     assert summary(run)["status"] == "done"
 
 
+# A message that is lost
+
+#: What box 1 sends after its forward of batch 100 does not leave it, and nothing comes after.
+DROPS = """
+import sys
+
+from pipeline.transport import Links
+
+
+class Oracle:
+    def __init__(self, shape, rng):
+        self.weights = {}
+
+    def predict(self, h, y, batch):
+        if batch == 100 and "box-1" in sys.argv:
+            sends, drops = Links.send, [True]
+            Links.send = lambda *words: drops.pop() if drops else sends(*words)
+        return 0 * h
+
+    def gradient(self, h, y, error):
+        return {}
+"""
+
+
+def test_a_lost_message_is_noticed_where_nothing_comes_after_it(tmp_path: Path) -> None:
+    (tmp_path / "drops.py").write_text(DROPS)
+    flags = ["--oracle.kind", "own", "--oracle.file", str(tmp_path / "drops.py"), "--model.tied", "false"]
+    flags += ["--schedule.kind", "decoupled", "--schedule.window", "1", "--train.evaluate_every", "0"]
+    with launched(tmp_path, *flags, "--train.epochs", ENDLESS) as run:
+        pids = run.started()
+        until("at batch 99", lambda: run.has_begun("box-2", 99))
+        began = time.monotonic()
+        assert run.wait(15) == 1
+        assert time.monotonic() - began < 10, "long before patience ends"
+        assert no_worker_left(pids)
+    error = first_error(run)
+    assert (error["stage"], error["batch"]) == ("box-2", 100)
+    assert re.fullmatch(
+        r"a message from box-1 \(the \d+\w\w on this edge; box-2 waits for activation 100 from box-1\) "
+        "was sent and never came: lost",
+        error["error"],
+    )
+    assert "pipeline/worker.py" in error["stacks"]["box-1"]
+
+
 # timebox stacks
 
 
