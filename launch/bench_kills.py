@@ -181,7 +181,7 @@ def _kill(run: subprocess.Popen[str], parent: Path, victim: str) -> bool:
 
 def _orphans(folder: Path) -> int:
     """Return how many workers are alive some time after their launcher was killed."""
-    from .vitals import process_state
+    from .process import process_state
 
     stages = (runs.read_json(folder / "launcher.json") or {}).get("stages", [])
     deadline = time.monotonic() + ORPHANS_S

@@ -27,6 +27,8 @@ EPILOGS = {
     "list": "example: timebox list --json",
     "logs": "A line's time is the end of what it tells; that began `ms` earlier. "
     "example: timebox logs latest --batch 17 --level message",
+    "stacks": "Each stack has its newest call first. example: timebox stacks latest",
+    "stop": "It keeps what is there, as Ctrl-C does. example: timebox stop latest --now",
     "order": "example: timebox order latest --batch 3",
     "stats": "example: timebox stats latest --json",
     "timeline": "example: timebox timeline latest --out order.svg --batches 900:910",
@@ -114,6 +116,10 @@ def _dispatch(arguments: list[str]) -> int:
     )
     logs.add_argument("--follow", action="store_true", help="go on while the run does")
     logs.add_argument("--why", action="store_true", help="instead: who waits for whom, for which batch, and why")
+    _add_run(command("stacks", "where every worker of a run is: its process, what it waits for, and its stacks"))
+    stop = command("stop", "end a run that goes on and keep what is there, as Ctrl-C does")
+    _add_run(stop)
+    stop.add_argument("--now", action="store_true", help="kill its workers, as a second Ctrl-C does")
     order = command("order", "the execution order of one batch, as it happened")
     _add_run(order)
     order.add_argument("--batch", type=int, default=0, help="which batch, from 0 (0)")

@@ -140,6 +140,20 @@ def _why(folder: Path, wanted: logs.Filter, options: argparse.Namespace) -> int:
     return tell(options, why.collect(folder), why.render)
 
 
+def _stacks(options: argparse.Namespace) -> int:
+    from . import runs, stacks
+
+    return tell(options, stacks.collect(runs.find(options.run, options.run_dir)), stacks.render)
+
+
+def _stop(options: argparse.Namespace) -> int:
+    from . import runs, stop
+
+    folder = runs.find(options.run, options.run_dir)
+    document = stop.stop(folder, now=options.now, tell=lambda text: print(f"timebox: {text}", file=sys.stderr))
+    return tell(options, document, stop.render)
+
+
 def _order(options: argparse.Namespace) -> int:
     from . import order, runs, text
 
@@ -222,6 +236,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "resume": _resume,
     "list": _list,
     "logs": _logs,
+    "stacks": _stacks,
+    "stop": _stop,
     "order": _order,
     "stats": _stats,
     "timeline": _timeline,

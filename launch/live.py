@@ -21,10 +21,12 @@ from pipeline.plan import Plan
 from pipeline.schema import Config
 from pipeline.worklog import Anchor, WorkLog
 
-from . import runs
+from . import runs, stacks
+from .events import Failure
 from .preflight import check
-from .spawn import LiveRun, Observer, ReferenceRun
-from .supervise import Failure, Supervisor
+from .spawn import LiveRun, Observer
+from .spawn_reference import ReferenceRun
+from .supervise import Supervisor
 
 if TYPE_CHECKING:
     from pipeline.arrays import Weights
@@ -274,6 +276,9 @@ def _failed(folder: Path, state: Supervisor, failure: Failure) -> dict[str, Any]
     text = f"{failure.stage} (process {pid}), last heard of at batch {failure.batch}: {failure.error}"
     tail = log_tail(folder, failure.stage)
     error = {"stage": failure.stage, "pid": pid, "batch": failure.batch, "error": failure.error, "log": tail}
+    if not failure.stacks and (crash := stacks.crash(folder, failure.stage, pid)):
+        failure.stacks[failure.stage] = crash
+    error |= {"waits": failure.waits, "stacks": failure.stacks}
     with contextlib.suppress(OSError):
         save_json(folder / "logs" / "error.json", error)
     return {"error": text, "first_failure": error, "wrong_request": failure.is_wrong_request}

@@ -27,8 +27,8 @@ from pipeline.schema import Config
 from . import runs
 from .live import Result, carry_out
 from .preflight import check
+from .process import process_state
 from .spawn import LiveRun, Observer, attempt
-from .vitals import process_state
 
 #: How long workers of a launcher that died may take to be gone before they are killed, in seconds.
 ORPHANS_S = 3.0

@@ -23,6 +23,8 @@ from pipeline.plan import Plan
 from pipeline.schema import TASKS, Config
 from pipeline.trace import read_journal
 
+from .process import is_alive
+
 LATEST = "latest"
 #: What is said of a run whose end was written down and cannot be read.
 UNREADABLE = "summary.json cannot be read"
@@ -158,7 +160,7 @@ def describe(folder: Path) -> dict[str, Any]:
     """
     summary = read_json(folder / "summary.json")
     state = read_json(folder / "launcher.json") or {}
-    status = "running" if _is_alive(state.get("pid")) else "died"
+    status = "running" if is_alive(state.get("pid"), state.get("started_ticks")) else "died"
     if summary is not None or (folder / "summary.json").is_file():
         status = str((summary or {}).get("status", UNREADABLE))
     try:
@@ -192,18 +194,6 @@ def resumed_from(state: dict[str, Any]) -> int | None:
         return None
     batch = attempts[-1].get("from_batch")
     return batch if isinstance(batch, int) else None
-
-
-def _is_alive(pid: object) -> bool:
-    if not isinstance(pid, int):
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def stages(folder: Path, part: str, suffix: str) -> Iterator[str]:

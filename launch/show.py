@@ -13,7 +13,7 @@ from pipeline.plan import Plan, rule_of, target_of
 from pipeline.schema import TASKS, Config, Data
 from pipeline.sizes import judged, reads
 
-from . import logs, plots, runs, task_words
+from . import logs, plots, runs, stacks, task_words
 from .doctor import Check
 from .environment import cores
 from .live import Result
@@ -176,8 +176,11 @@ def failure(outcome: Result) -> None:
     document = outcome.document
     sys.stdout.flush()
     print(f"timebox: {document['error']}", file=sys.stderr)
-    for line in document["first_failure"]["log"]:
+    first = document["first_failure"]
+    for line in first["log"]:
         print(f"  | {logs.render_text(line)}", file=sys.stderr)
+    for text in stacks.told_of(outcome.folder, first):
+        print(f"  {text}", file=sys.stderr)
     if not document["reference"] and not document.get("wrong_request"):
         print(f"  who waited for whom: timebox logs {_name(outcome.folder)} --why", file=sys.stderr)
     print(f"  logs: {outcome.folder / 'logs'}", file=sys.stderr)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import selectors
 import signal
 import site
 import subprocess
@@ -14,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pipeline
@@ -25,24 +22,27 @@ from pipeline.plan import Plan
 from pipeline.schema import Config
 from pipeline.worklog import Anchor, WorkLog
 
+from . import stacks
 from .environment import BLAS_THREADS
-from .supervise import (
+from .events import (
     Command,
     Complete,
+    Dump,
     Event,
     Exited,
-    Failure,
     Finish,
     Heard,
     Interrupted,
-    Member,
     Restart,
     Signal,
-    Supervisor,
     Tell,
     Tick,
     Trouble,
 )
+from .interruptions import interruptions
+from .process import started_ticks
+from .supervise import Supervisor
+from .watch import Watch
 
 #: Longest path of a socket file, in bytes (sun_path).
 SOCKET_PATH = 107
@@ -61,28 +61,6 @@ def worker_environment() -> dict[str, str]:
     if root not in (*site.getsitepackages(), site.getusersitepackages()):
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     return environment
-
-
-@contextlib.contextmanager
-def interruptions() -> Iterator[list[int]]:
-    """Collect SIGINT, SIGTERM and SIGHUP in a list while the block runs."""
-    found: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        found.append(number)
-
-    try:
-        numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-        # Under nohup a closed terminal is to be survived.
-        numbers -= {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
-        before = {number: signal.signal(number, note) for number in numbers}
-    except ValueError:  # not the main thread: whoever owns it decides
-        before = {}
-    try:
-        yield found
-    finally:
-        for number, action in before.items():
-            signal.signal(number, action)
 
 
 def attempt(plan: Plan, epoch: int, begin: int | None, why: str = "") -> dict[str, Any]:
@@ -110,7 +88,9 @@ class LiveRun:
         self.config = config
         self.folder = folder
         self.plan = Plan.of(config)
-        self.supervisor = Supervisor(self.plan, time.monotonic(), config.run.recover, epoch, begin)
+        self.supervisor = Supervisor(
+            self.plan, time.monotonic(), config.run.recover, epoch, begin, watch=Watch.of(config, self.plan)
+        )
         self.attempts = [attempt(self.plan, epoch, begin)]
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.log = WorkLog(folder / "logs" / "launcher.log", "launcher", "info", Anchor())
@@ -152,15 +132,14 @@ class LiveRun:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 env=worker_environment(),
-                start_new_session=True,
+                process_group=0,  # of this session: a worker that is stopped is woken when we die (pipeline.lifeline)
             )
         self.supervisor.members[name].pid = self.processes[name].pid
         self.log.info(f"started {name}", pid=self.processes[name].pid)
 
     def _write_state(self) -> None:
         stages = [{"name": name, "pid": process.pid} for name, process in self.processes.items()]
-        state = {"pid": os.getpid(), "reference": False, "stages": stages, "attempts": self.attempts}
-        save_json(self.folder / "launcher.json", state)
+        save_state(self.folder, stages, self.attempts)
 
     def _loop(
         self,
@@ -218,7 +197,10 @@ class LiveRun:
             server.send(command.stage, control.encode(command.word, command.body))
         elif isinstance(command, Signal):
             self.log.info(f"{signal.Signals(command.number).name} to {command.stage}")
-            _signal_group(self.processes[command.stage], command.number)
+            signal_group(self.processes[command.stage], command.number)
+        elif isinstance(command, Dump):
+            pids = {name: process.pid for name, process in self.processes.items() if process.poll() is None}
+            stacks.explain(command.failure, self.folder, pids)
         elif isinstance(command, Restart):
             self._restart(server, command)
         elif isinstance(command, Complete):
@@ -233,7 +215,7 @@ class LiveRun:
         """Start a worker anew; what is left of the old one goes first."""
         failure = self.supervisor.recoveries[-1].failure
         old = self.processes[command.stage]
-        _signal_group(old, signal.SIGKILL)
+        signal_group(old, signal.SIGKILL)
         old.wait()
         where = "the beginning" if command.save is None else f"batch {checkpoints.batch_of(self.plan, command.save)}"
         self.log.error(
@@ -247,14 +229,20 @@ class LiveRun:
     def _end_all(self) -> None:
         """Kill what is left, whatever brought us here, and remove the sockets."""
         for process in self.processes.values():
-            _signal_group(process, signal.SIGKILL)
+            signal_group(process, signal.SIGKILL)
             process.wait()
         if self._sockets is not None:
             transport.remove_socket_folder(self._sockets)
         self.log.close()
 
 
-def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
+def save_state(folder: Path, stages: list[dict[str, Any]], attempts: list[dict[str, Any]] | None = None) -> None:
+    """Write launcher.json: which processes there are, and which attempts there were; a reference has none."""
+    state = {"pid": os.getpid(), "started_ticks": started_ticks(os.getpid()), "reference": attempts is None}
+    save_json(folder / "launcher.json", {**state, "stages": stages, "attempts": attempts or []})
+
+
+def signal_group(process: subprocess.Popen[bytes], number: int) -> None:
     """Send a signal to a worker and whatever it started; a stopped one is woken so that it can go."""
     if process.poll() is not None:
         return
@@ -272,63 +260,3 @@ def _socket_folder() -> Path:
             return folder
         folder.rmdir()
     raise ConfigError("transport.kind: no folder with a path short enough for sockets; set TMPDIR, or use tcp")
-
-
-class ReferenceRun:
-    """The same run in one process of its own: one BLAS thread must be set before numpy is imported."""
-
-    def __init__(self, config: Config, folder: Path) -> None:
-        self.folder = folder
-        self.supervisor = Supervisor(Plan.of(config), time.monotonic())
-        self.supervisor.members = {"reference": Member()}
-        self.done: dict[str, Any] = {}
-
-    def run(self, observe: Observer, on_go: Callable[[], None]) -> Supervisor:
-        """Run it to its end and return what became of it."""
-        state = self.supervisor
-        command = [sys.executable, "-m", "pipeline.reference", str(self.folder), str(os.getpid())]
-        with interruptions() as interrupted, (self.folder / "logs" / "reference.out").open("wb") as out:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=out, env=worker_environment(),
-                start_new_session=True,
-            )  # fmt: skip
-            stages = [{"name": "reference", "pid": process.pid}]
-            try:
-                save_json(self.folder / "launcher.json", {"pid": os.getpid(), "reference": True, "stages": stages})
-                state.is_running = True
-                on_go()
-                self._listen(process, interrupted, observe)
-            finally:
-                _signal_group(process, signal.SIGKILL)
-                process.wait()
-        if state.status == "done" and not self.done:
-            state.status = "failed"
-            state.failure = state.failure or Failure("reference", state.members["reference"].batch, "it died")
-        return state
-
-    def _listen(self, process: subprocess.Popen[bytes], interrupted: list[int], observe: Observer) -> None:
-        state, member = self.supervisor, self.supervisor.members["reference"]
-        assert process.stdout is not None
-        member.pid = process.pid
-        with selectors.DefaultSelector() as selector:
-            selector.register(process.stdout, selectors.EVENT_READ)
-            while True:
-                if interrupted:
-                    state.status = "interrupted"
-                    _signal_group(process, signal.SIGTERM if len(interrupted) == 1 else signal.SIGKILL)
-                if selector.select(TICK_MS / 1000):
-                    line = process.stdout.readline()
-                    if not line:
-                        return
-                    document = json.loads(line)
-                    if document["word"] == "done":
-                        self.done = document
-                    elif document["word"] == "failed":
-                        wrong = bool(document["wrong"])
-                        state.status, state.failure = (
-                            "failed",
-                            Failure("reference", member.batch, document["error"], wrong),
-                        )
-                    member.batch = document.get("batch", member.batch)
-                    state.cost = document.get("cost", state.cost)
-                observe(state)

@@ -20,82 +20,27 @@ from typing import Any, NamedTuple
 from pipeline import control
 from pipeline.plan import Plan
 
+from .events import (
+    Command,
+    Complete,
+    Dump,
+    Event,
+    Exited,
+    Failure,
+    Finish,
+    Heard,
+    Interrupted,
+    Restart,
+    Signal,
+    Tell,
+    Trouble,
+)
+from .watch import Watch
+
 #: Seconds a worker has to get ready, to stop when told, to go after SIGTERM, and to quit after the end.
 READY_S, STOP_S, TERM_S, QUIT_S = 60.0, 2.0, 1.0, 5.0
 #: A stop on request has longer: it saves what is there.
 INTERRUPT_S = 8.0
-
-
-class Heard(NamedTuple):
-    """A worker said something."""
-
-    stage: str
-    word: str
-    body: dict[str, Any]
-
-
-class Exited(NamedTuple):
-    """A worker's process has ended."""
-
-    stage: str
-    code: int
-
-
-class Interrupted(NamedTuple):
-    """The user asked to stop (Ctrl-C, SIGTERM)."""
-
-
-class Tick(NamedTuple):
-    """Time has passed."""
-
-
-class Trouble(NamedTuple):
-    """The launcher itself could not do what it was to do."""
-
-    error: str
-
-
-Event = Heard | Exited | Interrupted | Trouble | Tick
-
-
-class Tell(NamedTuple):
-    """Say a word to a worker."""
-
-    stage: str
-    word: str
-    body: dict[str, Any]
-
-
-class Signal(NamedTuple):
-    """Send a signal to a worker's process group."""
-
-    stage: str
-    number: int
-
-
-class Restart(NamedTuple):
-    """Start a worker anew, whatever is left of it, under an epoch and from a checkpoint (None: from the first weights)."""
-
-    stage: str
-    epoch: int
-    save: int | None
-
-
-class Complete(NamedTuple):
-    """A checkpoint is complete: what each stage said of its part."""
-
-    save: int
-    epoch: int
-    stages: dict[str, Any]
-
-
-class Finish(NamedTuple):
-    """All workers are gone; the run has ended."""
-
-    status: str
-
-
-Command = Tell | Signal | Restart | Complete | Finish
 
 
 @dataclass
@@ -109,16 +54,6 @@ class Member:
     batch: int = 0
     standing: dict[str, Any] = field(default_factory=dict)  # what it said of itself last: in flight, waits, since go
     done: dict[str, Any] | None = None
-
-
-@dataclass
-class Failure:
-    """The first thing that went wrong."""
-
-    stage: str
-    batch: int
-    error: str
-    is_wrong_request: bool = False
 
 
 class Recovery(NamedTuple):
@@ -143,6 +78,7 @@ class Supervisor:
     failure: Failure | None = None
     cost: float | None = None
     is_running: bool = False
+    watch: Watch | None = None  # who judges whether they go on; None: nobody does
     recoveries: list[Recovery] = field(default_factory=list)
     _failed_at: float | None = None  # while a recovery is under way
     _saved: dict[int, dict[str, Any]] = field(default_factory=dict)  # by checkpoint and stage
@@ -182,6 +118,8 @@ class Supervisor:
             return self._fail(Failure(stage, member.batch, f"said nonsense: {lack}"), now)
         if body.get("epoch", self.epoch) != self.epoch and word not in ("failed", "stopped"):
             return []  # of an attempt that is over
+        if self.watch is not None:
+            self.watch.heard(stage, word, body, now)
         if word == "hello":
             member.endpoint = body["endpoint"]
             if self._ending:
@@ -193,6 +131,8 @@ class Supervisor:
             if not self._ending and all(other.is_ready for other in self.members.values()):
                 self.is_running = True
                 self._went_on(now)
+                if self.watch is not None:
+                    self.watch.begin(now)
                 return self._tell_all("go")
         elif word == "progress":
             member.batch, member.standing = body["batch"], body
@@ -231,6 +171,8 @@ class Supervisor:
         if self._ending or self.recover == 0:
             return self._fail(failure, now)
         self.recover -= 1
+        if self.watch is not None:
+            self.watch.pause()
         self.recoveries.append(Recovery(failure, self.newest, 0.0))
         commands: list[Command] = []
         if self._failed_at is None or self.is_running:
@@ -279,6 +221,8 @@ class Supervisor:
 
     def _end(self, word: str, now: float, patience: float) -> list[Command]:
         self._ending = True
+        if self.watch is not None:
+            self.watch.pause()
         self._deadlines = [(now + patience, signal.SIGTERM), (now + patience + TERM_S, signal.SIGKILL)]
         return self._tell_all(word)
 
@@ -288,6 +232,9 @@ class Supervisor:
             return self._gone_wrong(
                 Failure(late[0], 0, f"not ready after {READY_S:.0f} s (also late: {late[1:]})"), now
             )
+        if self.watch is not None and not self._ending and (verdict := self.watch.judge(now)) is not None:
+            failure = Failure(verdict.stage, verdict.batch, verdict.text, waits=self.watch.waits(now))
+            return [Dump(failure), *self._gone_wrong(failure, now)]
         commands: list[Command] = []
         while self._deadlines and now >= self._deadlines[0][0]:
             commands += self._signal_all(self._deadlines.pop(0)[1])

@@ -30,23 +30,6 @@ LAG_NS = 500_000_000
 LONG_S = 1.0
 #: Bytes from a log's end in which its last lines are looked for.
 TAIL = 1 << 16
-STATES = {"R": "running", "S": "sleeping", "D": "sleeping", "I": "sleeping", "T": "stopped", "t": "traced"}
-
-
-def process_state(pid: object, run: str, stage: str) -> str:
-    """Return `running`, `sleeping`, `stopped`, `traced`, `gone`, or `unknown` where there is no /proc.
-
-    A number that now belongs to another process than this worker of this run means that the worker is gone.
-    """
-    if not Path("/proc/self/stat").is_file() or not isinstance(pid, int):
-        return "unknown"
-    try:
-        letter = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    except (OSError, IndexError):
-        return "gone"
-    is_it = "pipeline.worker" in words and stage in words and any(Path(word).name == run for word in words)
-    return STATES.get(letter, "gone") if is_it else "gone"
 
 
 class Signs(NamedTuple):

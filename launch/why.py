@@ -27,7 +27,8 @@ from pipeline.standing import Standing
 
 from . import runs
 from .logs import parse
-from .vitals import LONG_S, Signs, now_ns, process_state, sent_away, signs, silence
+from .process import process_state
+from .vitals import LONG_S, Signs, now_ns, sent_away, signs, silence
 from .why_text import awaited, is_halted, of_itself, of_process, render, stands_still
 
 __all__ = ["FLUSH", "collect", "render"]

@@ -13,6 +13,7 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ from .errors import RunError, TimeboxError
 from .files import cut
 from .guard import Guard
 from .head import HeadWork
+from .heartbeat import heartbeat
 from .live import Edges, LivePort, LiveWatcher, cost_of_a_record
 from .orders import Orders, Stopped
 from .payloads import Payloads
@@ -62,6 +64,7 @@ class Seat(NamedTuple):
     links: transport.Links
     batches: Batches | Examples
     payloads: Payloads
+    abandon: Callable[[], None]  # ends this process where nobody waits for it any more
 
 
 class Attempt:
@@ -103,7 +106,7 @@ class Attempt:
         )
         next_round = started + ROUND_NS
         settle_memory()
-        backup = Backup(recorder)
+        backup = Backup(recorder, seat.abandon)
         try:
             while not stage.is_done:
                 action = advance(stage, schedule, port, work, watcher)
@@ -249,7 +252,8 @@ class Attempt:
         settled = stage.forwards if stage.is_head else stage.settled
         at_s = (time.monotonic_ns() - self.went_ns) / 1e9
         in_flight = stage.forwards - settled
-        return {"at_s": at_s, "in_flight": in_flight, "busy_s": self.watcher.busy_ns / 1e9, "waits": waits}
+        told = {"at_s": at_s, "in_flight": in_flight, "busy_s": self.watcher.busy_ns / 1e9, "waits": waits}
+        return told | heartbeat(stage, self.port, self.watcher.actions)
 
     def keep(self, what: str) -> Weights:
         """Save weights and metrics: `final`, or `interrupted` where the run is stopped before its end."""

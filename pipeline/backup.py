@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+from collections.abc import Callable
 from threading import Event, Thread
 
 from .errors import RunError
@@ -16,12 +17,16 @@ LITTER = 50_000
 
 
 class Backup(Thread):
-    """Writes what a stage has noted when the stage does not come round to it: stuck in an action, it tells where."""
+    """Writes what a stage has noted when the stage does not come round to it: stuck in an action, it tells where.
 
-    def __init__(self, recorder: Recorder) -> None:
+    `abandon` is called then as well: it ends a process that nobody waits for any more.
+    """
+
+    def __init__(self, recorder: Recorder, abandon: Callable[[], None] = lambda: None) -> None:
         super().__init__(daemon=True, name="backup")
         self.is_late = False  # the loop clears it at every round
         self._recorder = recorder
+        self._abandon = abandon
         self._stopped = Event()
         self.start()
 
@@ -31,6 +36,7 @@ class Backup(Thread):
             if self.is_late:
                 with contextlib.suppress(RunError):  # what was not written goes first the next time, or the loop tells
                     self._recorder.flush()
+                self._abandon()
             self.is_late = True
 
     def stop(self) -> None:

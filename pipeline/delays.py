@@ -10,6 +10,7 @@ import heapq
 import itertools
 import struct
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 from .emulation import Emulation, Link
@@ -30,8 +31,8 @@ class DelayedLinks:
         self._number = number
         self._edges: dict[int, Link | None] = {k: emulation.link(k, number) for k in emulation.plan.sources(number)}
         self._held: list[
-            tuple[int, int, list[Frame]]
-        ] = []  # by arrival; a count keeps what arrives at once in its order
+            tuple[int, int, list[Frame], int]
+        ] = []  # by arrival; a count keeps what arrives at once in its order; the sender
         self._count = itertools.count()
 
     def send(self, target: int, frames: Sequence[Frame]) -> None:
@@ -58,6 +59,10 @@ class DelayedLinks:
             else:  # finer than a poll can be; what comes on another edge meanwhile is soon seen
                 time.sleep(min(left, SLICE_NS) / 1e9)
 
+    def held_back(self) -> Counter[int]:
+        """Return how many messages are held, by their sender."""
+        return Counter(source for *_, source in self._held)
+
     def _hold(self, frames: list[Frame]) -> None:
         stamp = frames.pop() if len(frames) > 1 else b""
         if len(stamp) != _STAMP.size:
@@ -72,4 +77,4 @@ class DelayedLinks:
         edge = self._edges[source]
         size = sum(len(frame) for frame in frames[1:])
         arrival = edge.arrival(sent, size) if edge is not None else sent
-        heapq.heappush(self._held, (arrival, next(self._count), frames))
+        heapq.heappush(self._held, (arrival, next(self._count), frames, source))

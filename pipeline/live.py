@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from . import steps
@@ -57,8 +57,20 @@ class LivePort:
         self._tape = recorder.tape
         self._number = number
         self._may_wait = False
+        self.sent, self.taken = encoder.sequence, decoder.sequence  # messages by target, by source
         self.lack: Lack | None = None  # what is waited for now
         self.waited_ns: dict[tuple[str, int], int] = {}  # by starved or blocked, and by whom
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the stage could do nothing when it looked last."""
+        return self._may_wait
+
+    @property
+    def held(self) -> Mapping[int, int]:
+        """How many messages have come and are held back until their emulated arrival, by source."""
+        held_back = getattr(self._links, "held_back", None)  # sockets hold nothing back
+        return {} if held_back is None else held_back()
 
     def wait(self, lack: Lack | None) -> None:
         """Let the next `arrived` sleep for a message; `lack` says for which."""
@@ -120,6 +132,7 @@ class LiveWatcher:
         self._since = 0
         self.busy_ns = 0
         self.log_ns = 0
+        self.actions = 0  # that have ended
 
     def begin(self, action: Action) -> None:  # noqa: ARG002
         """Start the clock."""
@@ -154,6 +167,7 @@ class LiveWatcher:
 
     def end(self, action: Action) -> None:
         """Add the action to the journal."""
+        self.actions += 1
         self._recorder.journal(action, _now)
 
 

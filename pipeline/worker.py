@@ -7,10 +7,11 @@ long as its launcher: the kernel ends it when that dies, however it dies.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
-from . import transport
+from . import stacks, transport
 from .attempt import Attempt, Seat, begin_at
 from .config import load
 from .data import batches as make_batches
@@ -75,7 +76,15 @@ class Worker:
             links=links,
             batches=make_batches(self.config),
             payloads=payloads,
+            abandon=self.abandon,
         )
+
+    def abandon(self) -> None:
+        """End at once where the launcher is gone and the loop does not see it: it is stuck in an action."""
+        if self.orders.line.is_abandoned:
+            if self.sockets is not None:
+                transport.remove_socket_folder(self.sockets)
+            os._exit(1)
 
     def close(self, linger_ms: int) -> None:
         """Close everything."""
@@ -97,6 +106,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--checkpoint", type=int)
     parser.add_argument("--parent", type=int, required=True)
     options = parser.parse_args(arguments)
+    stacks.keep(stacks.file_of(options.folder, options.stage))
+    stacks.keep(stacks.file_of(options.folder, options.stage))
     line = Lifeline(options.parent)
     sockets = Path(options.sockets) if options.sockets else None
     try:

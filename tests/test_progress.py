@@ -15,8 +15,9 @@ import pytest
 from network import make_plan
 from rich.console import Console
 
+from launch.events import Heard
 from launch.progress import Doing, Progress, lately
-from launch.supervise import Heard, Supervisor
+from launch.supervise import Supervisor
 
 
 def supervisor() -> Supervisor:

@@ -7,16 +7,8 @@ from typing import Any
 from network import make_plan
 from test_supervise import DONE, NAMES, START, History, tells
 
-from launch.supervise import (
-    READY_S,
-    Complete,
-    Failure,
-    Finish,
-    Restart,
-    Supervisor,
-    Tell,
-    Trouble,
-)
+from launch.events import Complete, Failure, Finish, Restart, Tell, Trouble
+from launch.supervise import READY_S, Supervisor
 
 PART = {"save": 0, "bytes": 9, "sha256": "s", "appended": {}}
 

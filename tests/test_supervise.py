@@ -9,23 +9,9 @@ from typing import Any
 import pytest
 from network import make_plan
 
-from launch.supervise import (
-    INTERRUPT_S,
-    QUIT_S,
-    READY_S,
-    STOP_S,
-    TERM_S,
-    Command,
-    Event,
-    Exited,
-    Finish,
-    Heard,
-    Interrupted,
-    Signal,
-    Supervisor,
-    Tell,
-    Tick,
-)
+from launch.events import Command, Dump, Event, Exited, Finish, Heard, Interrupted, Signal, Tell, Tick
+from launch.supervise import INTERRUPT_S, QUIT_S, READY_S, STOP_S, TERM_S, Supervisor
+from launch.watch import Watch
 
 NAMES = ["box-1", "box-2", "head"]
 DONE = {"batches": 4, "busy_s": 0.5, "digest": "d"}
@@ -361,3 +347,69 @@ def test_a_body_that_is_not_as_agreed_does_not_end_the_launcher(word: str, body:
     failure = history.supervisor.failure
     assert failure is None or failure.stage == "box-1"
     assert commands in ([], tells("stop", *NAMES))
+
+
+# Nobody goes on
+
+
+def watched() -> History:
+    """Return a history whose workers are watched, with ten seconds of patience, and have been told to go."""
+    history = History()
+    history.supervisor.watch = Watch(history.supervisor.plan, 10.0)
+    return history.running()
+
+
+def passes(history: History, seconds: float, *who: str) -> list[Command]:
+    """Let time pass from now on in which these report, until something is to be done."""
+    for _ in range(round(seconds / 0.25)):
+        history.now += 0.25
+        for number, name in enumerate(who):
+            body = {"batch": 3, "actions": int(history.now * 4) + number}
+            assert history.says(name, "progress", **body) == []
+        if commands := history.happens(Tick()):
+            return commands
+    return []
+
+
+def test_a_worker_that_hangs_ends_the_run_after_all_have_written_their_stacks() -> None:
+    history = watched()
+    assert passes(history, 60, *NAMES) == []
+    assert passes(history, 20, "box-1", "head") == [Dump(), *tells("stop", *NAMES)]
+    failure = history.supervisor.failure
+    assert failure is not None
+    assert (failure.stage, failure.batch) == ("box-2", 3)
+    assert "has said nothing for 10.0 s" in failure.error
+    assert [line.split()[0] for line in failure.waits] == NAMES
+    now = history.now - START
+    assert history.at(now + STOP_S) == signals(signal.SIGTERM, *NAMES)
+    assert history.at(now + STOP_S + TERM_S) == signals(signal.SIGKILL, *NAMES)
+    assert history.exits(*NAMES, code=-signal.SIGKILL) == [Finish("failed")]
+
+
+def test_a_run_that_is_not_told_to_go_is_not_watched() -> None:
+    history = History()
+    history.supervisor.watch = Watch(history.supervisor.plan, 10.0)
+    history.hello()
+    assert passes(history, 40) == []
+
+
+def test_a_run_that_is_ending_is_not_watched() -> None:
+    history = watched()
+    history.happens(Interrupted())
+    assert passes(history, INTERRUPT_S - 1) == []
+    history.exits(*NAMES)
+    assert history.supervisor.status == "interrupted"
+    history = watched()
+    history.exits("box-1", code=1)
+    commands = passes(history, 60)
+    assert Dump() not in commands
+    assert told(history)[0] == "box-1"
+
+
+def test_a_launcher_that_was_stopped_blames_nobody() -> None:
+    history = watched()
+    assert passes(history, 1, *NAMES) == []
+    history.now += 3600
+    assert history.happens(Tick()) == []
+    assert passes(history, 5, *NAMES) == []
+    assert history.supervisor.failure is None

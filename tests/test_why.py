@@ -18,9 +18,10 @@ from test_chaos import ENDLESS, WORKERS, Launched, is_alive, launched, state_of,
 
 from launch import resolve, vitals, why
 from launch.cli import main
+from launch.events import Exited, Interrupted
+from launch.process import process_state
 from launch.runs import UNREADABLE, make_run
-from launch.supervise import INTERRUPT_S, TERM_S, Exited, Interrupted, Supervisor
-from launch.vitals import process_state
+from launch.supervise import INTERRUPT_S, TERM_S, Supervisor
 from launch.why_text import awaited
 from pipeline.actions import TARGET, Action, Part, format_journal
 from pipeline.lacks import MESSAGE, Lack

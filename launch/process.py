@@ -1,0 +1,64 @@
+"""What the kernel says of a process: whether it is there, whether it is still the same one, and what it does.
+
+A number alone does not name a process: once it has ended another may get the number. When it was started tells them apart.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+STATES = {"R": "running", "S": "sleeping", "D": "sleeping", "I": "sleeping", "T": "stopped", "t": "traced"}
+
+
+def _fields(pid: int) -> list[str]:
+    """Return what /proc/PID/stat says after the name, which may itself hold anything; raises OSError."""
+    return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+
+
+def is_told() -> bool:
+    """Whether this system tells of its processes in /proc."""
+    return Path("/proc/self/stat").is_file()
+
+
+def started_ticks(pid: int) -> int | None:
+    """Return when a process was started, in the kernel's ticks since it booted; None where that is not to be had."""
+    try:
+        return int(_fields(pid)[19])
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def is_alive(pid: object, ticks: object = None) -> bool:
+    """Whether a process lives, and is the one that was started then, where that is on record and can be seen."""
+    if not isinstance(pid, int) or pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # it is another user's
+    if not is_told():
+        return True
+    try:
+        fields = _fields(pid)
+        return fields[0] not in "ZX" and (not isinstance(ticks, int) or int(fields[19]) == ticks)
+    except (OSError, IndexError, ValueError):
+        return False
+
+
+def process_state(pid: object, run: str, stage: str) -> str:
+    """Return `running`, `sleeping`, `stopped`, `traced`, `gone`, or `unknown` where there is no /proc.
+
+    A number that now belongs to another process than this worker of this run means that the worker is gone.
+    """
+    if not is_told() or not isinstance(pid, int):
+        return "unknown"
+    try:
+        letter = _fields(pid)[0]
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except (OSError, IndexError):
+        return "gone"
+    is_it = "pipeline.worker" in words and stage in words and any(Path(word).name == run for word in words)
+    return STATES.get(letter, "gone") if is_it else "gone"
