@@ -20,6 +20,7 @@ from pipeline.schema import Config
 from pipeline.worklog import Anchor, WorkLog
 
 from . import runs
+from .links import is_open
 from .preflight import check
 from .spawn import LiveRun, Observer, ReferenceRun
 from .supervise import Failure, Supervisor
@@ -166,7 +167,7 @@ def launch(
                 "batches": member.batch,
                 **{
                     key: (member.done or {}).get(key)
-                    for key in ("busy_s", "seconds", "cpu_s", "peak_mb", "digest", "seal")
+                    for key in ("busy_s", "seconds", "cpu_s", "peak_mb", "digest", "seal", "dropped")
                 },
             }
             for name, member in members
@@ -176,6 +177,8 @@ def launch(
     for stage in stages:
         stage["pid"] = state.members[str(stage["name"])].pid
     document |= {"digest": run_digest(digests) if digests and state.status == "done" else None, "stages": stages}
+    if not reference and is_open(config):
+        document["insecure"] = True
     if state.failure is not None:
         document |= _failed(folder, state, state.failure)
     save_json(folder / "summary.json", document)

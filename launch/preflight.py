@@ -6,8 +6,7 @@ from pipeline import mnist
 from pipeline.errors import ConfigError
 from pipeline.schema import Config
 
-from . import runs
-from .spawn import check_ports
+from . import links, runs
 
 
 def check(config: Config, *, reference: bool) -> None:
@@ -34,5 +33,5 @@ def check(config: Config, *, reference: bool) -> None:
         )
     mnist.locate(config.data)
     if not reference:
-        check_ports(config)
+        links.check(config)
     runs.check_parent(config)

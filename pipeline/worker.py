@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import control, probe, results, transport
+from . import addresses, control, keys, probe, results, transport
 from .arrays import Weights
 from .backup import ROUND_NS, Backup, settle_memory
 from .box import BoxWork
@@ -26,17 +26,19 @@ from .delays import DelayedLinks
 from .drive import advance
 from .emulate import Emulated
 from .emulation import Emulation
-from .errors import ConfigError, TimeboxError
+from .errors import ConfigError, RunError, TimeboxError
+from .files import remove_socket_folder
 from .guard import Guard
 from .head import HeadWork
 from .lifeline import Lifeline
-from .live import LivePort, LiveWatcher, cost_of_a_record
+from .live import Edges, LivePort, LiveWatcher, cost_of_a_record
 from .payloads import Payloads
 from .plan import Plan
 from .recorder import Recorder
 from .schedules import make_schedule
 from .schema import Config
 from .stage import Stage
+from .strangers import Strangers
 from .trace import DONE, GO
 from .weights import digest
 from .wire import Decoder, Encoder
@@ -52,7 +54,7 @@ class Stopped(Exception):
 class Worker:
     """One stage, its sockets, its files and its line to the launcher."""
 
-    def __init__(self, folder: Path, name: str, address: str, sockets: Path | None, epoch: int, line: Lifeline) -> None:
+    def __init__(self, folder: Path, name: str, address: str, sockets: Path, epoch: int, line: Lifeline) -> None:
         self.folder = folder
         self.name = name
         self.config: Config = load(folder / "config.toml")
@@ -63,9 +65,14 @@ class Worker:
         self.sockets = sockets
         self.line = line
         self.epoch = epoch
+        self.keys = keys.read(sockets / keys.FILE)
+        self.strangers = Strangers(self.log.warning)
         self._context = transport.make_context()
-        self.control = transport.ControlLink(self._context, address, name)
+        self._gate = transport.Gate(self._context, self.keys.pair)
+        said = control.Line(self.keys.secret, name, self.strangers, is_launcher=False)
+        self.control = transport.ControlLink(self._context, address, said, self.keys.pair)
         self.links: transport.Links | None = None
+        self.decoder: Decoder | None = None
         self.work: BoxWork | HeadWork | None = None
         self.went_ns = 0  # when the launcher said go
 
@@ -111,9 +118,9 @@ class Worker:
         """Bind, make the first weights, meet the others, and wait for go."""
         payloads = Payloads(self.config, self.plan)
         transport_ = self.config.transport
-        self.links = transport.Links(self._context, self.plan.most_waiting(), payloads.most_bytes())
+        self.links = transport.Links(self._context, self.plan.most_waiting(), payloads.most_bytes(), self.keys.pair)
         wanted = transport_.port + self.number if transport_.port else 0
-        address = transport.endpoint(transport_.kind, str(self.sockets), self.name, wanted)
+        address = addresses.endpoint(transport_.kind, str(self.sockets), self.name, wanted, transport_.interface)
         bound = self.links.bind(address, "transport.port")
         self.say("hello", pid=os.getpid(), endpoint=bound)
 
@@ -133,13 +140,17 @@ class Worker:
             every=self.config.trace.every,
         )
         watcher = LiveWatcher(recorder, self.log, self.plan, self.number)
-        encoder = Encoder(self.epoch, payloads)
-        decoder = Decoder(self.number, self.epoch, self.plan.sources(self.number), payloads)
+        secret, strangers = self.keys.secret, self.strangers
+        encoder = Encoder(self.epoch, payloads, secret)
+        who, named = (self.number, self.epoch, self.plan.sources(self.number)), self.plan.name
+        self.decoder = Decoder(*who, payloads, secret, name=named, strangers=strangers)
         self.say("ready")
         self.hear("go")
         emulation = Emulation(self.config.emulate, self.plan)
-        links = DelayedLinks(self.links, emulation, self.number) if emulation.changes_messages else self.links
-        port = LivePort(links, encoder, decoder, work, recorder, self.number)
+        links: Edges = self.links
+        if emulation.changes_messages:
+            links = DelayedLinks(self.links, emulation, self.number, secret, strangers)
+        port = LivePort(links, encoder, self.decoder, work, recorder, self.number)
         return Stage(self.plan, self.number), port, watcher, recorder
 
     def emulated(self) -> Work:
@@ -220,15 +231,18 @@ class Worker:
         self.log.info("done", batches=stage.forwards, busy_s=round(standing["busy_s"], 6), seconds=round(seconds, 6))
         peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
         told = {"batches": stage.forwards, "seconds": seconds, "cpu_s": cpu_s, "peak_mb": peak_mb} | standing
+        told |= {"dropped": self.strangers.count + self._gate.refused}
         self.say("done", digest=digest(weights), seal=seal, **told)
         with contextlib.suppress(Stopped):
             self.hear("quit")
 
     def close(self, linger_ms: int) -> None:
-        """Close everything."""
+        """Close everything, and tell who has been sent away."""
+        self.strangers.sum_up(self._gate.refused, self.decoder.late if self.decoder else 0)
         if self.links is not None:
             self.links.close(linger_ms)
         self.control.close(linger_ms)
+        self._gate.close()
         self._context.term()
         self.log.close()
 
@@ -239,19 +253,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("stage")
     parser.add_argument("control")
-    parser.add_argument("--sockets", default="")
+    parser.add_argument("--sockets", type=Path, required=True)
     parser.add_argument("--epoch", type=int, default=0)
     parser.add_argument("--parent", type=int, required=True)
     options = parser.parse_args(arguments)
     line = Lifeline(options.parent)
-    sockets = Path(options.sockets) if options.sockets else None
     try:
         if line.is_orphan:
             return 1
-        return live(Worker(options.folder, options.stage, options.control, sockets, options.epoch, line))
+        return live(Worker(options.folder, options.stage, options.control, options.sockets, options.epoch, line))
+    except RunError as error:  # before there was a line to the launcher
+        sys.exit(str(error))
     finally:
-        if line.is_orphan and sockets is not None:
-            transport.remove_socket_folder(sockets)  # the launcher is gone and cannot do it
+        if line.is_orphan:
+            remove_socket_folder(options.sockets)  # the launcher is gone and cannot do it
 
 
 def live(worker: Worker) -> int:

@@ -13,10 +13,10 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     "errors schema_emulate schema_run schema levels presets config actions plan programs filled checks checks_traced "
     "emulation costs mnist data arrays stash sequences sizes drawn cells cells_rnn cells_gated cells_dense traces "
-    "oracles oracle_mlp oracle_controls oracle_own optimizers fitting heads files frames",
+    "oracles oracle_mlp oracle_controls oracle_own optimizers fitting heads files frames keys strangers seals",
     "lacks standing stage schedules reckon steps weights readout guard work stepper box head works payloads probe wire "
     "trace sums control results worklog",
-    "transport tape recorder",
+    "addresses transport tape recorder",
     "maxplus drive grid simulate replay lifeline backup emulate delays live worker network reference",
 ]
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names.split()}

@@ -1,0 +1,39 @@
+"""What came from nobody of this run, or damaged: counted, and told in few words. Pure.
+
+The first of them are told at once, each in a line; then only the one that doubles their number, so that a million fill a
+log with some thirty lines; and at the end their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+#: So many are told one by one.
+ONE_BY_ONE = 10
+
+
+class Strangers:
+    """Counts what was dropped at one process's sockets and tells of it."""
+
+    def __init__(self, tell: Callable[..., None] = lambda *_, **__: None) -> None:
+        self.count = 0
+        self._tell = tell
+
+    def add(self, what: str) -> None:
+        """Count one, and tell it if it is one of the first or doubles their number."""
+        self.count += 1
+        if self.count <= ONE_BY_ONE:
+            self._tell(what)
+        elif self.count & (self.count - 1) == 0:
+            self._tell(f"{what}; {self.count:,} have been so far")
+
+    def total(self) -> str:
+        """Return how many there were, in words."""
+        return f"{self.count:,} that failed their check were dropped"
+
+    def sum_up(self, refused: int, late: int = 0) -> None:
+        """Tell at the end what there was besides: strangers who were not admitted, and late messages."""
+        if self.count or refused or late:
+            text = f"strangers: {self.total()}, {refused:,} times one with another key was not admitted"
+            late_ones = f"; {late:,} late messages of an earlier attempt were dropped" if late else ""
+            self._tell(text + late_ones, dropped=self.count, refused=refused, late=late)
