@@ -25,6 +25,7 @@ from . import (
     bench_emulated,
     bench_family,
     bench_family_text,
+    bench_hostile,
     bench_predict,
     bench_process,
     bench_replay,
@@ -262,6 +263,7 @@ BENCHES = {
     "copy": Bench(bench_family.copy, bench_family_text.copy_lines),
     "repeat-copy": Bench(bench_family.repeat_copy, bench_family_text.copy_lines),
     "predict": Bench(bench_predict.measure, bench_predict.lines),
+    "hostile": Bench(bench_hostile.measure, bench_hostile.lines),
 }
 
 

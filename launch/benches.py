@@ -19,4 +19,5 @@ BENCHES = {
     "copy": ("how long sequences are learnt, by oracles and by truncated backpropagation", 3),
     "repeat-copy": ("the same of repeat-copy", 3),
     "predict": ("how good predictions are", 4),
+    "hostile": ("a run among strangers: a million hostile messages at its sockets", 1),
 }

@@ -114,7 +114,7 @@ class Encoder:
         header = self._pack((self.epoch, sequence, source, _KIND[kind], batch, version, payload.description))
         self.size = TAG + len(header) + payload.size
         frames: list[Frame] = [header]
-        check = 0
+        check = len(arrays)  # an empty one more changes no checksum otherwise
         for array in arrays:
             size, data = array.nbytes, array.data
             check = crc32(data, check + size) if size < LARGE else checksum(data, size, check)
@@ -177,7 +177,7 @@ class Decoder:
         """
         if not (0 < len(frames) <= 1 + MOST_ARRAYS and len(frames[0]) <= HEADER_BYTES):
             return self._drop(frames)
-        check = 0
+        check = len(frames) - 1
         for frame in frames[1:]:
             size = len(frame)
             check = crc32(frame, check + size) if size < LARGE else checksum(frame, size, check)
