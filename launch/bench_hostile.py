@@ -109,7 +109,7 @@ def _run(folder: Path, flags: dict[str, Any], messages: int, seed: int) -> dict[
                 last = found if len(found) == len(pids) else last
                 alive = alive and (len(found) == len(pids) or (made / "summary.json").is_file() or _is_ending(made))
             seconds = time.monotonic() - started
-            flood.close()
+            flood.close(at_once=process.poll() is not None)
             assert process.stdout is not None
             document = json.loads(process.stdout.read())
             process.wait()
@@ -207,19 +207,22 @@ class Flood:
 
     def send(self, count: int) -> None:
         """Send so many messages, some to each socket in turn; a socket that takes no more for a while is passed over."""
-        goal = self.messages + count
-        while self.messages < goal:
+        goal, refused = self.messages + count, 0
+        while self.messages < goal and refused < 2 * len(self._sockets):
             name, end = next(self._turns)
             pools = self._pools[name]
             kind = self._rng.choice(tuple(pools))
             pool, counts = pools[kind], self.sent[name]
-            with contextlib.suppress(zmq.Again):
-                for place in range(min(BURST, goal - self.messages)):
-                    frames = pool[(counts[kind] + place) % len(pool)]
+            try:
+                for _ in range(min(BURST, goal - self.messages)):
+                    frames = pool[counts[kind] % len(pool)]
                     end.send_multipart(frames)
                     self.messages += 1
                     self.frames += len(frames)
                     counts[kind] += 1
+                refused = 0
+            except zmq.Again:
+                refused += 1
             if self.scanners < SCANNERS * len(self._sockets):
                 self._scan(name)
 
@@ -248,11 +251,11 @@ class Flood:
             self.frames += 1
             self.sent[name]["too large"] += 1
 
-    def close(self) -> None:
-        """Go away, once what was sent has arrived or the run has ended."""
+    def close(self, *, at_once: bool) -> None:
+        """Go away, at once or when what was sent has arrived."""
         for end in self._staying:
             end.close()
-        self._context.destroy()
+        self._context.destroy(linger=0 if at_once else None)
 
 
 def lines(document: dict[str, Any]) -> list[str]:
