@@ -5,6 +5,8 @@ strangers connect to all of them by plain ZeroMQ and send messages of each class
 sockets, send nothing or junk, and close or stay. Where a run ends before all are sent, the next one gets the rest. Each
 run has to end well, with every process alive to its end, and with the bits of a run that nobody disturbed.
 
+What comes to a stage that is done is not looked at any more, so not all that was sent is dropped by name.
+
 Memory is what the kernel counts as resident, from the first batches to the end of the flood, beside that of the undisturbed
 run from its first batches to its end.
 """

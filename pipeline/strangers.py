@@ -1,7 +1,8 @@
 """What came from nobody of this run, or damaged: counted, and told in few words. Pure.
 
 The first of them are told at once, each in a line; then only the one that doubles their number, so that a million fill a
-log with some thirty lines; and at the end their number.
+log with some thirty lines; and at the end their number. Those that may well be a peer's, damaged on the way, are told by
+a count of their own: a flood before one of them does not hide it.
 """
 
 from __future__ import annotations
@@ -17,15 +18,18 @@ class Strangers:
 
     def __init__(self, tell: Callable[..., None] = lambda *_, **__: None) -> None:
         self.count = 0
+        self._likely = 0  # of them a peer's, by what they say
         self._tell = tell
 
-    def add(self, what: str) -> None:
+    def add(self, what: str, *, is_likely: bool = False) -> None:
         """Count one, and tell it if it is one of the first or doubles their number."""
         self.count += 1
-        if self.count <= ONE_BY_ONE:
+        self._likely += is_likely
+        count = self._likely if is_likely else self.count - self._likely
+        if count <= ONE_BY_ONE:
             self._tell(what)
-        elif self.count & (self.count - 1) == 0:
-            self._tell(f"{what}; {self.count:,} have been so far")
+        elif count & (count - 1) == 0:
+            self._tell(f"{what}; {self.count:,} have been dropped so far")
 
     def total(self) -> str:
         """Return how many there were, in words."""

@@ -224,15 +224,15 @@ class Decoder:
 
     def _drop(self, frames: Sequence[Frame]) -> Received | None:
         """Count frames without a valid tag, and say what they claim to be; their header may be no header."""
-        claim = ""
+        claim, is_due = "", False
         if frames and TAG < len(frames[0]) <= HEADER_BYTES:
             with contextlib.suppress(WireError):
                 _, sequence, source, code, batch, _, _ = _values(bytes(frames[0][TAG:]))
                 if source in self.sequence:
-                    claim = f" says it is {KINDS[code]} {batch} from {self._name(source)} and"
-                    if sequence == self.sequence[source]:
+                    claim = f", which says it is {KINDS[code]} {batch} from {self._name(source)},"
+                    if is_due := sequence == self.sequence[source]:
                         self._damaged[source] = sequence
-        self.strangers.add(f"a frame that{claim} fails its check was dropped")
+        self.strangers.add(f"a frame that fails its check{claim} was dropped", is_likely=is_due)
         return None
 
     def _look_closely(self, values: _Values, frames: Sequence[Frame]) -> Payload:

@@ -479,7 +479,7 @@ def test_a_frame_with_another_secret_is_dropped_and_counted(key: bytes) -> None:
     encoder, decoder = pair(said)
     stranger = Encoder(EPOCH, encoder.payloads, key)
     assert decoder.decode(letter(stranger)) is None
-    assert said == ["a frame that says it is activation 0 from box-1 and fails its check was dropped"]
+    assert said == ["a frame that fails its check, which says it is activation 0 from box-1, was dropped"]
     assert decoder.decode(letter(encoder)) is not None
     assert decoder.strangers.count == 1
 
@@ -532,7 +532,7 @@ def test_a_damaged_frame_is_told_at_once_and_the_gap_tells_of_it() -> None:
         assert decoder.decode(letter(encoder, batch)) is not None
     header, array = letter(encoder, 7)
     assert decoder.decode([header, bytes([array[0] ^ 1]) + array[1:]]) is None
-    assert said == ["a frame that says it is activation 7 from box-1 and fails its check was dropped"]
+    assert said == ["a frame that fails its check, which says it is activation 7 from box-1, was dropped"]
     match = "activation 8 box-1>box-2: message 8 from box-1 where 7 was expected: lost or reordered; a frame that said it is "
     with pytest.raises(WireError, match=match + "message 7 failed its check and was dropped"):
         decoder.decode(letter(encoder, 8))
@@ -572,9 +572,19 @@ def test_a_flood_of_strangers_fills_no_log() -> None:
         assert decoder.decode([place.to_bytes(8, "little")]) is None
     assert decoder.strangers.count == 100_000
     assert len(said) < 30
-    assert said[-1].endswith("65,536 have been so far")
+    assert said[-1].endswith("65,536 have been dropped so far")
     decoder.strangers.sum_up(0)
     assert "100,000 that failed their check were dropped" in said[-1]
+
+
+def test_a_flood_does_not_hide_a_damaged_frame_of_a_peer() -> None:
+    said: list[str] = []
+    encoder, decoder = pair(said)
+    for _ in range(1_000):
+        decoder.decode([b"noise"])
+    header, array = letter(encoder)
+    assert decoder.decode([header, array[:-1] + b"x"]) is None
+    assert said[-1] == "a frame that fails its check, which says it is activation 0 from box-1, was dropped"
 
 
 class Once:
