@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from network import make_config
 
+from launch.hostile import Forger
 from pipeline.actions import (
     ACTIVATION,
     CREDIT_ACTIVATION,
@@ -585,6 +586,21 @@ def test_a_flood_does_not_hide_a_damaged_frame_of_a_peer() -> None:
     header, array = letter(encoder)
     assert decoder.decode([header, array[:-1] + b"x"]) is None
     assert said[-1] == "a frame that fails its check, which says it is activation 0 from box-1, was dropped"
+
+
+def test_no_hostile_message_of_any_class_gets_in_or_ends_a_run() -> None:
+    config = make_config("article", 2)
+    plan, payloads = Plan.of(config), Payloads(config, Plan.of(config))
+    forger = Forger(config, 0)
+    for number in range(1, plan.head + 1):
+        decoder = Decoder(number, 0, plan.sources(number), payloads, SECRET)
+        before, count = snapshot(decoder), 0
+        for messages in forger.pools(number).values():
+            for frames in messages:
+                assert decoder.decode(frames) is None
+                count += 1
+        assert decoder.strangers.count == count > 2_000
+        assert snapshot(decoder) == before
 
 
 class Once:
