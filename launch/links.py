@@ -47,11 +47,11 @@ def is_open(config: Config) -> bool:
     return wanted.kind == "tcp" and not is_encrypted(config) and not addresses.is_loopback(wanted.interface)
 
 
-def private_folder() -> Path:
-    """Make a private (0700) folder with a short path for a run's sockets and secrets."""
+def private_folder(kind: str = "ipc") -> Path:
+    """Make a private (0700) folder for a run's secrets and, with a path short enough for that, its sockets."""
     for parent in (None, "/tmp"):
         folder = Path(tempfile.mkdtemp(prefix="timebox-", dir=parent))
-        if len(os.fsencode(folder)) + len("/launcher") + 1 <= SOCKET_PATH:
+        if kind == "tcp" or len(os.fsencode(folder)) + len("/launcher") + 1 <= SOCKET_PATH:
             return folder
         folder.rmdir()
     raise ConfigError("transport.kind: no folder with a path short enough for sockets; set TMPDIR, or use tcp")

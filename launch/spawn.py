@@ -100,7 +100,7 @@ class LiveRun:
         with interruptions() as interrupted:
             try:
                 self._write_state()  # whoever looks now sees a run that goes on
-                self._sockets = links.private_folder()
+                self._sockets = links.private_folder(self.config.transport.kind)
                 server = self._listen()
                 try:
                     self._address = server.address
