@@ -25,6 +25,7 @@ from . import (
     bench_emulated,
     bench_family,
     bench_family_text,
+    bench_hostile,
     bench_kills,
     bench_predict,
     bench_process,
@@ -264,6 +265,7 @@ BENCHES = {
     "repeat-copy": Bench(bench_family.repeat_copy, bench_family_text.copy_lines),
     "kills": Bench(bench_kills.kills, bench_kills.lines),
     "predict": Bench(bench_predict.measure, bench_predict.lines),
+    "hostile": Bench(bench_hostile.measure, bench_hostile.lines),
 }
 
 

@@ -20,4 +20,5 @@ BENCHES = {
     "repeat-copy": ("the same of repeat-copy", 3),
     "kills": ("whether runs survive being killed at random moments", 100),
     "predict": ("how good predictions are", 4),
+    "hostile": ("a run among strangers: a million hostile messages at its sockets", 1),
 }

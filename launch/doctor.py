@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline import mnist, transport
+from pipeline import addresses, mnist, transport
 from pipeline.errors import ConfigError
+from pipeline.files import remove_socket_folder
 from pipeline.schema import Config, Data
 from pipeline.schema_run import Run
 
@@ -89,10 +90,10 @@ def _try(name: str, look: Callable[[], str]) -> Check:
 def _sockets() -> str:
     folder = Path(tempfile.mkdtemp(prefix="timebox-"))
     try:
-        server = transport.ControlServer(transport.endpoint("ipc", str(folder), "doctor", 0), 1024)
+        server = transport.ControlServer(addresses.endpoint("ipc", str(folder), "doctor", 0), 1024)
         server.close()
     finally:
-        transport.remove_socket_folder(folder)
+        remove_socket_folder(folder)
     return f"ipc in {folder.parent}"
 
 

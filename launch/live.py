@@ -23,6 +23,7 @@ from pipeline.worklog import Anchor, WorkLog
 
 from . import runs, stacks
 from .events import Failure
+from .links import is_open
 from .preflight import check
 from .spawn import LiveRun, Observer
 from .spawn_reference import ReferenceRun
@@ -176,7 +177,7 @@ def carry_out(live: LiveRun | ReferenceRun, config: Config, observe: Observer, s
                 "batches": member.batch,
                 **{
                     key: (member.done or {}).get(key)
-                    for key in ("busy_s", "seconds", "cpu_s", "peak_mb", "digest", "seal")
+                    for key in ("busy_s", "seconds", "cpu_s", "peak_mb", "digest", "seal", "dropped", "late")
                 },
             }
             for name, member in members
@@ -188,6 +189,8 @@ def carry_out(live: LiveRun | ReferenceRun, config: Config, observe: Observer, s
         stage["pid"] = state.members[str(stage["name"])].pid
     document |= {"digest": run_digest(digests) if digests and state.status == "done" else None, "stages": stages}
     document["faults"] = faults.texts(config.fault)
+    if not reference and is_open(config):
+        document["insecure"] = True
     if state.failure is not None:
         document |= _failed(folder, state, state.failure)
     # What went wrong first is told, even where a full disk takes no word of it.

@@ -7,8 +7,7 @@ from pipeline.errors import ConfigError
 from pipeline.schema import Config
 from pipeline.schema_run import Fault
 
-from . import runs
-from .spawn import check_ports
+from . import links, runs
 
 
 def check(config: Config, *, reference: bool) -> None:
@@ -37,5 +36,5 @@ def check(config: Config, *, reference: bool) -> None:
         )
     mnist.locate(config.data)
     if not reference:
-        check_ports(config)
+        links.check(config)
     runs.check_parent(config)

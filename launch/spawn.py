@@ -8,21 +8,21 @@ import signal
 import site
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pipeline
-from pipeline import checkpoints, control, transport
-from pipeline.errors import ConfigError, WireError
-from pipeline.files import save_json
+from pipeline import addresses, checkpoints, control, transport
+from pipeline.errors import WireError
+from pipeline.files import remove_socket_folder, save_json
 from pipeline.plan import Plan
 from pipeline.schema import Config
+from pipeline.strangers import Strangers
 from pipeline.worklog import Anchor, WorkLog
 
-from . import stacks
+from . import links, stacks
 from .environment import BLAS_THREADS
 from .events import (
     Command,
@@ -44,8 +44,6 @@ from .process import started_ticks
 from .supervise import Supervisor
 from .watch import Watch
 
-#: Longest path of a socket file, in bytes (sun_path).
-SOCKET_PATH = 107
 TICK_MS = 50
 
 Observer = Callable[[Supervisor], None]
@@ -68,18 +66,6 @@ def attempt(plan: Plan, epoch: int, begin: int | None, why: str = "") -> dict[st
     return {"epoch": epoch, "from_batch": 0 if begin is None else checkpoints.batch_of(plan, begin), "why": why}
 
 
-def check_ports(config: Config) -> None:
-    """Raise ConfigError if a fixed TCP port is taken or does not exist."""
-    first = config.transport.port
-    if config.transport.kind != "tcp" or not first:
-        return
-    last = first + config.model.boxes + 1
-    if last > 65_535:
-        raise ConfigError(f"transport.port: {first} + {last - first} stages go past port 65535; choose a lower one")
-    for port in range(first, last + 1):
-        transport.check_port_free(port)
-
-
 class LiveRun:
     """The processes of one run, or of what is left of it after a checkpoint."""
 
@@ -95,6 +81,7 @@ class LiveRun:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.log = WorkLog(folder / "logs" / "launcher.log", "launcher", "info", Anchor())
         self._sockets: Path | None = None
+        self._address = ""  # where the launcher is reached
         self._went = False
 
     def run(self, observe: Observer, on_go: Callable[[], None]) -> Supervisor:
@@ -102,13 +89,10 @@ class LiveRun:
         with interruptions() as interrupted:
             try:
                 self._write_state()  # whoever looks now sees a run that goes on
-                if self.config.transport.kind == "ipc":
-                    self._sockets = _socket_folder()
-                address = transport.endpoint(
-                    self.config.transport.kind, str(self._sockets), "launcher", self.config.transport.port
-                )
-                server = transport.ControlServer(address, control.MOST_BYTES)
+                self._sockets = links.private_folder(self.config.transport.kind)
+                server = self._listen()
                 try:
+                    self._address = server.address
                     for name in self.supervisor.members:
                         self._start(name, server.address, self.supervisor.epoch, self.supervisor.newest)
                     self._write_state()
@@ -118,6 +102,20 @@ class LiveRun:
             finally:
                 self._end_all()
         return self.supervisor
+
+    def _listen(self) -> transport.ControlServer:
+        """Make the run's secrets and open the launcher's socket."""
+        wanted, folder = self.config.transport, self._sockets
+        assert folder is not None
+        if links.is_open(self.config):
+            self.log.warning(
+                f"all is sent in plain text over {wanted.interface}, where anybody may read it", insecure=True
+            )
+        keys = links.make_keys(self.config, folder)
+        address = addresses.endpoint(wanted.kind, str(folder), "launcher", wanted.port, wanted.interface)
+        strangers = Strangers(self.log.warning)
+        lines = [control.Line(keys.secret, name, strangers, is_launcher=True) for name in self.supervisor.members]
+        return transport.ControlServer(address, control.MOST_BYTES, lines, keys.pair, strangers)
 
     def _start(self, name: str, address: str, epoch: int, begin: int | None) -> None:
         arguments = [str(self.folder), name, address, "--parent", str(os.getpid()), "--epoch", str(epoch)]
@@ -138,8 +136,12 @@ class LiveRun:
         self.log.info(f"started {name}", pid=self.processes[name].pid)
 
     def _write_state(self) -> None:
-        stages = [{"name": name, "pid": process.pid} for name, process in self.processes.items()]
-        save_state(self.folder, stages, self.attempts)
+        members = self.supervisor.members
+        stages = [
+            {"name": name, "pid": process.pid, "endpoint": members[name].endpoint}
+            for name, process in self.processes.items()
+        ]
+        save_state(self.folder, stages, self.attempts, self._address)
 
     def _loop(
         self,
@@ -173,6 +175,7 @@ class LiveRun:
                     troubles += self._obey(server, command)
             if self.supervisor.is_running and not self._went:
                 self._went = True
+                self._write_state()  # with the endpoints
                 on_go()
             observe(self.supervisor)
 
@@ -232,14 +235,16 @@ class LiveRun:
             signal_group(process, signal.SIGKILL)
             process.wait()
         if self._sockets is not None:
-            transport.remove_socket_folder(self._sockets)
+            remove_socket_folder(self._sockets)
         self.log.close()
 
 
-def save_state(folder: Path, stages: list[dict[str, Any]], attempts: list[dict[str, Any]] | None = None) -> None:
-    """Write launcher.json: which processes there are, and which attempts there were; a reference has none."""
+def save_state(
+    folder: Path, stages: list[dict[str, Any]], attempts: list[dict[str, Any]] | None = None, endpoint: str = ""
+) -> None:
+    """Write launcher.json: which processes there are and where; which attempts there were, of which a reference has none."""
     state = {"pid": os.getpid(), "started_ticks": started_ticks(os.getpid()), "reference": attempts is None}
-    save_json(folder / "launcher.json", {**state, "stages": stages, "attempts": attempts or []})
+    save_json(folder / "launcher.json", {**state, "endpoint": endpoint, "stages": stages, "attempts": attempts or []})
 
 
 def signal_group(process: subprocess.Popen[bytes], number: int) -> None:
@@ -250,13 +255,3 @@ def signal_group(process: subprocess.Popen[bytes], number: int) -> None:
         os.killpg(process.pid, number)
         if number == signal.SIGTERM:
             os.killpg(process.pid, signal.SIGCONT)
-
-
-def _socket_folder() -> Path:
-    """Make a private (0700) folder with a short path for a run's sockets."""
-    for parent in (None, "/tmp"):
-        folder = Path(tempfile.mkdtemp(prefix="timebox-", dir=parent))
-        if len(os.fsencode(folder)) + len("/launcher") + 1 <= SOCKET_PATH:
-            return folder
-        folder.rmdir()
-    raise ConfigError("transport.kind: no folder with a path short enough for sockets; set TMPDIR, or use tcp")

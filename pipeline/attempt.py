@@ -43,6 +43,7 @@ from .saver import Saver
 from .schedules import make_schedule
 from .schema import Config
 from .stage import Stage
+from .strangers import Strangers
 from .trace import DONE, GO
 from .weights import digest
 from .wire import Decoder, Encoder
@@ -64,6 +65,9 @@ class Seat(NamedTuple):
     links: transport.Links
     batches: Batches | Examples
     payloads: Payloads
+    secret: bytes
+    strangers: Strangers
+    refused: Callable[[], int]  # how many times one with another key was not admitted
     abandon: Callable[[], None]  # ends this process where nobody waits for it any more
 
 
@@ -89,6 +93,7 @@ class Attempt:
         self.port: LivePort
         self.watcher: LiveWatcher
         self.recorder: Recorder
+        self.decoder: Decoder
         self.saver: Saver
 
     def run(self) -> None:
@@ -130,6 +135,7 @@ class Attempt:
             ended = time.monotonic_ns()
             backup.stop()
             self.saver.wait()
+            seat.strangers.late += self.decoder.late
             cpu_ms = (time.process_time_ns() - cpu) // 1_000_000
             log_ms = watcher.log_ns // 1_000_000
             recorder.done(DONE, ended, cost_ns=cost_of_a_record(), cpu_ms=cpu_ms, log_ms=log_ms)
@@ -164,12 +170,15 @@ class Attempt:
             for peer, address in orders.hear("peers").items():
                 seat.links.connect(plan.number(peer), address)
             self.watcher = LiveWatcher(self.recorder, seat.log, plan, number)
-            encoder = Encoder(orders.epoch, seat.payloads)
-            decoder = Decoder(number, orders.epoch, plan.sources(number), seat.payloads)
+            encoder = Encoder(orders.epoch, seat.payloads, seat.secret)
+            self.decoder = decoder = Decoder(
+                number, orders.epoch, plan.sources(number), seat.payloads, seat.secret,
+                name=plan.name, strangers=seat.strangers,
+            )  # fmt: skip
             emulation = Emulation(config.emulate, plan)
             links: Edges = seat.links
             if emulation.changes_messages:
-                links = DelayedLinks(seat.links, emulation, number)
+                links = DelayedLinks(seat.links, emulation, number, seat.secret, seat.strangers)
             rest = encoder, decoder, self.work, self.recorder, number
             self.port = faulty.make_port(links, self.faults, seat.log, plan.boxes, *rest)
             orders.say("ready")
@@ -274,6 +283,7 @@ class Attempt:
         seat.log.info("done", batches=stage.forwards, busy_s=round(standing["busy_s"], 6), seconds=round(seconds, 6))
         peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
         told = {"batches": stage.forwards, "seconds": seconds, "cpu_s": cpu_s, "peak_mb": peak_mb} | standing
+        told |= {"dropped": seat.strangers.count + seat.refused(), "late": seat.strangers.late}
         self.orders.say("done", digest=digest(weights), seal=self.recorder.seal, **told)
         with contextlib.suppress(Stopped):
             self.orders.hear("quit")

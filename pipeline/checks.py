@@ -128,9 +128,16 @@ def _check_data(config: Config) -> None:
         )
     if data.dir and data.source != "full":
         raise ConfigError("data.dir: only read with data.source full; add --data.source full, or leave data.dir out")
-    if config.transport.port and config.transport.kind != "tcp":
+    if config.transport.kind != "tcp":
+        usual = type(config.transport)()
+        for key in ("port", "interface", "curve", "insecure"):
+            if getattr(config.transport, key) != getattr(usual, key):
+                raise ConfigError(
+                    f"transport.{key}: only read with transport.kind tcp; add --transport.kind tcp, or leave it out"
+                )
+    if config.transport.curve == "on" and config.transport.insecure:
         raise ConfigError(
-            "transport.port: only read with transport.kind tcp; add --transport.kind tcp, or leave it out"
+            "transport.insecure: what transport.curve encrypts is not plain text; leave out one of the two"
         )
     if data.judge == "validation" and not data.validation:
         raise ConfigError("data.judge: validation needs images of its own; say how many with data.validation")

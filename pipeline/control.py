@@ -7,17 +7,26 @@
 A run begins when every worker has said `ready` and ends when every worker has said `done`; a worker stays until it is
 told to quit, so that what it sent last arrives. A worker that is told to roll back begins again with `hello`, under a new
 epoch. Whatever a worker says comes with its epoch.
+
+Each frame begins with a tag, a hash with the run's secret over the worker's name, the direction and the frame. What has
+none is a stranger's: it is dropped and counted. The name by which the launcher's socket knows a worker is a secret as well:
+who took it first would keep the worker out.
 """
 
 from __future__ import annotations
 
+from hmac import compare_digest
 from typing import Any
 
 import msgpack
 
 from .errors import WireError
+from .keys import keyed
+from .strangers import Strangers
 
 MOST_BYTES = 1 << 20
+#: Bytes of a tag, and of the part of a socket's name that nobody can guess.
+TAG = 16
 
 #: What a worker may say, and what must come with it.
 BODIES: dict[str, dict[str, type]] = {
@@ -61,3 +70,31 @@ def missing(word: str, body: dict[str, Any]) -> str | None:
         if not isinstance(body.get(key), kind):
             return f"{word} must come with {key}, a {kind.__name__}"
     return None
+
+
+class Line:
+    """One end of the line between the launcher and a worker: seals what is said, opens what is heard."""
+
+    def __init__(self, secret: bytes, name: str, strangers: Strangers | None = None, *, is_launcher: bool) -> None:
+        self.name = name
+        self.strangers = strangers or Strangers()
+        #: What the launcher's socket knows the worker by.
+        self.identity = name.encode() + b"-" + keyed(secret, f"identity of {name}", TAG).hexdigest().encode()
+        seals = [keyed(secret, f"{way} {name}", TAG) for way in ("to launcher from", "from launcher to")]
+        self._heard, self._said = seals if is_launcher else reversed(seals)
+
+    def seal(self, frame: bytes) -> bytes:
+        """Return a frame with its tag."""
+        seal = self._said.copy()
+        seal.update(frame)
+        return seal.digest() + frame
+
+    def open(self, sealed: bytes) -> bytes | None:
+        """Return the frame whose tag is valid, or None, and count the stranger."""
+        tag, frame = sealed[:TAG], sealed[TAG:]
+        seal = self._heard.copy()
+        seal.update(frame)
+        if compare_digest(tag, seal.digest()):
+            return frame
+        self.strangers.add(f"a word on the line of {self.name} fails its check and was dropped")
+        return None

@@ -83,3 +83,11 @@ def _finite(value: Any) -> Any:
 def run_digest(stages: Iterable[str]) -> str:
     """Return the digest of a run: the sha256 (hexadecimal) over all stages' digests, in stage order."""
     return hashlib.sha256("\n".join(stages).encode()).hexdigest()
+
+
+def remove_socket_folder(folder: Path) -> None:
+    """Remove a run's private folder with its secrets and whatever sockets are left in it."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            path.unlink(missing_ok=True)
+        folder.rmdir()

@@ -18,6 +18,8 @@ from .work import Arrays
 from .worklog import WorkLog
 
 _now = time.monotonic_ns
+#: Strangers' messages that are looked at before a stage goes on with its own work: a flood delays it and cannot stop it.
+MOST_DROPPED = 64
 
 
 class Versioned(Protocol):
@@ -78,16 +80,24 @@ class LivePort:
         self.lack = lack
 
     def arrived(self) -> Iterable[tuple[Message, Arrays]]:
-        """Yield all that has come; the first one may be waited for."""
+        """Yield all that has come; the first one may be waited for, if no stranger's comes before it."""
         may_wait, self._may_wait = self._may_wait, False
-        receive, decoder, tape = self._links.receive, self._decoder, self._tape
+        receive, decode, tape = self._links.receive, self._decoder.decode, self._tape
+        decoder, dropped, may_sleep = self._decoder, 0, may_wait
         start = _now()
-        while (frames := receive(may_wait)) is not None:
+        while (frames := receive(may_sleep)) is not None:
             taken = _now()
+            may_sleep = False
+            received = decode(frames)
+            if received is None:
+                dropped += 1
+                if dropped == MOST_DROPPED:
+                    break
+                continue
             if may_wait:
                 self._waited(start, taken)
                 may_wait, start = False, taken
-            message, version, arrays, size = decoder.decode(frames)
+            message, version, arrays, size = received
             yield message, arrays
             if tape.is_on:
                 sequence = decoder.sequence[message.source] - 1

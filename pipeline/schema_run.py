@@ -13,10 +13,18 @@ NAME = r"^(?!latest\Z|\.+\Z)[\w.-]{0,64}\Z"
 class Transport(Struct, frozen=True, forbid_unknown_fields=True):
     """How messages travel."""
 
-    kind: Annotated[Literal["ipc", "tcp"], Meta(description="sockets in a private folder, or TCP on 127.0.0.1")] = "ipc"
+    kind: Annotated[Literal["ipc", "tcp"], Meta(description="sockets in a private folder, or TCP")] = "ipc"
     port: Annotated[
         int, Meta(ge=0, le=65_535, description="tcp: launcher's port, stage k takes port + k; 0: any free ones")
     ] = 0
+    interface: Annotated[
+        str, Meta(min_length=1, max_length=255, description="tcp: the address or name that sockets bind to")
+    ] = "127.0.0.1"
+    curve: Annotated[
+        Literal["auto", "on", "off"],
+        Meta(description="tcp: encrypted by CurveZMQ, with keys made for the run; auto: off the loopback alone"),
+    ] = "auto"
+    insecure: Annotated[bool, Meta(description="tcp: plain text off the loopback is all right")] = False
 
 
 class Log(Struct, frozen=True, forbid_unknown_fields=True):

@@ -5,19 +5,24 @@
 
 The rules bound how many messages can be on an edge, and the high-water mark is above that, so a send does not wait
 for its receiver. One that would is a fault of ours and says so. Sockets belong to the thread that made them.
+
+With a key pair all of them speak CurveZMQ. All processes of a run have the same pair, and a socket that is bound admits its
+public key alone, which only they know: to require a key and to take any would encrypt and keep nobody out.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 import zmq
 
+from . import addresses, control
 from .errors import ConfigError, RunError
-from .frames import HEADER_BYTES, RECEIVE_ALIAS_BYTES, SEND_ALIAS_BYTES, Frame
+from .frames import HEADER_BYTES, MOST_ARRAYS, RECEIVE_ALIAS_BYTES, SEND_ALIAS_BYTES, Frame
+from .keys import Pair
+from .strangers import Strangers
 
 #: How long a receiver sleeps at most before it looks at the control link, in milliseconds.
 NAP_MS = 50
@@ -28,39 +33,103 @@ SEND_MS = 10_000
 #: The high-water mark is a backstop, at least this high: libzmq tells a sender of freed room each time half of it has been
 #: taken, and with a mark of a few messages that costs every hop a fifth of its time.
 HIGH_WATER = 1_000
+#: Frames of one message that are kept: header, arrays, a stamp, and one that shows that there are more.
+MOST_FRAMES = MOST_ARRAYS + 3
+#: Strangers' words that the launcher passes over before it looks at anything else.
+MOST_DROPPED = 256
+#: What CurveZMQ adds to a frame on its way, and more.
+CURVE_BYTES = 128
+_DOMAIN = b"timebox"
 #: libzmq's version.
 VERSION = zmq.zmq_version()
 
 
-def endpoint(kind: str, folder: str, name: str, port: int) -> str:
-    """Return where a socket binds: a file in the private folder, or a TCP port of the loopback (0: any free one)."""
-    return f"ipc://{folder}/{name}" if kind == "ipc" else f"tcp://127.0.0.1:{port or '*'}"
+def make_pair() -> Pair:
+    """Return a new CurveZMQ key pair; raises ConfigError where libzmq was built without."""
+    try:
+        return Pair(*zmq.curve_keypair())
+    except zmq.ZMQError:
+        raise ConfigError("transport.curve: libzmq was built without CurveZMQ here; install pyzmq's wheel") from None
+
+
+class Gate:
+    """Admits to a context's bound sockets who has the run's key, and counts who has another one: a thread, if there is a key.
+
+    It has to be there before a socket of the context is bound; where it is not, such a socket admits nobody.
+    """
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], pair: Pair | None) -> None:
+        self.refused = 0
+        self._pair = pair
+        if pair is not None:
+            from zmq.auth.thread import ThreadAuthenticator  # it imports asyncio, which other runs do not need
+
+            self._thread = ThreadAuthenticator(context)
+            self._thread.start()
+            self._thread.configure_curve_callback(_DOMAIN.decode(), self)
+
+    def callback(self, domain: str, key: bytes) -> bool:  # noqa: ARG002
+        """Whether to admit who has a public key. ZeroMQ has made sure that it has the private one, too."""
+        is_ours = self._pair is not None and key == self._pair.public
+        self.refused += not is_ours
+        return is_ours
+
+    def close(self) -> None:
+        """End the thread, before its context."""
+        if self._pair is not None:
+            self._thread.stop()
+
+
+def _guard(socket: zmq.Socket[bytes], pair: Pair | None) -> None:
+    """Let a socket that will be bound admit nobody without the run's key."""
+    if pair is not None:
+        socket.setsockopt(zmq.CURVE_SERVER, 1)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, pair.private)
+        socket.setsockopt(zmq.ZAP_DOMAIN, _DOMAIN)
+        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+
+
+def _connect(socket: zmq.Socket[bytes], address: str, pair: Pair | None) -> None:
+    """Connect a socket, to nobody without the run's key where there is one."""
+    if pair is not None:
+        socket.setsockopt(zmq.CURVE_SERVERKEY, pair.public)
+        socket.setsockopt(zmq.CURVE_PUBLICKEY, pair.public)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, pair.private)
+    socket.setsockopt(zmq.IPV6, "[" in address)
+    socket.connect(address)
 
 
 def _bind(socket: zmq.Socket[bytes], address: str, key: str) -> str:
     """Bind and return the address to connect to; raises ConfigError for a port that is taken."""
     try:
+        socket.setsockopt(zmq.IPV6, "[" in address)
         socket.bind(address)
     except zmq.ZMQError as error:
         if error.errno in (errno.EADDRINUSE, errno.EACCES):
             why = "is in use" if error.errno == errno.EADDRINUSE else "is not allowed"
             raise ConfigError(f"{key}: {address} {why}; choose another port, or 0 for any free ones") from None
+        if error.errno in (errno.EADDRNOTAVAIL, errno.ENODEV):
+            raise ConfigError(f"transport.interface: {address} is no address of this machine") from None
         raise ConfigError(f"{key}: cannot bind {address}: {error}") from None
-    return socket.getsockopt_string(zmq.LAST_ENDPOINT)
+    return addresses.reachable(socket.getsockopt_string(zmq.LAST_ENDPOINT))
 
 
 class Links:
     """A stage's data sockets."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], most_waiting: int, most_bytes: int) -> None:
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], most_waiting: int, most_bytes: int, pair: Pair | None = None
+    ) -> None:
         self._context = context
+        self._pair = pair
         self._most_waiting = most_waiting
         self._has_large = most_bytes >= RECEIVE_ALIAS_BYTES
         self._pushes: dict[int, zmq.Socket[bytes]] = {}
         self.address = ""  # where others reach it, once it is bound
         self._pull = context.socket(zmq.PULL)
         self._pull.set_hwm(max(most_waiting, HIGH_WATER))
-        self._pull.setsockopt(zmq.MAXMSGSIZE, max(most_bytes, HEADER_BYTES))
+        self._pull.setsockopt(zmq.MAXMSGSIZE, max(most_bytes, HEADER_BYTES) + (CURVE_BYTES if pair else 0))
+        _guard(self._pull, pair)
         self._pull.setsockopt(zmq.RCVTIMEO, NAP_MS)
         self._pull.setsockopt(zmq.LINGER, 0)
 
@@ -70,19 +139,19 @@ class Links:
         return self.address
 
     def connect(self, target: int, address: str) -> None:
-        """Open the edge to another stage."""
+        """Open the edge to another stage, which has none."""
         push = self._context.socket(zmq.PUSH)
         push.set_hwm(max(self._most_waiting, HIGH_WATER))
         push.setsockopt(zmq.SNDTIMEO, SEND_MS)
         push.setsockopt(zmq.LINGER, LINGER_MS)
-        push.connect(address)
+        _connect(push, address, self._pair)
         self._pushes[target] = push
 
     def disconnect_all(self) -> None:
-        """Close all edges to others, with what has not left yet; what has come stays."""
+        """Close the edges to other stages at once, whatever is still on them; who sends to us still can."""
         for push in self._pushes.values():
             push.close(0)
-        self._pushes = {}
+        self._pushes.clear()
 
     def send(self, target: int, frames: Sequence[Frame]) -> None:
         """Send frames to another stage; raises RunError if the edge is full, which the rules exclude."""
@@ -106,7 +175,9 @@ class Links:
         except zmq.Again:
             return None
         while pull.getsockopt(zmq.RCVMORE):
-            frames.append(pull.recv(copy=False).buffer if self._has_large else pull.recv())
+            frame = pull.recv(copy=False).buffer if self._has_large else pull.recv()
+            if len(frames) < MOST_FRAMES:  # nobody's message has more; what a stranger's has is not kept
+                frames.append(frame)
         return frames
 
     def poll(self, ms: int) -> None:
@@ -123,22 +194,25 @@ class Links:
 class ControlLink:
     """A worker's line to the launcher."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], address: str, name: str) -> None:
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], address: str, line: control.Line, pair: Pair | None = None
+    ) -> None:
+        self._line = line
         self._dealer = context.socket(zmq.DEALER)
-        self._dealer.setsockopt_string(zmq.IDENTITY, name)
+        self._dealer.setsockopt(zmq.IDENTITY, line.identity)
         self._dealer.setsockopt(zmq.LINGER, LINGER_MS)
-        self._dealer.connect(address)
+        _connect(self._dealer, address, pair)
 
     def send(self, frame: bytes) -> None:
         """Say something; it is dropped if the launcher has been gone for long."""
         with contextlib.suppress(zmq.Again):
-            self._dealer.send(frame, zmq.NOBLOCK)
+            self._dealer.send(self._line.seal(frame), zmq.NOBLOCK)
 
     def receive(self, timeout_ms: int) -> bytes | None:
-        """Return what the launcher said, or None after `timeout_ms`."""
+        """Return what the launcher said, or None after `timeout_ms` or for what is not the launcher's."""
         if not self._dealer.poll(timeout_ms):
             return None
-        return b"".join(self._dealer.recv_multipart())
+        return self._line.open(b"".join(_parts(self._dealer)))
 
     def close(self, linger_ms: int = LINGER_MS) -> None:
         """Close the socket."""
@@ -148,37 +222,67 @@ class ControlLink:
 class ControlServer:
     """The launcher's end of all control links."""
 
-    def __init__(self, address: str, most_bytes: int) -> None:
+    def __init__(
+        self,
+        address: str,
+        most_bytes: int,
+        lines: Iterable[control.Line] = (),
+        pair: Pair | None = None,
+        strangers: Strangers | None = None,
+    ) -> None:
+        self._lines = {line.identity: line for line in lines}
+        self._names = {line.name: line for line in self._lines.values()}
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._gate = Gate(self._context, pair)
+        self._strangers = strangers or Strangers()  # who have no line
         self._router = self._context.socket(zmq.ROUTER)
         self._router.setsockopt(zmq.LINGER, 500)
-        self._router.setsockopt(zmq.MAXMSGSIZE, most_bytes)
+        self._router.setsockopt(zmq.MAXMSGSIZE, most_bytes + control.TAG + CURVE_BYTES)
         self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self._router.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a worker that was restarted is the one to talk to
+        _guard(self._router, pair)
         try:
             self.address = _bind(self._router, address, "transport.port")
         except ConfigError:
-            self._router.close(0)
-            self._context.term()
+            self.close(0)
             raise
 
     def send(self, name: str, frame: bytes) -> None:
         """Say something to a worker; one that is gone is passed over."""
+        line = self._names[name]
         with contextlib.suppress(zmq.ZMQError):
-            self._router.send_multipart([name.encode(), frame], zmq.NOBLOCK)
+            self._router.send_multipart([line.identity, line.seal(frame)], zmq.NOBLOCK)
 
     def receive(self, timeout_ms: int) -> tuple[str, bytes] | None:
-        """Return a worker's name and what it said, or None after `timeout_ms`."""
-        if not self._router.poll(timeout_ms):
-            return None
-        parts = self._router.recv_multipart()
-        if len(parts) != 2:
-            return None
-        return parts[0].decode(errors="replace"), parts[1]
+        """Return a worker's name and what it said, or None after `timeout_ms` or after many strangers' words."""
+        for _ in range(MOST_DROPPED):
+            if not self._router.poll(timeout_ms):
+                return None
+            identity, *parts = _parts(self._router)
+            line = self._lines.get(identity)
+            if line is None:
+                self._strangers.add("a word from nobody of this run was dropped")
+            elif (frame := line.open(b"".join(parts))) is not None:
+                return line.name, frame
+            timeout_ms = 0
+        return None
 
-    def close(self) -> None:
-        """Close the socket; what was said last has half a second to leave."""
-        self._router.close()
+    def close(self, linger_ms: int = 500) -> None:
+        """Close the socket, and tell who was sent away; what was said last has half a second to leave."""
+        self._strangers.sum_up(self._gate.refused)
+        self._router.close(linger_ms)
+        self._gate.close()
         self._context.term()
+
+
+def _parts(socket: zmq.Socket[bytes]) -> list[bytes]:
+    """Return the first frames of the message that is there, and drop what comes behind them: nobody says so much."""
+    parts = [socket.recv()]
+    while socket.getsockopt(zmq.RCVMORE):
+        part = socket.recv()
+        if len(parts) < 3:
+            parts.append(part)
+    return parts
 
 
 def make_context() -> zmq.Context[zmq.Socket[bytes]]:
@@ -186,20 +290,7 @@ def make_context() -> zmq.Context[zmq.Socket[bytes]]:
     return zmq.Context()
 
 
-def check_port_free(port: int) -> None:
-    """Raise ConfigError if a TCP port of the loopback cannot be bound."""
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    socket = context.socket(zmq.PULL)
-    try:
-        _bind(socket, f"tcp://127.0.0.1:{port}", "transport.port")
-    finally:
-        socket.close(0)
-        context.term()
-
-
-def remove_socket_folder(folder: Path) -> None:
-    """Remove a run's private folder with whatever sockets are left in it."""
-    with contextlib.suppress(OSError):
-        for path in folder.iterdir():
-            path.unlink(missing_ok=True)
-        folder.rmdir()
+def check_port_free(port: int, interface: str = "127.0.0.1") -> None:
+    """Raise ConfigError if a TCP port of an interface cannot be bound."""
+    with zmq.Context() as context, context.socket(zmq.PULL) as socket:
+        _bind(socket, addresses.tcp(interface, port), "transport.port")

@@ -11,16 +11,18 @@ import os
 import sys
 from pathlib import Path
 
-from . import stacks, transport
+from . import addresses, control, keys, stacks, transport
 from .attempt import Attempt, Seat, begin_at
 from .config import load
 from .data import batches as make_batches
-from .errors import ConfigError, TimeboxError, WireError, plain
+from .errors import ConfigError, RunError, TimeboxError, WireError, plain
+from .files import remove_socket_folder
 from .lifeline import Lifeline
 from .orders import Orders, RolledBack, Stopped
 from .payloads import Payloads
 from .plan import Plan
 from .schema import Config
+from .strangers import Strangers
 from .worklog import Anchor, WorkLog
 
 
@@ -28,7 +30,7 @@ class Worker:
     """One stage, its sockets, its files and its line to the launcher."""
 
     def __init__(
-        self, folder: Path, name: str, address: str, sockets: Path | None, begin: tuple[int, int | None], line: Lifeline
+        self, folder: Path, name: str, address: str, sockets: Path, begin: tuple[int, int | None], line: Lifeline
     ) -> None:
         """Connect to the launcher; `begin` is the epoch, and the checkpoint to go on from, if any."""
         self.folder = folder
@@ -40,8 +42,12 @@ class Worker:
         self.log = WorkLog(folder / "logs" / f"{name}.log", name, self.config.log.level, self.anchor)
         self.sockets = sockets
         epoch, self._save = begin
+        self.keys = keys.read(sockets / keys.FILE)
+        self.strangers = Strangers(self.log.warning)
         self._context = transport.make_context()
-        self.control = transport.ControlLink(self._context, address, name)
+        self._gate = transport.Gate(self._context, self.keys.pair)
+        said = control.Line(self.keys.secret, name, self.strangers, is_launcher=False)
+        self.control = transport.ControlLink(self._context, address, said, self.keys.pair)
         self.orders = Orders(self.control, line, epoch)
         self.links: transport.Links | None = None
 
@@ -62,9 +68,11 @@ class Worker:
         """Bind, and make what every attempt needs."""
         payloads = Payloads(self.config, self.plan)
         config = self.config.transport
-        links = self.links = transport.Links(self._context, self.plan.most_waiting(), payloads.most_bytes())
+        most = self.plan.most_waiting(), payloads.most_bytes()
+        links = self.links = transport.Links(self._context, *most, self.keys.pair)
         wanted = config.port + self.number if config.port else 0
-        links.bind(transport.endpoint(config.kind, str(self.sockets), self.name, wanted), "transport.port")
+        address = addresses.endpoint(config.kind, str(self.sockets), self.name, wanted, config.interface)
+        links.bind(address, "transport.port")
         return Seat(
             folder=self.folder,
             name=self.name,
@@ -76,21 +84,25 @@ class Worker:
             links=links,
             batches=make_batches(self.config),
             payloads=payloads,
+            secret=self.keys.secret,
+            strangers=self.strangers,
+            refused=lambda: self._gate.refused,
             abandon=self.abandon,
         )
 
     def abandon(self) -> None:
         """End at once where the launcher is gone and the loop does not see it: it is stuck in an action."""
         if self.orders.line.is_abandoned:
-            if self.sockets is not None:
-                transport.remove_socket_folder(self.sockets)
+            remove_socket_folder(self.sockets)
             os._exit(1)
 
     def close(self, linger_ms: int) -> None:
-        """Close everything."""
+        """Close everything, and tell who has been sent away."""
+        self.strangers.sum_up(self._gate.refused)
         if self.links is not None:
             self.links.close(linger_ms)
         self.control.close(linger_ms)
+        self._gate.close()
         self._context.term()
         self.log.close()
 
@@ -101,23 +113,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("stage")
     parser.add_argument("control")
-    parser.add_argument("--sockets", default="")
+    parser.add_argument("--sockets", type=Path, required=True)
     parser.add_argument("--epoch", type=int, default=0)
     parser.add_argument("--checkpoint", type=int)
     parser.add_argument("--parent", type=int, required=True)
     options = parser.parse_args(arguments)
     stacks.keep(stacks.file_of(options.folder, options.stage))
-    stacks.keep(stacks.file_of(options.folder, options.stage))
     line = Lifeline(options.parent)
-    sockets = Path(options.sockets) if options.sockets else None
     try:
         if line.is_orphan:
             return 1
         begin = options.epoch, options.checkpoint
-        return live(Worker(options.folder, options.stage, options.control, sockets, begin, line))
+        return live(Worker(options.folder, options.stage, options.control, options.sockets, begin, line))
+    except RunError as error:  # before there was a line to the launcher
+        sys.exit(str(error))
     finally:
-        if line.is_orphan and sockets is not None:
-            transport.remove_socket_folder(sockets)  # the launcher is gone and cannot do it
+        if line.is_orphan:
+            remove_socket_folder(options.sockets)  # the launcher is gone and cannot do it
 
 
 def live(worker: Worker) -> int:

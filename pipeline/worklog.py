@@ -105,6 +105,10 @@ class WorkLog:
             stream.write(_encode(line) + "\n")
             stream.flush()
 
+    def warning(self, text: str, **fields: Any) -> None:
+        """Tell what is wrong and does not end the run."""
+        self._logger.warning("%s", text, extra={"fields": fields})
+
     def error(self, text: str, *, traceback: bool = False, **fields: Any) -> None:
         """Tell a failure."""
         self._logger.error("%s", text, exc_info=traceback, extra={"fields": fields})

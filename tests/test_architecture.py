@@ -13,10 +13,11 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     "errors schema_emulate schema_run schema levels presets config actions plan programs filled checks checks_traced "
     "faults emulation costs mnist data arrays state stash sequences sizes drawn cells cells_rnn cells_gated "
-    "cells_dense traces oracles oracle_mlp oracle_controls oracle_own optimizers fitting heads files frames",
+    "cells_dense traces oracles oracle_mlp oracle_controls oracle_own optimizers fitting heads files frames keys "
+    "strangers seals",
     "lacks counters standing done stage schedules reckon steps weights ledger readout guard classifier work stepper "
     "box head works payloads probe wire trace sums control results worklog checkpoints",
-    "transport tape recorder",
+    "addresses transport tape recorder",
     "maxplus drive grid simulate replay lifeline stacks backup emulate delays live heartbeat saver orders faulty "
     "attempt worker network reference",
 ]
@@ -39,8 +40,8 @@ IMPURE = {
     "time",
     "zmq",
 }
-#: Who may know zmq, and why: the edge, and the benchmark that holds it against raw pyzmq.
-KNOW_ZMQ = {"pipeline/transport.py", "launch/bench.py"}
+#: Who may know zmq, and why: the edge, the benchmark that holds it against raw pyzmq, and the one that is a stranger to it.
+KNOW_ZMQ = {"pipeline/transport.py", "launch/bench.py", "launch/bench_hostile.py"}
 #: The log's lines carry the time at which they were written.
 KNOW_TIME = {"worklog"}
 

@@ -56,3 +56,24 @@ def test_a_ratio_whose_interval_holds_one_shows_no_difference() -> None:
 def test_the_cases_are_those_that_are_claimed() -> None:
     assert all(case.width >= 784 for case in bench_process.CASES)
     assert {case.steps for case in bench_process.CASES} == {1, 14, 16}
+
+
+def test_a_flood_is_told_by_socket_and_class_with_what_it_changed() -> None:
+    row = {
+        "transport": "ipc", "status": "done", "digest": "d", "alive": True, "same": True, "messages": 3_000, "frames": 9_000,
+        "scanners": 40, "seconds": 1.0, "sent": {"launcher": {"words": 1_000}, "box-1": {"words": 500, "forged": 1_500}},
+        "dropped": {"launcher": 990, "box-1": 1_999}, "memory_mb": {"launcher": [40.0, 41.5], "box-1": [50.0, 50.2]},
+    }  # fmt: skip
+    calm = {"memory_mb": {"launcher": [40.0, 40.1], "box-1": [50.0, 50.1]}}
+    made = {
+        "bench": "hostile", "repeats": 1, "fine": True, "calm": calm, "rows": [row, row], "messages": 6_000, "frames": 18_000,
+        "environment": collect(),
+    }  # fmt: skip
+    text = bench.render(made)
+    assert "6,000 hostile messages of 18,000 frames in 2 runs" in text
+    assert [line.split() for line in text.splitlines() if line.startswith("box-1")] == [
+        ["box-1", "4,000", "3,998", "+0.2", "+0.1"]
+    ]
+    assert ["forged", "3,000"] in [line.split() for line in text.splitlines()]
+    assert "2 of 2 runs ended with the bits of an undisturbed one; every process lived to the end" in text
+    assert "NOT all is as it should be" in bench.render(made | {"fine": False})

@@ -53,7 +53,7 @@ def is_alive(pid: int) -> bool:
 
 
 def sockets_of(pid: int) -> Path | None:
-    """Return the private folder of sockets that a worker was given."""
+    """Return the private folder of sockets and keys that a worker was given, once it has its own command line."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
     except OSError:
@@ -361,15 +361,13 @@ def test_a_killed_launcher_leaves_no_worker_and_no_socket(flags: list[str], tmp_
     with launched(tmp_path, "--train.epochs", ENDLESS, *flags) as run:
         pids = run.running()
         folder = sockets_of(pids["head"])
-        assert (folder is None) == ("tcp" in flags)
-        if folder is not None:
-            assert folder.stat().st_mode & 0o777 == 0o700
-            assert {path.name for path in folder.iterdir()} == {*WORKERS, "launcher"}
+        assert folder is not None
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert {path.name for path in folder.iterdir()} == {"keys", *(() if "tcp" in flags else (*WORKERS, "launcher"))}
         run.process.kill()
         assert run.wait(2) == -signal.SIGKILL
         until("every worker gone", lambda: no_worker_left(pids), 2)
-        if folder is not None:
-            until("the sockets gone", lambda: not folder.exists(), 1)
+        until("the sockets and keys gone", lambda: not folder.exists(), 1)
     assert runs.describe(run.folder)["status"] == "died"
 
 

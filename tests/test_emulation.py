@@ -26,6 +26,7 @@ from pipeline.errors import ConfigError, WireError
 from pipeline.plan import Plan
 from pipeline.schema_emulate import Emulate
 from pipeline.simulate import simulate
+from pipeline.strangers import Strangers
 from pipeline.works import Idle, make_work
 
 MS = 1_000_000
@@ -197,20 +198,20 @@ def test_thirty_two_boxes_that_compute_nothing_run_on_any_machine_and_replay(tmp
     assert result.replay()["same"]
 
 
-def hop_of(frames_at: int, frames: list[bytes]) -> DelayedLinks:
+def hop_of(frames_at: int, frames: list[bytes], *, is_ours: bool = True) -> DelayedLinks:
     """Return edges of box 2 that hold frames as if they had just come."""
     links = DelayedLinks.__new__(DelayedLinks)
     links._number, links._edges = frames_at, {1: None, 3: None}
     links._held, links._count = [], itertools.count()
-    links._hold(frames)
+    links._key, links._seals, links._strangers = b"", {}, Strangers()
+    frames = [*frames[:-1], frames[-1] + links._tag(frames_at, frames[0], frames[-1])] if is_ours else frames
+    assert links._hold(frames) == is_ours
     return links
 
 
 @pytest.mark.parametrize(
     ("stamp", "why"),
     [
-        (b"", "last frame has 0 bytes"),
-        (b"x" * 13, "last frame has 13 bytes"),
         (struct.pack("<qI", 1, 9), "stage 9, which does not send to stage 2"),
         (struct.pack("<qI", 1 << 62, 1), "sent in the future"),
     ],
@@ -219,6 +220,15 @@ def test_a_stamp_that_cannot_be_is_refused(stamp: bytes, why: str) -> None:
     with pytest.raises(WireError, match=why):
         hop_of(2, [b"header", b"array", stamp])
     hop_of(2, [b"header", b"array", struct.pack("<qI", 1, 1)])
+
+
+@pytest.mark.parametrize(
+    "stamp", [b"", b"x" * 13, struct.pack("<qI", 1, 9), struct.pack("<qI", 1, 1), bytes(20)], ids=len
+)
+def test_a_stamp_without_a_tag_is_dropped(stamp: bytes) -> None:
+    links = hop_of(2, [b"header", b"array", stamp], is_ours=False)
+    assert not links._held
+    assert links._strangers.count == 1
 
 
 def test_the_theory_of_a_bubble_takes_whole_batches_of_micro_batches() -> None:

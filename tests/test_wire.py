@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import random
+import zlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -14,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from network import make_config
 
+from launch.hostile import Forger
 from pipeline.actions import (
     ACTIVATION,
     CREDIT_ACTIVATION,
@@ -26,9 +30,14 @@ from pipeline.actions import (
     Message,
 )
 from pipeline.arrays import Array
+from pipeline.delays import DelayedLinks
+from pipeline.emulation import Emulation
 from pipeline.errors import WireError
+from pipeline.live import MOST_DROPPED, LivePort
 from pipeline.payloads import Payloads
 from pipeline.plan import Plan
+from pipeline.recorder import Recorder
+from pipeline.strangers import Strangers
 from pipeline.wire import HEADER_BYTES, MOST_ARRAYS, Decoder, Encoder, Payload, Received, describe
 
 EPOCH = 3
@@ -60,7 +69,20 @@ def received(frames: Sequence[Any]) -> list[bytes]:
 
 def snapshot(decoder: Decoder) -> dict[str, Any]:
     """Return a copy of what a decoder counts."""
-    return {name: copy.copy(value) for name, value in vars(decoder).items() if name != "payloads"}
+    unchanging = ("payloads", "strangers", "_seal", "_damaged")
+    return {name: copy.copy(value) for name, value in vars(decoder).items() if name not in unchanging}
+
+
+def sealed(frames: Sequence[Any], receiver: int = 2, key: bytes = b"") -> list[Any]:
+    """Return frames whose first one has the tag that it must have, by a way of its own: of arrays below 32 KiB."""
+    if not frames:
+        return []
+    person = hashlib.blake2b(f"message to {receiver}".encode(), digest_size=16).digest()
+    check = len(frames) - 1
+    for frame in frames[1:]:
+        check = zlib.crc32(frame, (check + len(frame)) % 2**32)
+    tag = hashlib.blake2b(frames[0] + check.to_bytes(4, "little"), key=key, digest_size=8, person=person)
+    return [tag.digest() + frames[0], *frames[1:]]
 
 
 # Round trips
@@ -186,23 +208,36 @@ def decoder() -> Decoder:
     """A decoder of stage 2 that has taken two messages of stage 1."""
     decoder = Decoder(2, EPOCH, (1, 3), WANTED)
     for sequence in range(2):
-        decoder.decode([header(sequence=sequence), ARRAY.tobytes()])
+        decoder.decode(sealed([header(sequence=sequence), ARRAY.tobytes()]))
     return decoder
 
 
 def assert_refused(decoder: Decoder, frames: Sequence[bytes], match: str = ".") -> None:
-    """Assert that frames are refused with a WireError, change nothing, and that the right ones are taken after them."""
+    """Assert that frames are refused with a WireError, change nothing, and that the right ones are taken after them.
+
+    That is what a peer meets. From a stranger, who has no tag for them, they are dropped.
+    """
     before = snapshot(decoder)
     with pytest.raises(WireError, match=match):
-        decoder.decode(frames)
+        decoder.decode(sealed(frames))
     assert snapshot(decoder) == before
+    assert_accepts(copy.copy(decoder))
+    assert_dropped(decoder, frames)
+
+
+def assert_dropped(decoder: Decoder, frames: Sequence[bytes]) -> None:
+    """Assert that frames are dropped and counted, change nothing else, and that the right ones are taken after them."""
+    before, count = snapshot(decoder), decoder.strangers.count
+    assert decoder.decode(frames) is None
+    assert snapshot(decoder) == before
+    assert decoder.strangers.count == count + 1
     assert_accepts(copy.copy(decoder))
 
 
 def assert_accepts(decoder: Decoder) -> None:
     """Assert that the right frames are taken, by a decoder whose counts are a copy."""
     decoder.sequence = dict(decoder.sequence)
-    got: Received = decoder.decode([header(), ARRAY.tobytes()])
+    got: Received = decoder.decode(sealed([header(), ARRAY.tobytes()]))
     assert (got.message, got.version) == (MESSAGE, 9)
     assert np.array_equal(got.arrays[0], ARRAY)
 
@@ -215,7 +250,6 @@ def text(dtype: str, *wanted: tuple[int, ...]) -> bytes:
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"epoch": 2}, "a frame of epoch 2; this is epoch 3"),
         ({"epoch": 4}, "a frame of epoch 4; this is epoch 3"),
         ({"sequence": 3}, "message 3 from stage 1 where 2 was expected: lost or reordered"),
         ({"sequence": 1}, "message 1 from stage 1 where 2 was expected: doubled or reordered"),
@@ -283,15 +317,17 @@ def test_a_header_of_another_form_is_refused(decoder: Decoder, frame: bytes) -> 
 
 
 @pytest.mark.parametrize("frame", [header(description=b"x" * HEADER_BYTES), b"\x00" * 10_000_000])
-def test_a_huge_header_is_refused_before_it_is_unpacked(decoder: Decoder, frame: bytes) -> None:
-    assert_refused(decoder, [frame, ARRAY.tobytes()], r"a header of [\d,]+ bytes; at most 512")
+def test_a_huge_header_is_dropped_before_it_is_unpacked(decoder: Decoder, frame: bytes) -> None:
+    """No tag could make it good: it is not even hashed."""
+    assert_dropped(decoder, [frame, ARRAY.tobytes()])
+    assert_dropped(decoder, sealed([frame, ARRAY.tobytes()]))
 
 
 @pytest.mark.parametrize("count", [0, 2 + MOST_ARRAYS, 1000])
-def test_too_few_or_too_many_frames_are_refused(decoder: Decoder, count: int) -> None:
-    assert_refused(
-        decoder, [header(), *[ARRAY.tobytes()] * 1000][:count], f"a message of {count} frames; it has 1 to 9"
-    )
+def test_too_few_or_too_many_frames_are_dropped(decoder: Decoder, count: int) -> None:
+    frames = [header(), *[ARRAY.tobytes()] * 1000][:count]
+    assert_dropped(decoder, frames)
+    assert_dropped(decoder, sealed(frames))
 
 
 @pytest.mark.parametrize(
@@ -304,7 +340,7 @@ def test_array_frames_of_another_number_or_length_are_refused(decoder: Decoder, 
 def test_a_message_with_one_right_and_one_wrong_array_is_refused_as_a_whole(decoder: Decoder) -> None:
     said = header(code=KINDS.index(INCREMENT), description=WANTED.expected(TWIN).description)
     assert_refused(decoder, [said, bytes(32), bytes(11)], "must come")
-    assert decoder.decode([said, bytes(32), bytes(12)]).message == TWIN
+    assert decoder.decode(sealed([said, bytes(32), bytes(12)])).message == TWIN
 
 
 def test_a_lost_doubled_or_reordered_message_is_noticed() -> None:
@@ -326,7 +362,7 @@ def test_a_lost_doubled_or_reordered_message_is_noticed() -> None:
 
 def test_each_edge_counts_for_itself(decoder: Decoder) -> None:
     target = header(sequence=0, source=3, code=KINDS.index(TARGET))
-    assert decoder.decode([target, ARRAY.tobytes()]).message == Message(TARGET, 5, 3, 2)
+    assert decoder.decode(sealed([target, ARRAY.tobytes()])).message == Message(TARGET, 5, 3, 2)
     assert_accepts(decoder)
 
 
@@ -335,7 +371,7 @@ def test_increments_of_the_head_are_refused() -> None:
     payloads = Payloads(config, Plan.of(config))
     frame = msgpack.packb((0, 0, 3, KINDS.index(INCREMENT), 0, 0, b""))
     with pytest.raises(WireError, match="head has no increments"):
-        Decoder(2, 0, (1, 3), payloads).decode([frame])
+        Decoder(2, 0, (1, 3), payloads).decode(sealed([frame]))
 
 
 # Noise
@@ -352,8 +388,14 @@ def mutated(frame: bytes, rng: random.Random) -> bytes:
 
 def assert_stands(decoder: Decoder, frames: Sequence[bytes], before: dict[str, Any]) -> bool:
     """Assert that frames are refused and leave no trace, or are what must come; return whether they were refused."""
+    assert decoder.decode(frames) is None
     try:
-        got = decoder.decode(frames)
+        got = decoder.decode(sealed(frames))
+        if got is None:
+            assert not frames or decoder.late
+            decoder.late = before["late"]
+            assert snapshot(decoder) == before, frames
+            return True
     except WireError:
         assert snapshot(decoder) == before, frames
         return True
@@ -399,11 +441,229 @@ def test_the_right_value_in_a_wrong_type_is_refused(place: int, kind: type) -> N
     payloads = Payloads(config, Plan.of(config))
     (shape,) = payloads.expected(Message(ACTIVATION, 0, 1, 2)).shapes
     header, frame = received(Encoder(1, payloads).encode(Message(ACTIVATION, 0, 1, 2), 1, [np.ones(shape, np.float32)]))
-    values = list(msgpack.unpackb(header, use_list=False))
+    values = list(msgpack.unpackb(header[8:], use_list=False))
     values[place] = kind(values[place])
     decoder = Decoder(2, 1, (1,), payloads)
     before = snapshot(decoder)
     with pytest.raises(WireError):
-        decoder.decode([msgpack.packb(values), frame])
+        decoder.decode(sealed([msgpack.packb(values), frame]))
     assert snapshot(decoder) == before
     assert decoder.decode([header, frame]).message == Message(ACTIVATION, 0, 1, 2)
+
+
+# Strangers, damage, and what is late
+
+SECRET = bytes(range(32))
+
+
+def pair(
+    said: list[str], dtype: str = "float32", wanted: Shapes = ((2, 4),), batches: int = 9
+) -> tuple[Encoder, Decoder]:
+    """Return both ends of an edge from box 1 to box 2 that have a secret; what is dropped is appended to `said`."""
+    agreed = Agreed(dtype, {Message(ACTIVATION, batch, 1, 2): wanted for batch in range(batches)})
+    strangers = Strangers(lambda text, **_: said.append(text))
+    decoder = Decoder(2, EPOCH, (1,), agreed, SECRET, name="box-{}".format, strangers=strangers)
+    return Encoder(EPOCH, agreed, SECRET), decoder
+
+
+def letter(encoder: Encoder, batch: int = 0) -> list[bytes]:
+    """Return a message's frames as they come out of a socket."""
+    (shape,) = encoder.payloads.expected(Message(ACTIVATION, batch, 1, 2)).shapes
+    size = int(np.prod(shape))
+    array = np.arange(size, dtype=encoder.payloads.dtype).reshape(shape)
+    return received(encoder.encode(Message(ACTIVATION, batch, 1, 2), 0, [array]))
+
+
+@pytest.mark.parametrize("key", [b"", bytes(32), SECRET[::-1]])
+def test_a_frame_with_another_secret_is_dropped_and_counted(key: bytes) -> None:
+    said: list[str] = []
+    encoder, decoder = pair(said)
+    stranger = Encoder(EPOCH, encoder.payloads, key)
+    assert decoder.decode(letter(stranger)) is None
+    assert said == ["a frame that fails its check, which says it is activation 0 from box-1, was dropped"]
+    assert decoder.decode(letter(encoder)) is not None
+    assert decoder.strangers.count == 1
+
+
+def test_a_frame_for_another_stage_is_dropped() -> None:
+    encoder, _ = pair([])
+    agreed = Agreed("float32", {Message(ACTIVATION, 0, 1, 3): ((2, 4),)})
+    decoder = Decoder(3, EPOCH, (1,), agreed, SECRET)
+    assert decoder.decode(letter(encoder)) is None
+    assert decoder.strangers.count == 1
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_any_turned_bit_is_noticed(data: st.DataObject) -> None:
+    """In the tag, the header or the array; of arrays on either side of the size from which they are added up by rows."""
+    width = data.draw(st.sampled_from((1, 640, 8191, 8192, 8193, 20_000, 40_961)))
+    encoder, decoder = pair([], wanted=((1, width),))
+    frames = [bytearray(frame) for frame in letter(encoder)]
+    place = data.draw(st.integers(0, 1))
+    bit = data.draw(st.integers(0, 8 * len(frames[place]) - 1))
+    frames[place][bit // 8] ^= 1 << bit % 8
+    assert decoder.decode([bytes(frame) for frame in frames]) is None
+    frames[place][bit // 8] ^= 1 << bit % 8
+    got = decoder.decode([bytes(frame) for frame in frames])
+    assert got is not None
+    assert np.array_equal(got.arrays[0], np.arange(width, dtype=np.float32).reshape(1, width))
+
+
+@settings(max_examples=100, deadline=None)
+@given(cut=st.integers(0, 40_000), data=st.data())
+def test_frames_that_are_cut_or_exchanged_are_noticed(cut: int, data: st.DataObject) -> None:
+    encoder, decoder = pair([], wanted=((1, 10_000),))
+    header, array = letter(encoder)
+    other = letter(encoder, 1)[0]
+    wrong = data.draw(
+        st.sampled_from(
+            ([header, array[:cut] + b"x" + array[cut:]], [header, array[:cut], array[cut:]], [other, array[::-1]],
+             [header], [array[:500], array], [header, array, b""])
+        )
+    )  # fmt: skip
+    assert decoder.decode(wrong) is None
+    assert decoder.decode([header, array]) is not None
+
+
+def test_a_damaged_frame_is_told_at_once_and_the_gap_tells_of_it() -> None:
+    said: list[str] = []
+    encoder, decoder = pair(said)
+    for batch in range(7):
+        assert decoder.decode(letter(encoder, batch)) is not None
+    header, array = letter(encoder, 7)
+    assert decoder.decode([header, bytes([array[0] ^ 1]) + array[1:]]) is None
+    assert said == ["a frame that fails its check, which says it is activation 7 from box-1, was dropped"]
+    match = "activation 8 box-1>box-2: message 8 from box-1 where 7 was expected: lost or reordered; a frame that said it is "
+    with pytest.raises(WireError, match=match + "message 7 failed its check and was dropped"):
+        decoder.decode(letter(encoder, 8))
+
+
+def test_a_gap_after_noise_tells_how_much_was_dropped() -> None:
+    encoder, decoder = pair([])
+    for _ in range(3):
+        assert decoder.decode([b"noise", b"more"]) is None
+    letter(encoder)
+    with pytest.raises(WireError, match=r"activation 1 box-1>box-2: .*lost.*; 3 that failed their check were dropped"):
+        decoder.decode(letter(encoder, 1))
+
+
+def test_a_gap_without_a_stranger_blames_nobody() -> None:
+    encoder, decoder = pair([])
+    letter(encoder)
+    with pytest.raises(WireError, match=r"lost or reordered$"):
+        decoder.decode(letter(encoder, 1))
+
+
+def test_late_frames_of_an_earlier_epoch_are_counted_and_newer_ones_refused() -> None:
+    encoder, decoder = pair([])
+    for epoch, late in ((EPOCH - 1, 1), (0, 2), (EPOCH - 1, 3)):
+        assert decoder.decode(letter(Encoder(epoch, encoder.payloads, SECRET))) is None
+        assert decoder.late == late
+    with pytest.raises(WireError, match="a frame of epoch 4; this is epoch 3"):
+        decoder.decode(letter(Encoder(EPOCH + 1, encoder.payloads, SECRET)))
+    assert decoder.decode(letter(encoder)) is not None
+    assert decoder.strangers.count == 0
+
+
+def test_a_flood_of_strangers_fills_no_log() -> None:
+    said: list[str] = []
+    _, decoder = pair(said)
+    for place in range(100_000):
+        assert decoder.decode([place.to_bytes(8, "little")]) is None
+    assert decoder.strangers.count == 100_000
+    assert len(said) < 30
+    assert said[-1].endswith("65,536 have been dropped so far")
+    decoder.strangers.sum_up(0)
+    assert "100,000 that failed their check were dropped" in said[-1]
+
+
+def test_a_flood_does_not_hide_a_damaged_frame_of_a_peer() -> None:
+    said: list[str] = []
+    encoder, decoder = pair(said)
+    for _ in range(1_000):
+        decoder.decode([b"noise"])
+    header, array = letter(encoder)
+    assert decoder.decode([header, array[:-1] + b"x"]) is None
+    assert said[-1] == "a frame that fails its check, which says it is activation 0 from box-1, was dropped"
+
+
+def test_no_hostile_message_of_any_class_gets_in_or_ends_a_run() -> None:
+    config = make_config("article", 2)
+    plan, payloads = Plan.of(config), Payloads(config, Plan.of(config))
+    forger = Forger(config, 0)
+    for number in range(1, plan.head + 1):
+        decoder = Decoder(number, 0, plan.sources(number), payloads, SECRET)
+        before, count = snapshot(decoder), 0
+        for messages in forger.pools(number).values():
+            for frames in messages:
+                assert decoder.decode(frames) is None
+                count += 1
+        assert decoder.strangers.count == count > 2_000
+        assert snapshot(decoder) == before
+
+
+class Once:
+    """Links that hold some messages and remember what was sent."""
+
+    def __init__(self, messages: list[list[Any]]) -> None:
+        self.messages = messages
+        self.sent: list[list[Any]] = []
+
+    def send(self, target: int, frames: Sequence[Any]) -> None:  # noqa: ARG002
+        self.sent.append(list(frames))
+
+    def receive(self, wait: bool) -> list[Any] | None:  # noqa: ARG002
+        return self.messages.pop(0) if self.messages else None
+
+    def poll(self, ms: int) -> None: ...
+
+
+def test_a_stamp_is_protected_and_a_hostile_one_is_dropped() -> None:
+    config = make_config("decoupled", 2, {"emulate.delay_ms": 0.001})
+    emulation = Emulation(config.emulate, Plan.of(config))
+    encoder, decoder = pair([])
+    there, strangers = Once([]), Strangers()
+    sender = DelayedLinks(there, emulation, 1, SECRET)
+    sender.send(2, letter(encoder))
+    sender.send(2, letter(encoder, 1))
+    first, second = there.sent
+    hostile = [
+        [], [b""], [b"x"], [b"", b""], [first[0], first[1]], [*first, b""], [*first[:2], bytes(len(first[2]))],
+        [*first[:2], second[2]], [bytes(10_000), *first[1:]], [*first[:2], first[2][:-1]], [first[2]],
+    ]  # fmt: skip
+    here = Once([*map(list, hostile), first, second])
+    receiver = DelayedLinks(here, emulation, 2, SECRET, strangers)
+    got = []
+    while len(got) < 2:
+        frames = receiver.receive(wait=True)
+        if frames is not None:
+            got.append(decoder.decode(frames))
+    assert [each.message.batch for each in got if each] == [0, 1]
+    assert strangers.count == len(hostile)
+
+
+class Ticking:
+    """A flood: a stranger's message whenever one looks, and a good one after so many."""
+
+    def __init__(self, good: list[bytes], after: int) -> None:
+        self.good, self.left = good, after
+
+    def send(self, target: int, frames: Sequence[Any]) -> None: ...
+
+    def receive(self, wait: bool) -> list[Any]:  # noqa: ARG002
+        self.left -= 1
+        return self.good if self.left == 0 else [b"noise"]
+
+
+def test_a_flood_that_does_not_end_leaves_a_stage_its_own_time(tmp_path: Path) -> None:
+    """`arrived` comes back after some strangers, and what is good among them is taken."""
+    encoder, decoder = pair([])
+    recorder = Recorder(tmp_path, "box-2", {"pid": 1}, is_traced=True, most_bytes=1 << 20, every=1)
+    flood = Ticking(letter(encoder), MOST_DROPPED + 7)
+    port = LivePort(flood, encoder, decoder, type("Work", (), {"version": 0})(), recorder, 2)
+    assert list(port.arrived()) == []
+    port.wait(None)
+    assert [message.batch for message, _ in port.arrived()] == [0]
+    assert decoder.strangers.count == 2 * MOST_DROPPED
+    recorder.close()
