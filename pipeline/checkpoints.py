@@ -16,14 +16,14 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
-from .arrays import Weights
 from .errors import RunError
 from .files import save, save_json
 from .plan import Plan
+
+if TYPE_CHECKING:
+    from .arrays import Weights
 
 FORMAT = "timebox-checkpoint-1"
 MANIFEST = "manifest.json"
@@ -56,6 +56,8 @@ def folder_of(run: Path, plan: Plan, number: int) -> Path:
 
 def write_stage(run: Path, plan: Plan, number: int, stage: str, state: Weights) -> dict[str, Any]:
     """Write one stage's file, whole and on the disk; return its bytes and sha256. Raises OSError."""
+    import numpy as np  # the launcher, which only writes manifests, goes without
+
     packed = io.BytesIO()
     arrays: dict[str, Any] = {name: np.ascontiguousarray(array) for name, array in state.items()}
     np.savez(packed, **arrays)

@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,11 @@ class FaultyLinks:
     def receive(self, wait: bool) -> list[Frame] | None:
         """Return the next message's frames or None, which `wait` puts off for a short time."""
         return self._links.receive(wait)
+
+    def held_back(self) -> Mapping[int, int]:
+        """Return how many messages are held until their emulated arrival, by their sender."""
+        held_back = getattr(self._links, "held_back", None)  # sockets hold nothing back
+        return {} if held_back is None else dict(held_back())
 
     def _due(self, target: int) -> OnEdge | None:
         message, self._message = self._message, None
