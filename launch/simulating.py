@@ -176,7 +176,7 @@ def render(made: Mapping[str, Any]) -> str:
         f"{made['schedule']}, {made['boxes']} boxes, {made['batches']:,} batches in virtual time: "
         f"{made['makespan_s']:.4g} s{_range(made)}, {text.number(made['batches_per_s'], 1)} batches a second",
         f"costs: {made['costs']}; {text.processors(made['cores'])}",
-        *([f"faults on purpose: {', '.join(made['faults'])}"] if made["faults"] else []),
+        *([f"faults on purpose: {', '.join(made['faults'])}"] if made.get("faults") else []),
         f"seed {made['seed']}; {made['actions']:,} actions, {made['actions_per_s']:,.0f} a second",
         "",
         text.table(header, rows, left=(0,)),

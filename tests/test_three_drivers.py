@@ -28,7 +28,7 @@ FLAGS = {
 
 
 def test_all_three_call_advance_and_only_it_starts_and_finishes_actions() -> None:
-    for name in ("worker", "replay", "simulate"):
+    for name in ("attempt", "replay", "simulate"):
         tree = ast.parse((FOLDER / f"{name}.py").read_text(encoding="utf-8"))
         called = {
             node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
