@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from . import (
     bench_arithmetic,
+    bench_checkpoints,
     bench_emulated,
     bench_family,
     bench_family_text,
@@ -33,6 +34,7 @@ from . import (
     bench_rules,
     bench_rules_text,
     bench_simulate,
+    bench_soak,
     bench_torch,
     bench_trace,
 )
@@ -263,6 +265,8 @@ BENCHES = {
     "family": Bench(bench_family.measure, bench_family_text.lines),
     "copy": Bench(bench_family.copy, bench_family_text.copy_lines),
     "repeat-copy": Bench(bench_family.repeat_copy, bench_family_text.copy_lines),
+    "checkpoints": Bench(bench_checkpoints.measure, bench_checkpoints.lines),
+    "soak": Bench(bench_soak.measure, bench_soak.lines),
     "kills": Bench(bench_kills.kills, bench_kills.lines),
     "predict": Bench(bench_predict.measure, bench_predict.lines),
     "hostile": Bench(bench_hostile.measure, bench_hostile.lines),

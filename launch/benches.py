@@ -18,6 +18,8 @@ BENCHES = {
     "family": ("dense layers, binary addition and adding: oracles beside backpropagation and controls", 3),
     "copy": ("how long sequences are learnt, by oracles and by truncated backpropagation", 3),
     "repeat-copy": ("the same of repeat-copy", 3),
+    "checkpoints": ("what a checkpoint costs", 5),
+    "soak": ("whether the memory of a long run is flat: ten minutes", 1),
     "kills": ("whether runs survive being killed at random moments", 100),
     "predict": ("how good predictions are", 4),
     "hostile": ("a run among strangers: a million hostile messages at its sockets", 1),

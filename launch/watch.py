@@ -54,6 +54,7 @@ class _Report:
     held: int = 0
     awaits: str = ""
     awaits_from: str = ""
+    damaged: tuple[str, ...] = ()
     is_done: bool = False
 
     @classmethod
@@ -68,6 +69,7 @@ class _Report:
             _count(body.get("held"), 0),
             str(body.get("awaits") or ""),
             str(body.get("awaits_from") or ""),
+            tuple(map(str, body.get("damaged") or ())),
         )
 
 
@@ -163,9 +165,12 @@ class Watch:
         for (source, stage), missing in self._missing.items():
             if now - missing.since >= LOST_S and missing.reports >= REPORTS:
                 report = self._reports[stage]
+                what = "never came: lost"
+                if source in report.damaged:
+                    what = "came damaged: it failed its check and was dropped"
                 text = (
                     f"a message from {source} (the {ordinal(missing.come + 1)} on this edge; {stage} waits for "
-                    f"{report.awaits}) was sent and never came: lost"
+                    f"{report.awaits}) was sent and {what}"
                 )
                 return Verdict("lost", stage, report.batch, text)
         return None

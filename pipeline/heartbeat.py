@@ -3,6 +3,7 @@
     actions      how many it has done in all
     sent, come   messages, by the stage they went to or came from: what was sent and has not come is on its way, or lost
     held         how many have come and are kept back until their emulated arrival
+    damaged      the stages of which a message that is awaited seems to have come, and failed its check
     awaits       what it waits for, in words, or nothing; `awaits_from` says from whom
 
 It comes from the loop that computes, not from a thread beside it: who spins tells nothing.
@@ -32,6 +33,7 @@ def heartbeat(stage: Stage, port: LivePort, actions: int) -> dict[str, Any]:
         "sent": {name(k): count for k, count in port.sent.items()},
         "come": {name(k): count + held.get(k, 0) for k, count in port.taken.items()},
         "held": sum(held.values()),
+        "damaged": [name(k) for k in port.damaged],
         "awaits": awaits[:MOST_TEXT],
         "awaits_from": source,
     }

@@ -74,6 +74,11 @@ class LivePort:
         held_back = getattr(self._links, "held_back", None)  # sockets hold nothing back
         return {} if held_back is None else held_back()
 
+    @property
+    def damaged(self) -> list[int]:
+        """The stages of which a message is awaited that seems to have come, damaged."""
+        return self._decoder.damaged
+
     def wait(self, lack: Lack | None) -> None:
         """Let the next `arrived` sleep for a message; `lack` says for which."""
         self._may_wait = True

@@ -222,6 +222,11 @@ class Decoder:
         message = _new(Message, (KINDS[code], batch, source, self.number))
         return _new(Received, (message, version, tuple(arrays), len(frames[0]) + payload.size))
 
+    @property
+    def damaged(self) -> list[int]:
+        """The sources of which a message is awaited that seems to have come and failed its check."""
+        return [source for source, sequence in self._damaged.items() if sequence == self.sequence[source]]
+
     def _drop(self, frames: Sequence[Frame]) -> Received | None:
         """Count frames without a valid tag, and say what they claim to be; their header may be no header."""
         claim, is_due = "", False
