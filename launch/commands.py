@@ -30,7 +30,8 @@ def _run(options: argparse.Namespace) -> int:
     from pipeline.plan import Plan
 
     from . import fallback, show
-    from .live import launch, process_start_ns
+    from .live import launch
+    from .process import process_start_ns
     from .progress import Progress
 
     config = fallback.resolve(options.preset, options.config, flags.given(options), lambda text: warn([text]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import faults, trace
 from pipeline.actions import Action
-from pipeline.checkpoints import batch_of
 from pipeline.config import complete
 from pipeline.errors import RunError
 from pipeline.files import run_digest, save_json
@@ -21,23 +19,14 @@ from pipeline.plan import Plan
 from pipeline.schema import Config
 from pipeline.worklog import Anchor, WorkLog
 
-from . import runs, stacks
-from .events import Failure
+from . import outcome, runs
 from .links import is_open
 from .preflight import check
 from .spawn import LiveRun, Observer
 from .spawn_reference import ReferenceRun
-from .supervise import Supervisor
 
 if TYPE_CHECKING:
     from pipeline.arrays import Weights
-
-#: Batches at the start of a run that the steady throughput leaves out, as a share.
-WARM_UP = 0.1
-#: A process that was there longer before its own code began was something else: Python starts in a fraction of this.
-LONGEST_START_NS = 1_000_000_000
-#: Lines of a failed worker's log that its error shows.
-TAIL = 5
 
 
 @dataclass(frozen=True)
@@ -160,7 +149,7 @@ def carry_out(live: LiveRun | ReferenceRun, config: Config, observe: Observer, s
         "seconds": round(time.monotonic() - started, 6),
         "reference": reference,
         "schedule": config.schedule.kind,
-        **_outcome(folder, config),
+        **outcome.epochs(folder, config),
     }
     if isinstance(live, ReferenceRun):
         done = live.done
@@ -183,8 +172,9 @@ def carry_out(live: LiveRun | ReferenceRun, config: Config, observe: Observer, s
             for name, member in members
         ]
         seconds = (state.members["head"].done or {}).get("seconds")
-        document |= _timing(folder, Plan.of(config), since_ns, seconds, live.attempts[-1]["from_batch"])
-        document |= _attempts(live)
+        begun = live.attempts[-1]["from_batch"] if len(live.attempts) > 1 else None
+        document |= outcome.timing(folder, live.plan, since_ns, seconds, begun)
+        document |= outcome.attempts(live)
     for stage in stages:
         stage["pid"] = state.members[str(stage["name"])].pid
     document |= {"digest": run_digest(digests) if digests and state.status == "done" else None, "stages": stages}
@@ -192,7 +182,7 @@ def carry_out(live: LiveRun | ReferenceRun, config: Config, observe: Observer, s
     if not reference and is_open(config):
         document["insecure"] = True
     if state.failure is not None:
-        document |= _failed(folder, state, state.failure)
+        document |= outcome.failed(folder, state, state.failure)
     # What went wrong first is told, even where a full disk takes no word of it.
     with contextlib.suppress(*([OSError] if state.failure is not None else [])):
         save_json(folder / "summary.json", document)
@@ -213,107 +203,8 @@ def _settle_probe(folder: Path, plan: Plan) -> None:
         log.close()
 
 
-def _outcome(folder: Path, config: Config) -> dict[str, Any]:
-    if not config.emulate.arithmetic:
-        return {"accuracy": None, "costs": []}  # of zeros
-    epochs = runs.read_metrics(folder)
-    last = epochs[-1] if epochs else {}
-    more: dict[str, Any] = {name: last[name] for name in ("whole", "level") if name in last}
-    return {"accuracy": last.get("accuracy"), **more, "costs": [epoch["cost"] for epoch in epochs]}
-
-
-def _attempts(live: LiveRun) -> dict[str, Any]:
-    """Return from which batch the run went on last, if it was taken up again, and what it has survived."""
-    plan, attempts = live.plan, live.attempts
-    recoveries = [
-        {
-            "stage": failure.stage,
-            "batch": failure.batch,
-            "error": failure.error,
-            "from_batch": 0 if save is None else batch_of(plan, save),
-            "seconds": round(seconds, 6),
-        }
-        for failure, save, seconds in live.supervisor.recoveries
-    ]
-    resumed_from = attempts[-1]["from_batch"] if len(attempts) > 1 else None
-    return {"resumed_from": resumed_from, "attempts": len(attempts), "recoveries": recoveries}
-
-
-def _timing(folder: Path, plan: Plan, since_ns: int, seconds: float | None, begun: int) -> dict[str, Any]:
-    """Return the steady throughput, from the head's forwards, and when the first update of a box had ended.
-
-    It is in batches of the data; with micro-batches their last one counts, for the head goes through them by fits and starts.
-    Without a trace the throughput is that of the whole run, `seconds` from go to the head's last action. `begun`: the batch
-    from which a resumed run went on.
-    """
-    try:
-        ends = [
-            (span.action.batch // plan.micro, span.end_ns)
-            for span in trace.read_spans(folder, "head")
-            if span.action.kind == "F" and span.part == "forward" and (span.action.batch + 1) % plan.micro == 0
-        ]
-        first = [_first_update(folder, plan.name(k)) for k in range(1, plan.boxes + 1)]
-    except RunError:
-        whole = (plan.steps - begun) / seconds if seconds else None
-        return {"batches_per_s": whole, "first_update_s": None, "first_update_ns": None}
-    warm = int(len(ends) * WARM_UP)
-    batches_per_s = None
-    if len(ends) > warm + 1:
-        (batch, began), (last, ended) = ends[warm], ends[-1]
-        batches_per_s = (last - batch) / ((ended - began) / 1e9)
-    updates = [end for end in first if end is not None]
-    return {
-        "batches_per_s": batches_per_s,
-        "first_update_s": (min(updates) - since_ns) / 1e9 if updates else None,
-        "first_update_ns": min(updates, default=None),
-    }
-
-
-def _first_update(folder: Path, stage: str) -> int | None:
-    return next((span.end_ns for span in trace.read_spans(folder, stage) if span.is_update), None)
-
-
-def _failed(folder: Path, state: Supervisor, failure: Failure) -> dict[str, Any]:
-    """Write error.json, the first failure, and return what the document says of it."""
-    pid = state.members[failure.stage].pid if failure.stage in state.members else os.getpid()
-    text = f"{failure.stage} (process {pid}), last heard of at batch {failure.batch}: {failure.error}"
-    tail = log_tail(folder, failure.stage)
-    error = {"stage": failure.stage, "pid": pid, "batch": failure.batch, "error": failure.error, "log": tail}
-    if not failure.stacks and (crash := stacks.crash(folder, failure.stage, pid)):
-        failure.stacks[failure.stage] = crash
-    error |= {"waits": failure.waits, "stacks": failure.stacks}
-    with contextlib.suppress(OSError):
-        save_json(folder / "logs" / "error.json", error)
-    return {"error": text, "first_failure": error, "wrong_request": failure.is_wrong_request}
-
-
-def log_tail(folder: Path, stage: str, lines: int = TAIL) -> list[str]:
-    """Return the last lines that a worker logged, and the last that it printed besides."""
-    found: list[str] = []
-    for suffix in (".log", ".out"):
-        path = folder / "logs" / f"{stage}{suffix}"
-        if path.is_file():
-            found += path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
-    return found
-
-
 def _save_environment(folder: Path) -> None:
     # Collected while the workers run, not before: importing numpy here would delay their first update.
     from .environment import collect
 
     save_json(folder / "environment.json", collect())
-
-
-def process_start_ns(began_ns: int) -> int:
-    """Return when this process was started, given when its own code began; both in monotonic nanoseconds.
-
-    Linux tells a process's age, to 10 ms. A shell that replaces itself by its last command hands its own age on, so a gap
-    that Python's start cannot explain is not believed.
-    """
-    try:
-        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-        age_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
-    except (OSError, AttributeError, ValueError, IndexError):
-        return began_ns
-    started_ns = time.monotonic_ns() - age_ns
-    return started_ns if began_ns - started_ns < LONGEST_START_NS else began_ns

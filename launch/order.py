@@ -82,17 +82,15 @@ class Track(NamedTuple):
 
 
 def collect(folder: Path, batch: int) -> Order:
-    """Return the order of a batch in a run.
-
-    Raises ConfigError for a batch or a run of which there is no record, RunError for a record that cannot be read.
-    """
+    """Return the order of a batch in a run; raises ConfigError where there is no record, RunError for an unreadable one."""
     config = load(folder / "config.toml")
     plan = Plan.of(config)
     _check_has_trace(folder, config)
     if not 0 <= batch < plan.batches:
         raise ConfigError(f"--batch: {folder.name} has no batch {batch}; it has {plan.batches} batches, from 0")
     warnings: list[str] = []
-    tracks = [_track(folder, plan.name(k), warnings) for k in range(1, plan.head + 1)]
+    begin = runs.last_save(folder, plan)
+    tracks = [_track(folder, plan.name(k), begin, warnings) for k in range(1, plan.head + 1)]
     if not any(len(track.parts) for track in tracks) and warnings:
         raise RunError(f"{folder.name}: nothing of its trace can be read: {'; '.join(warnings)}")
     own = [span for track in tracks for span in track.of(batch, plan.step(batch))]
@@ -144,7 +142,7 @@ def _check_has_trace(folder: Path, config: Config) -> None:
     raise ConfigError(f"{folder.name} has no trace: {why}")
 
 
-def _track(folder: Path, name: str, warnings: list[str]) -> Track:
+def _track(folder: Path, name: str, begin: Action | None, warnings: list[str]) -> Track:
     """Return what can be read of a stage; what cannot, and what its journal does not confirm, is added to `warnings`."""
     try:
         _, array, faults, _ = trace.read_records(folder, name)
@@ -158,16 +156,15 @@ def _track(folder: Path, name: str, warnings: list[str]) -> Track:
         journal = None
         warnings.append(str(error))
     if journal is not None and "damaged" not in "".join(faults):  # else it differs wherever a record is missing
-        text = _difference(journal, array[is_part], is_gap.cumsum()[is_part])
+        first = journal.index(begin) + 1 if begin in journal else 0  # of a run that was taken up again
+        text = _difference(journal[first:], array[is_part], is_gap.cumsum()[is_part])
         warnings += [f"{name}: {text}; the diagram follows the trace"] if text else []
     return Track(name, array[is_part], array[is_gap], journal)
 
 
 def _difference(journal: list[Action], parts: Array, gaps: Array) -> str:
     """Return where a trace tells other actions than the journal, or nothing; `gaps`: how many gaps are before each part.
-
-    After a gap the trace goes on at some later action. Either file may end before the other does.
-    """
+    After a gap the trace goes on at some later action. Either file may end before the other does."""
     places = {action: place for place, action in enumerate(journal)} if len(gaps) and gaps[-1] else {}
     at = passed = 0
     before: Action | None = None
@@ -191,6 +188,8 @@ def _not_on_record(
     if journals and not any(Action("F", batch) in journal for journal in journals):
         return ConfigError(f"--batch: no stage of {folder.name} has begun batch {batch}")
     why = why_left_out(config) if any(len(track.gaps) for track in tracks) else "the trace ends before it"
+    if (begin := runs.resumed_from(runs.read_json(folder / "launcher.json") or {})) is not None:
+        why = f"the run was taken up again from batch {begin}, what was recorded before is in {folder / 'trace' / 'epoch-…'}"
     found = np.unique(np.concatenate([track.parts["batch"][track.parts["kind"] == ord("F")] for track in tracks]))
     near = [*found[found < batch][-1:].tolist(), *found[found > batch][:1].tolist()]
     nearest = f"; the nearest on record: {' and '.join(map(str, near))}" if near else ""

@@ -20,7 +20,7 @@ from pipeline.errors import ConfigError, RunError
 from pipeline.plan import Plan
 from pipeline.schema import Config
 
-from . import lines
+from . import lines, runs
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,12 @@ class Recording:
     plan: Plan
     stages: list[StageRecords]  # those that could be read, in stage order
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it tells of the run from its first batch on, to the end of every stage."""
+        is_begun = runs.resumed_from(runs.read_json(self.folder / "launcher.json") or {}) is None
+        return is_begun and len(self.stages) == self.plan.head and all(stage.is_whole for stage in self.stages)
 
     @property
     def names(self) -> list[str]:
@@ -162,6 +168,12 @@ def load(folder: Path) -> Recording:
             recording.warnings.append(f"{name}: its trace ends before the run did, at its last flush")
     if not recording.stages:
         raise RunError(f"{folder.name}: nothing of its trace can be read: {'; '.join(recording.warnings)}")
+    begun = runs.resumed_from(runs.read_json(folder / "launcher.json") or {})
+    if begun is not None:
+        before = ", ".join(f"trace/{path.name}" for path in sorted((folder / "trace").glob("epoch-*"))) or "nowhere"
+        recording.warnings.append(
+            f"the run was taken up again from batch {begun:,}: its trace begins there; what was recorded before is in {before}"
+        )
     if recording.gaps:
         recording.warnings.append(f"{recording.gaps:,} records were left out: {lines.why_left_out(config)}")
     return recording

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import faults
+from pipeline.actions import Action
 from pipeline.config import dump, load
 from pipeline.errors import ConfigError, RunError
 from pipeline.files import save_text
@@ -194,6 +195,12 @@ def resumed_from(state: dict[str, Any]) -> int | None:
         return None
     batch = attempts[-1].get("from_batch")
     return batch if isinstance(batch, int) else None
+
+
+def last_save(folder: Path, plan: Plan) -> Action | None:
+    """Return the checkpoint with which a run's present trace begins; None where it is whole."""
+    batch = resumed_from(read_json(folder / "launcher.json") or {})
+    return Action("S", batch * plan.micro // plan.save_every - 1) if batch and plan.save_every else None
 
 
 def stages(folder: Path, part: str, suffix: str) -> Iterator[str]:
