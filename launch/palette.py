@@ -17,7 +17,7 @@ PART_COLOURS = {
     "evaluate": ("#7b8794", "#ffffff"),
     "probe": ("#56b4e9", "#00131f"),
     "correct": ("#f0e442", "#1f1d00"),
-    "save": ("#3d4752", "#ffffff"),
+    "save": ("#6a4c93", "#ffffff"),
 }
 #: Of lines and bars: Okabe and Ito's, which every kind of colour vision tells apart, the darker ones first; and their marks.
 LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#59626c", "#1b1f24")
