@@ -59,7 +59,7 @@ def _resume(options: argparse.Namespace) -> int:
 
     if options.recover is not None and options.recover < 0:
         raise ConfigError(f"--recover: a number of restarts is wanted, not {options.recover}")
-    request = resuming.prepare(runs.find(options.run, options.run_dir), options.recover)
+    request = resuming.prepare(runs.find(options.run, options.run_dir), options.recover, anew=options.anew)
     warn(request.warnings)
 
     def announce() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pipeline
 from pipeline import addresses, checkpoints, control, transport
-from pipeline.errors import WireError
+from pipeline.errors import WireError, plain
 from pipeline.files import remove_socket_folder, save_json
 from pipeline.plan import Plan
 from pipeline.schema import Config
@@ -31,6 +31,7 @@ from .events import (
     Event,
     Exited,
     Finish,
+    Forget,
     Heard,
     Interrupted,
     Restart,
@@ -175,9 +176,16 @@ class LiveRun:
                     troubles += self._obey(server, command)
             if self.supervisor.is_running and not self._went:
                 self._went = True
-                self._write_state()  # with the endpoints
-                on_go()
+                troubles += self._gone(on_go)
             observe(self.supervisor)
+
+    def _gone(self, on_go: Callable[[], None]) -> Iterator[Event]:
+        """Write down what is known once all workers go."""
+        try:
+            self._write_state()  # with the endpoints
+            on_go()
+        except OSError as error:
+            yield Trouble(plain(error))
 
     def _understand(self, name: str, frame: bytes) -> list[Event]:
         try:
@@ -204,15 +212,19 @@ class LiveRun:
         elif isinstance(command, Dump):
             pids = {name: process.pid for name, process in self.processes.items() if process.poll() is None}
             stacks.explain(command.failure, self.folder, pids)
-        elif isinstance(command, Restart):
-            self._restart(server, command)
-        elif isinstance(command, Complete):
+        elif isinstance(command, Forget):
+            checkpoints.forget_later(self.folder, self.plan, command.save)
+        elif isinstance(command, Restart | Complete):
             try:
-                checkpoints.write_manifest(self.folder, self.plan, command.save, command.epoch, command.stages)
-                checkpoints.prune(self.folder, self.plan, self.config.checkpoint.keep)
-                self.log.info("a checkpoint is complete", batch=checkpoints.batch_of(self.plan, command.save))
+                self._restart(server, command) if isinstance(command, Restart) else self._complete(command)
             except OSError as error:
-                yield Trouble(f"{error.filename or self.folder}: cannot write a checkpoint: {error.strerror}")
+                yield Trouble(plain(error))
+
+    def _complete(self, command: Complete) -> None:
+        """Make a checkpoint complete, and remove those that are no longer kept."""
+        checkpoints.write_manifest(self.folder, self.plan, command.save, command.epoch, command.stages)
+        checkpoints.prune(self.folder, self.plan, self.config.checkpoint.keep)
+        self.log.info("a checkpoint is complete", batch=checkpoints.batch_of(self.plan, command.save))
 
     def _restart(self, server: transport.ControlServer, command: Restart) -> None:
         """Start a worker anew; what is left of the old one goes first."""
@@ -224,7 +236,6 @@ class LiveRun:
         self.log.error(
             f"{command.stage}: {failure.error}; it is restarted, and all go on from {where}", epoch=command.epoch
         )
-        checkpoints.forget_later(self.folder, self.plan, command.save)
         self._start(command.stage, server.address, command.epoch, command.save)
         self.attempts.append(attempt(self.plan, command.epoch, command.save, f"{command.stage}: {failure.error}"))
         self._write_state()
@@ -244,7 +255,8 @@ def save_state(
 ) -> None:
     """Write launcher.json: which processes there are and where; which attempts there were, of which a reference has none."""
     state = {"pid": os.getpid(), "started_ticks": started_ticks(os.getpid()), "reference": attempts is None}
-    save_json(folder / "launcher.json", {**state, "endpoint": endpoint, "stages": stages, "attempts": attempts or []})
+    document = {**state, "endpoint": endpoint, "stages": stages, "attempts": attempts or []}
+    save_json(folder / "launcher.json", document, sync=True)
 
 
 def signal_group(process: subprocess.Popen[bytes], number: int) -> None:

@@ -20,7 +20,7 @@ from types import FrameType
 
 _PR_SET_PDEATHSIG = 1
 #: Seconds that an orphan has to stop in good order, once it has seen that it is one.
-LEAVE_S = 1.2
+LEAVE_S = 0.9
 #: Seconds after which an orphan that has not seen it is ended by the thread beside its loop; less than SIGHUP's number.
 ABANDON_S = 0.6
 

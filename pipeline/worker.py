@@ -60,6 +60,7 @@ class Worker:
             except RolledBack as back:
                 self.orders.epoch, self._save = back.epoch, back.save
                 seat.links.disconnect_all()
+                (self.folder / "checkpoint" / "final" / f"{self.name}.npz").unlink(missing_ok=True)
                 self.log.info("goes back", epoch=back.epoch, checkpoint=back.save)
             else:
                 return
@@ -154,7 +155,7 @@ def live(worker: Worker) -> int:
         named = isinstance(error, OSError) and error.filename and plain(error)  # a full disk, say
         text = named or f"{type(error).__name__}: {error}"
         worker.log.error(text, traceback=not named)
-        worker.orders.say("failed", error=text, wrong=False, again=not named)
+        worker.orders.say("failed", error=text, wrong=False, again=not isinstance(error, OSError))
         linger_ms, code = 200, 1
     worker.close(linger_ms)
     return code
