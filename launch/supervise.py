@@ -244,7 +244,9 @@ class Supervisor:
         if self.watch is not None:
             self.watch.pause()
         self._deadlines = [(now + patience, signal.SIGTERM), (now + patience + TERM_S, signal.SIGKILL)]
-        return self._tell_all(word)
+        # Who has not said hello does not hear us: it is still importing, and SIGTERM ends it at once.
+        deaf = [name for name, member in self.members.items() if not member.endpoint and not member.is_gone]
+        return [*self._tell_all(word), *(Signal(name, signal.SIGTERM) for name in deaf)]
 
     def _tick(self, now: float) -> list[Command]:
         if not self._ending and not self.is_running and now - self.started > self._limit:

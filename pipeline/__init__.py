@@ -13,7 +13,7 @@
         addresses  transport  tape  recorder
     layer 3: drivers
         maxplus  drive  grid  simulate  replay  lifeline  stacks  backup  emulate  delays  live  heartbeat
-        saver  orders  faulty  attempt  worker  network  reference
+        saver  orders  faulty  attempt  process  worker  network  reference
 
 A file imports only from its own or lower layers. Layers 0 and 1 know no clock, socket, thread or process, but for the log's
 lines, which carry the time, and MNIST, which may be fetched.

@@ -19,7 +19,7 @@ LAYERS = [
     "box head works payloads probe wire trace sums control results worklog checkpoints",
     "addresses transport tape recorder",
     "maxplus drive grid simulate replay lifeline stacks backup emulate delays live heartbeat saver orders faulty "
-    "attempt worker network reference",
+    "attempt process worker network reference",
 ]
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names.split()}
 
