@@ -253,3 +253,8 @@ def told(error_ns: int) -> str:
         return ""
     error = f"{error_ns / 1e6:,.3f} ms" if error_ns >= 1_000_000 else f"{error_ns / 1e3:,.1f} µs"
     return f"times of different hosts are aligned to within ±{error}"
+
+
+def beside(text: str, error_ns: int) -> str:
+    """Return a text with the clocks' error behind it, or as it is for one host."""
+    return f"{text}; {told(error_ns)}" if error_ns else text

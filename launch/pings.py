@@ -21,8 +21,10 @@ from .clocks import Clock, Line, Sample
 
 #: How many pings an agent gets at first, how long after each other, and then.
 BURST, SOON_NS, LATER_NS = 8, 50_000_000, 1_000_000_000
-#: How many pings of an agent may be unanswered and still be answered; and how often the file is written.
-OPEN, SAVE_NS = 16, 10_000_000_000
+#: How many pings of an agent may be unanswered and still be answered.
+OPEN = 16
+#: How long after the first time the file is written again; then each time twice as long after, up to the most.
+SAVE_NS, SAVE_MOST_NS = 500_000_000, 16_000_000_000
 
 
 class _Agent:
@@ -43,7 +45,7 @@ class Pings:
         self.clocks: dict[str, Clock] = {}
         self._here = here
         self._agents: dict[str, _Agent] = {}
-        self._saved_ns = 0
+        self._save_ns, self._pause_ns = 0, SAVE_NS  # when to write next, and how long after that again
 
     def due(self, agents: Iterable[str], now_ns: int) -> list[tuple[str, dict[str, int]]]:
         """Return which of the agents that can be reached are to be sent `ping` now, each with its body.
@@ -98,11 +100,11 @@ class Pings:
 
         A run whose stages are all on the launcher's host has no such file.
         """
-        if not is_last and now_ns < self._saved_ns + SAVE_NS:
+        if not is_last and now_ns < self._save_ns:
             return False
         lines = self.lines(stages, now_ns)
         if not lines:
             return False
-        self._saved_ns = now_ns
+        self._save_ns, self._pause_ns = now_ns + self._pause_ns, min(2 * self._pause_ns, SAVE_MOST_NS)
         save_json(folder / clocks.NAME, clocks.document(lines))
         return True
