@@ -65,7 +65,9 @@ class Shift(NamedTuple):
 
     def time(self, host_ns: int) -> int:
         """Return one time by the launcher's clock."""
-        return host_ns if self.is_none else int(self.times(np.array([host_ns], np.int64))[0])
+        if self.moments is None:  # as for the many lines of a log that is followed
+            return self.line.launcher_time(host_ns)
+        return int(self.times(np.array([host_ns], np.int64))[0])
 
     def host_time(self, launcher_ns: int) -> int:
         """Return a time of the launcher's clock by the host's: the inverse of `time`, to the nanosecond or two."""

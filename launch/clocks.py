@@ -72,6 +72,11 @@ class Line(NamedTuple):
         """Return the offset at a moment of the launcher's clock, in nanoseconds."""
         return self.offset_ns + self.drift_ppb * 1e-9 * (launcher_ns - self.at_ns)
 
+    def launcher_time(self, host_ns: int) -> int:
+        """Return a time of the host's monotonic clock by the launcher's, in nanoseconds."""
+        drift, since = self.drift_ppb * 1e-9, host_ns - self.offset_ns - self.at_ns
+        return since - round(since * (drift / (1 + drift))) + self.at_ns
+
 
 #: The launcher's own clock.
 OWN = Line()
