@@ -10,8 +10,9 @@ shortest paths from and to the launcher's clock (Bellman and Ford); the middles 
 are taken. What is unknown of a host's line changes in the course of the run, by twice its error at the most and no faster than
 clocks drift, so every host has an x in each of `PIECES` stretches of the run, which differ by no more than that allows.
 
-Where the constraints contradict each other (a line is wrong, a trace damaged) all bounds are widened until they do not, and the
-error with them. A run on one host has no `clocks.json`; nothing is read, moved or copied then.
+Where the constraints contradict each other all bounds are widened until they do not, and the error with them; but where it
+would have to double for that (a line is wrong, a trace damaged) the messages are not believed, and those that were taken before
+they were sent are counted. A run on one host has no `clocks.json`; nothing is read, moved or copied then.
 """
 
 from __future__ import annotations
@@ -174,20 +175,15 @@ def refined(lines: Mapping[str, Line], arrays: Mapping[str, Array]) -> tuple[dic
     width = (max(int(array["end"].max()) for array in arrays.values()) - first) // pieces + 1
     # Node 0 is the launcher's clock, which is right; then every clock has a node in each piece.
     begins = {line: 1 + place * pieces for place, line in enumerate(others)}
-    may_turn = {
-        line: min(2 * line.error_ns / pieces, 2 * MOST_DRIFT * width) for line in others
-    }  # how far the unknown goes within a piece
+    # How far the unknown goes within a piece.
+    may_turn = {line: min(2 * line.error_ns / pieces, 2 * MOST_DRIFT * width) for line in others}
     edges: list[tuple[Array, Array, Array]] = []
     for line in others:
         nodes = np.arange(begins[line], begins[line] + pieces)
         zeros, error = np.zeros(pieces, np.int64), np.full(pieces, float(line.error_ns))
         turn = np.full(pieces - 1, may_turn[line])
-        edges += [
-            (zeros, nodes, error),
-            (nodes, zeros, error),
-            (nodes[:-1], nodes[1:], turn),
-            (nodes[1:], nodes[:-1], turn),
-        ]
+        edges += [(zeros, nodes, error), (nodes, zeros, error)]
+        edges += [(nodes[:-1], nodes[1:], turn), (nodes[1:], nodes[:-1], turn)]
 
     def node(line: Line, ns: Array) -> Array:
         found: Array = begins[line] + (ns - first) // width if line != OWN else np.zeros(len(ns), np.int64)
@@ -199,23 +195,24 @@ def refined(lines: Mapping[str, Line], arrays: Mapping[str, Array]) -> tuple[dic
         edges.append((node(one, sources), node(two, targets), targets - sources + loose))
     heads, tails, lengths = (np.concatenate(column) for column in zip(*edges, strict=True))
     count = 1 + len(others) * pieces
-    most, least, slack = _ranges(heads, tails, lengths, count)
+    ranges = _ranges(heads, tails, lengths, count, max(line.error_ns for line in others))
     shifts, errors = {OWN: SAME}, {OWN: 0}
+    if ranges is None:
+        return shifts | {line: Shift(line) for line in others}, errors | {line: line.error_ns for line in others}, 0
+    most, least, slack = ranges
     moments = first + width * (np.arange(pieces) + 0.5)
     for line in others:
         own = slice(begins[line], begins[line] + pieces)
         late = (most[own] + least[own]) / 2
         if np.abs(np.diff(late)).max(initial=0.0) > width / 2:
-            late[:] = (
-                late.mean()
-            )  # only bounds that contradict each other lead to that; the order of records has to stay
+            late[:] = late.mean()  # only contradictions lead to that, and the order of records has to stay
         shifts[line] = Shift(line, moments, late)
         bound, half = line.error_ns + slack, may_turn[line] / 2
         upper, lower = np.minimum(most[own] + half, bound), np.maximum(least[own] - half, -bound)
         edge = (late[1:] + late[:-1]) / 2
         nodes = np.stack([late, np.append(edge, late[-1]), np.insert(edge, 0, late[0])])
         away = np.maximum(upper - nodes, nodes - lower).max()
-        errors[line] = min(math.ceil(away) + 1, math.ceil(line.error_ns + slack) + 1)
+        errors[line] = math.ceil(away) + 1
     return shifts, errors, math.ceil(slack)
 
 
@@ -240,8 +237,13 @@ def _crossings(
     return found
 
 
-def _ranges(heads: Array, tails: Array, lengths: Array, count: int) -> tuple[Array, Array, float]:
-    """Return the most and the least that each node may be above node 0, and by how much all bounds had to be widened."""
+def _ranges(
+    heads: Array, tails: Array, lengths: Array, count: int, most_slack: float
+) -> tuple[Array, Array, float] | None:
+    """Return the most and the least that each node may be above node 0, and by how much all bounds had to be widened.
+
+    None where that would have to be more than `most_slack`.
+    """
     # Of the messages between two nodes the one that was quickest says it all.
     key = heads * count + tails
     keys, places = np.unique(key, return_inverse=True)
@@ -256,10 +258,9 @@ def _ranges(heads: Array, tails: Array, lengths: Array, count: int) -> tuple[Arr
 
     if (found := solved(0.0)) is not None:
         return *found, 0.0
-    slack = 1.0
-    while (found := solved(slack)) is None:
-        slack *= 2
-    below = slack / 2
+    slack, below = most_slack, 0.0
+    if (found := solved(slack)) is None:
+        return None
     while slack - below > max(1.0, 0.01 * slack):
         middle = (below + slack) / 2
         if (better := solved(middle)) is not None:
