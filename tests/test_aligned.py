@@ -20,6 +20,7 @@ from launch import clocks, order, recording, run, stats, stats_text, timeline
 from launch.aligned import Shift, refined
 from launch.causal import merged
 from launch.clocks import OWN, Line
+from launch.follow import Follower
 from launch.logs import Filter
 from pipeline import trace
 from pipeline.arrays import Array
@@ -183,6 +184,18 @@ def test_a_run_on_two_hosts_has_the_same_order_and_logs(here: Path, there: Path)
         if line.get("event") == "sent":
             sent.add(key)
         assert line.get("event") != "taken" or key in sent
+
+
+@pytest.mark.live
+def test_who_follows_sees_the_launchers_times_and_each_hosts_wall_clock(here: Path, there: Path) -> None:
+    found: list[list[dict[str, Any]]] = []
+    for folder in (here, there):
+        found.append([])
+        Follower(folder, Filter(level="message"), found[-1].append).round(is_last=True)
+    for name in ("box-1", "box-2", "head", "launcher"):
+        mine, other = ([each for each in lines if each["stage"] == name] for lines in found)
+        assert all(abs(a["mono_ns"] - b["mono_ns"]) <= 20 * US for a, b in zip(mine, other, strict=True))
+        assert all(a["ts"][:19] == b["ts"][:19] for a, b in zip(mine[:1], other[:1], strict=True))
 
 
 @pytest.mark.live

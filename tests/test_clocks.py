@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launch.clocks import BEST, WINDOWS, Clock, Line, Sample
+from launch.clocks import BEST, NAME, WINDOWS, Clock, Line, Sample, read
 from launch.pings import BURST, LATER_NS, SOON_NS, Pings
 
 S, MS, US = 1_000_000_000, 1_000_000, 1_000
@@ -191,3 +192,16 @@ def test_unanswered_pings_and_hosts_that_are_no_more_are_forgotten() -> None:
         [(_, body)] = pings.due(["a"], BEGIN + k * S)
         assert pings.pong("a", {**body, "mono_ns": 5, "host": f"host-{k}"}, BEGIN + k * S + 1)
     assert list(pings.clocks) == ["host-1099"]
+
+
+def test_the_file_is_written_now_and_then_and_at_the_end_and_not_for_one_host(tmp_path: Path) -> None:
+    pings, stages = Pings("here"), {"box-1": "a", "head": "c"}
+    known = {"a": ("far", Host(3600 * S, 1e-5)), "c": ("here", Host(0, 0))}
+    ask(pings, ["a", "c"], 2 * S, known)
+    now = BEGIN + 2 * S
+    assert not pings.save(tmp_path, {"head": "c"}, now, is_last=True)
+    assert not (tmp_path / NAME).exists()
+    times = [k for k in range(600) if pings.save(tmp_path, stages, now + k * S // 10)]
+    assert times == [0, 5, 15, 35, 75, 155, 315, 475]
+    assert pings.save(tmp_path, stages, now + 60 * S, is_last=True)
+    assert read(tmp_path) == pings.lines(stages, now + 60 * S)
