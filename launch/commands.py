@@ -156,13 +156,13 @@ def _stop(options: argparse.Namespace) -> int:
 
 
 def _order(options: argparse.Namespace) -> int:
-    from . import order, runs, text
+    from . import order, order_text, runs, text
 
     found = order.collect(runs.find(options.run, options.run_dir), options.batch)
     if options.json:
         print_json(order.document(found))
     else:
-        print(order.draw(found, text.terminal_width()), end="")
+        print(order_text.draw(found, text.terminal_width()), end="")
     return 0
 
 
