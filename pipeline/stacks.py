@@ -18,7 +18,9 @@ ASKS = signal.SIGUSR1
 #: What stands before the stacks of one process; a run that was taken up again has several.
 HEADER = "process {pid} writes its stacks here, newest call first, when it is sent SIGUSR1 and when it crashes\n"
 
-_kept: list[BinaryIO] = []  # faulthandler writes to the descriptor: the file must stay open as long as the process lives
+_kept: list[
+    BinaryIO
+] = []  # faulthandler writes to the descriptor: the file must stay open as long as the process lives
 
 
 def file_of(folder: Path, stage: str) -> Path:
