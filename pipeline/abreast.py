@@ -55,19 +55,25 @@ class _Queue:
     """When messages arrive at each stage, in their order: a ring a stage, which grows where more are on their way."""
 
     def __init__(self, stages: int) -> None:
-        self._ring = np.zeros((stages, PLACES), np.int64)
+        self._stages = stages
+        self._resize(np.zeros((stages, PLACES), np.int64))
+
+    def _resize(self, rings: Times) -> None:
+        self._size = rings.shape[1]  # a power of two
+        self._ring = rings.ravel()
+        self._first = np.arange(self._stages, dtype=np.int64) * self._size
 
     def put(self, stages: Counts, numbers: Counts, at: Times, taken: Counts) -> None:
         """Let message `numbers` arrive, where so many were taken before."""
-        while len(numbers) and int((numbers - taken).max()) >= self._ring.shape[1]:
+        while int((numbers - taken).max()) >= self._size:
             # A number's place modulo twice the size is one of two, and both hold it.
-            self._ring = np.concatenate([self._ring, self._ring], axis=1)
-        self._ring[stages, numbers % self._ring.shape[1]] = at
+            rings = self._ring.reshape(self._stages, self._size)
+            self._resize(np.concatenate([rings, rings], axis=1))
+        self._ring[self._first[stages] + (numbers & (self._size - 1))] = at
 
     def at(self, stages: slice, numbers: Counts) -> Times:
         """Return when a message of each stage arrives (whatever stands there, where it was not sent yet)."""
-        ring = self._ring[stages]
-        return ring[np.arange(len(numbers)), numbers % ring.shape[1]]
+        return self._ring.take(self._first[stages] + (numbers & (self._size - 1)))
 
 
 def abreast(plan: Plan, costs: Costs, *, seed: int = 0, tell: Tell | None = None) -> Abreast:
