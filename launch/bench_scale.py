@@ -3,7 +3,8 @@
 F, T, B and the head's F take 20 ms each and messages no processor time, a processor for each stage, untied boxes, nothing
 computed; a straggler is 1 action in 100, by seed, and takes 10 times as long. LAN: 0.1 ms one way. WAN: 50 ms.
 
-    rate      batches a second at the head over the last two thirds of the batches; beside it the same of either half of them
+    rate      batches a second at the head over the last two thirds of the batches (1f1b: no sooner than the pipeline is full,
+              after as many batches as there are stages); beside it the same of either half of them
     idle      share of the boxes' time in which they do nothing, from the first to the last F of these batches
     late      batches that a box had forwarded since, when the oracle is trained on a batch's target (T) or the box is updated
               on its gradient (B): of the same stretch, over all boxes
@@ -73,10 +74,12 @@ def make_costs(plan: Plan, hop_ms: float, straggle: float) -> Costs:
 
 
 class Tally:
-    """Counts what stages do, over the last two thirds of the batches."""
+    """Counts what stages do, over the last two thirds of the batches; by 1f1b once every stage has had a gradient."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan, self.since = plan, plan.batches // 3
+        if plan.schedule == "1f1b":  # box 1 has forwarded as many batches before its first gradient comes
+            self.since = max(self.since, plan.head)
         self.began, self.ended, self.work = (np.zeros(plan.head, np.int64) for _ in range(3))
         self.updated = np.zeros(plan.boxes, np.int64)  # end of each box's first update
         self.left = np.zeros(plan.batches, np.int64)  # when the head had done each batch
@@ -216,7 +219,7 @@ def measure(repeats: int) -> dict[str, Any]:
     """Simulate all chains, once, since the same seed gives the same; measure the launcher's control plane `repeats` times."""
     load = control_load.measure(repeats)  # first, in a process that is still small
     began = time.perf_counter()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, schedule, window in KINDS:
         for stages in STAGES:
             worlds = {

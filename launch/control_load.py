@@ -71,7 +71,14 @@ def progress(plan: Plan, number: int, actions: int = 24_690) -> dict[str, Any]:
     stage, name = Stage(plan, number), plan.name
     near = [k for k in (number - 1, number + 1) if 1 <= k <= plan.head]
     waits = {f"starved {name(k)}": 123.456789012 for k in near}
-    told = {"epoch": 0, "batch": 12_345, "at_s": 1234.567890123, "in_flight": 2, "busy_s": 987.654321098, "waits": waits}
+    told = {
+        "epoch": 0,
+        "batch": 12_345,
+        "at_s": 1234.567890123,
+        "in_flight": 2,
+        "busy_s": 987.654321098,
+        "waits": waits,
+    }
     return told | heartbeat(stage, cast(LivePort, _Port(stage)), actions)
 
 
@@ -166,7 +173,8 @@ def taken_in(stages: int, repeats: int) -> dict[str, Any]:
     rates: list[float] = []
     own, threads = [], []
     try:
-        assert peer.stdin is not None and peer.stdout is not None
+        assert peer.stdin is not None
+        assert peer.stdout is not None
         peer.stdin.write(json.dumps({"names": names, "secret": secret.hex()}).encode() + b"\n")
         for repeat in range(repeats + 1):
             all_threads = time.process_time()
@@ -208,7 +216,7 @@ def taken_in(stages: int, repeats: int) -> dict[str, Any]:
 def _standing() -> tuple[int, int]:
     """Return how many descriptors this process has open, and its resident bytes."""
     resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return len(os.listdir("/proc/self/fd")), resident
+    return len([*Path("/proc/self/fd").iterdir()]), resident
 
 
 def measure(repeats: int) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Thousands of stages in virtual time at once: what `simulate` does, an action of every stage at a time. Pure arithmetic on arrays.
+"""Thousands of stages in virtual time: what `simulate` does, an action of every stage at a time. Pure arithmetic on arrays.
 
-An event costs 20 to 30 µs, so 10,000 stages whose pipeline is to be full, some 10⁸ actions, would take hours. Here a *round*
-lets every stage that safely can do its next action, in a few dozen array operations. Nothing is approximated: the draws, the
-order at each stage and the times are those of `simulate`, to the nanosecond; a test compares them.
+An event costs 20 to 30 µs, so 10,000 stages whose pipeline is to be full, some 10⁸ actions, would take hours. Here a
+*round* lets every stage that safely can do its next action, in a few dozen array operations. Nothing is approximated: the
+draws, the order at each stage and the times are those of `simulate`, to the nanosecond; a test compares them.
 
     program (locked, 1f1b)   the next action is known; it starts when the stage is free and its message has come
     decoupled                a target goes first. Which of T and F comes next depends on what has come by then, so a stage
@@ -73,7 +73,8 @@ class _Queue:
 
     def at(self, stages: slice, numbers: Counts) -> Times:
         """Return when a message of each stage arrives (whatever stands there, where it was not sent yet)."""
-        return self._ring.take(self._first[stages] + (numbers & (self._size - 1)))
+        came: Times = self._ring.take(self._first[stages] + (numbers & (self._size - 1)))
+        return came
 
 
 def abreast(plan: Plan, costs: Costs, *, seed: int = 0, tell: Tell | None = None) -> Abreast:
@@ -201,10 +202,8 @@ class _Abreast:
         if is_forward:
             onward = stages < head
             self._send(self.activations, self.forwards, stages[onward], batches[onward], end[onward], +1)
-        if is_forward == self.is_greedy:
-            back = stages > 0
-        else:
-            back = stages == head if is_forward else np.zeros(len(stages), np.bool_)
+        # A target leaves with F, a gradient with B; only the head's F sends one at once.
+        back = stages > 0 if is_forward == self.is_greedy else (stages == head) & is_forward
         self._send(self.backwards, self.settled, stages[back], batches[back], end[back], -1)
 
     def _send(self, queue: _Queue, taken: Counts, stages: Counts, numbers: Counts, at: Times, way: int) -> None:
@@ -229,7 +228,9 @@ def _check(plan: Plan, costs: Costs) -> None:
     plain = not (costs.sends or costs.takes or costs.hops_of or costs.pauses or costs.bandwidth or costs.jitter_ns)
     plain = plain and costs.emulation is None and not costs.faults and not 0 < costs.cores < plan.head
     if not plain or any(len(each) > 1 for table in (costs.actions, costs.hops) for each in table.values()):
-        raise ConfigError("abreast: constant actions and hops, stragglers, and a processor for each stage are what it can")
+        raise ConfigError(
+            "abreast: constant actions and hops, stragglers, and a processor for each stage are what it can"
+        )
 
 
 def _constants(costs: Costs, plan: Plan, kind: str) -> Times:
