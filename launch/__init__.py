@@ -4,6 +4,9 @@
     result = run(resolve("article", flags={"model.width": 128}))
     result.accuracy, result.journal["box-1"], result.weights["head"]["Wfc"]
 
+    Result.find("latest")            a run that was made before, by the command line say
+    launch/examples/                 a script to read cell by cell, and one of each thing that can be your own
+
 Names are imported when they are first used, so that `import launch` costs nothing.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 from pipeline import faults, trace
 from pipeline.actions import Action
 from pipeline.config import complete
-from pipeline.errors import RunError
+from pipeline.errors import ConfigError, RunError
 from pipeline.files import run_digest, save_json
 from pipeline.plan import Plan
 from pipeline.schema import Config
 from pipeline.worklog import Anchor, WorkLog
 
-from . import outcome, runs
+from . import outcome, runs, shown
 from .links import is_open
 from .preflight import check
+from .progress import Progress
 from .spawn import LiveRun, Observer
 from .spawn_reference import ReferenceRun
 
@@ -29,12 +31,29 @@ if TYPE_CHECKING:
     from pipeline.arrays import Weights
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
-    """A run that has ended: its folder and the document of `timebox run --json`."""
+    """A run that has ended: its folder and the document of `timebox run --json`. A notebook shows it as a short table."""
 
     folder: Path
     document: dict[str, Any]
+
+    @classmethod
+    def find(cls, run: str = runs.LATEST, folder: Path | str = "runs") -> Result:
+        """Return a run that was made before, by id, name, path or `latest`; raises ConfigError where none has ended so."""
+        found = runs.find(run, Path(folder).expanduser())
+        document = runs.read_json(found / "summary.json")
+        if document is None:
+            raise ConfigError(
+                f"{found.name}: it has no summary.json to be read: it goes on, or died; see `timebox list`"
+            )
+        return cls(found, document)
+
+    def __repr__(self) -> str:
+        return f"<{shown.line(self.document)}>"
+
+    def _repr_html_(self) -> str:
+        return shown.html(self.folder, self.document)
 
     @property
     def status(self) -> str:
@@ -102,14 +121,22 @@ class Result:
         return {name: load_weights(final / f"{name}.npz") for name in runs.stages(final.parent, "final", ".npz")}
 
 
-def run(config: Config | None = None, *, reference: bool = False) -> Result:
+def run(config: Config | None = None, *, reference: bool = False, progress: bool | None = None) -> Result:
     """Train as processes, or with `reference` in one process, and return the result; raises ConfigError, RunError.
 
-    Without `config` this is the published experiment, preset `article`.
+    Without `config` this is the published experiment, preset `article`. With `progress` it tells on standard error where the
+    run is: as a table on a terminal, elsewhere, as in a notebook, a line every five seconds; None: in an interactive session.
+
+    It returns when the run has ended. Workers do not import the caller's file, so a script needs no guard. In the main
+    thread Ctrl-C stops the run, and what is there is kept; called in another one, by `asyncio.to_thread` say, it leaves
+    signals alone, and `timebox stop` ends it. In a coroutine it blocks the loop.
     """
     from pipeline.config import resolve
 
-    result = launch(complete(config) if config else resolve(), reference=reference)
+    config = complete(config) if config else resolve()
+    told = progress if progress is not None else hasattr(sys, "ps1")  # so do Python, IPython and Jupyter say it
+    with Progress(Plan.of(config), quiet=not told) as observe:
+        result = launch(config, reference=reference, observe=observe)
     if result.status == "failed":
         raise RunError(f"{result.document['error']}; the logs are in {result.folder / 'logs'}")
     return result
