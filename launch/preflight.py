@@ -30,6 +30,14 @@ def check(config: Config, *, reference: bool) -> None:
         from pipeline.oracle_own import try_out  # numpy comes with it
 
         try_out(config)
+    if config.model.cell == "own":
+        from pipeline import cell_own
+
+        cell_own.try_out(config)
+    if config.data.name == "own":
+        from pipeline import task_own
+
+        task_own.try_out(config)
     if config.oracle.kind == "exact" and not reference:
         raise ConfigError(
             "oracle.kind: exact needs all weights in one place, and processes have each their own; add --reference"

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import csv
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,14 @@ import numpy as np
 
 from pipeline import results
 from pipeline.arrays import Array, Weights
-from pipeline.cells import Form
+from pipeline.cells import Cell, Form
+from pipeline.config import load
 from pipeline.errors import RunError
 from pipeline.files import save_text
 from pipeline.plan import EARLY, Plan
 from pipeline.probe import trail_of
-from pipeline.weights import KINDS
+from pipeline.sizes import PARTS
+from pipeline.weights import KINDS, cell_of
 
 FILE = Path("metrics") / "oracle.csv"
 NAMES = ("batch", "box", "cosine", "norm_ratio")
@@ -40,13 +44,14 @@ def judge(folder: Path, plan: Plan) -> list[dict[str, Any]]:
     """
     looks = {k: results.read_looks(folder / "probe" / f"{plan.name(k)}.looks") for k in range(1, plan.head + 1)}
     whole = set.intersection(*(set(each) for each in looks.values()))
+    make = _maker(folder, plan)
     rows = []
     for batch in sorted(whole):
         own = {k: each[batch] for k, each in looks.items()}
         if not all(_wanted(plan, k) <= look.keys() for k, look in own.items()):
             continue
         try:
-            pairs = _compare(plan, own)
+            pairs = _compare(plan, own, make)
         except ValueError:  # as numpy says that shapes do not fit
             continue
         rows += [{"batch": batch, "box": box, **pair} for box, pair in pairs]
@@ -61,7 +66,14 @@ def _wanted(plan: Plan, k: int) -> set[str]:
     return guess | ({"entering", "leaving"} if k > 1 else {"leaving"})
 
 
-def _compare(plan: Plan, looks: dict[int, Weights]) -> list[tuple[int, dict[str, float | None]]]:
+def _maker(folder: Path, plan: Plan) -> Callable[[Form], Cell]:
+    """Return what makes a cell of the run's kind: a user's is in its configuration."""
+    return partial(cell_of, load(folder / "config.toml")) if plan.cell == "own" else KINDS[plan.cell]
+
+
+def _compare(
+    plan: Plan, looks: dict[int, Weights], make: Callable[[Form], Cell]
+) -> list[tuple[int, dict[str, float | None]]]:
     """Return cosine and norm ratio of each box that updates before its gradient is there, box 1 first."""
     true: Array = looks[plan.head]["g"]
     found = []
@@ -72,11 +84,11 @@ def _compare(plan: Plan, looks: dict[int, Weights]) -> list[tuple[int, dict[str,
         if k > 1:
             trail = trail_of(look)
             steps, _, state = trail.leaving.shape
-            kind = KINDS[plan.cell]
+            parts = PARTS.get(plan.cell, 1)
             form = Form(
-                0, state // kind.parts, steps, is_first=False, function=plan.function, dtype=str(trail.leaving.dtype)
+                0, state // parts, steps, is_first=False, function=plan.function, dtype=str(trail.leaving.dtype)
             )
-            cell = kind(form)
+            cell = make(form)
             if not set(cell.passing) <= look.keys():
                 raise ValueError("a weight is missing")
             _, entering = cell.backward(look, trail, true, passes_on=True)
@@ -116,7 +128,8 @@ def read(folder: Path, plan: Plan) -> list[dict[str, Any]]:
     """
     path = folder / FILE
     if not path.is_file():
-        return judge(folder, plan) if (folder / "probe").is_dir() else []
+        # Who only looks at a run runs none of its code.
+        return judge(folder, plan) if (folder / "probe").is_dir() and plan.cell != "own" else []
     try:
         with path.open(newline="", encoding="utf-8") as stream:
             return [

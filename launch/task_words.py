@@ -15,10 +15,16 @@ from pipeline.schema import BY_STEP, TASKS, Config, Data
 from .text import share
 
 #: What an example is called, by the name of the data.
-UNITS = {"copy": "sequences", "repeat-copy": "sequences", "adding": "sequences", "addition": "sums"}
+UNITS = {"copy": "sequences", "repeat-copy": "sequences", "adding": "sequences", "addition": "sums", "own": "examples"}
 #: What an accuracy is a share of, of images and by the name of a task.
 IMAGES_RIGHT = "images right"
-RIGHT = {"copy": "bits right", "repeat-copy": "bits right", "adding": "sequences within 0.04", "addition": "bits right"}
+RIGHT = {
+    "copy": "bits right",
+    "repeat-copy": "bits right",
+    "adding": "sequences within 0.04",
+    "addition": "bits right",
+    "own": "examples right",
+}
 #: What a cost is.
 COST = {"copy": "bits a bit", "repeat-copy": "bits a bit", "adding": "mean squared error"}
 #: Pairs of label and prediction that are shown.
@@ -57,6 +63,8 @@ def task(config: Config) -> str:
     data = config.data
     if data.name not in TASKS:
         return f"{data.name} ({data.source})"
+    if data.name == "own":
+        return f"a task of its own ({data.file or 'data.code'})"
     if data.name == "addition":
         return f"addition of two numbers, sums of {data.bits} bits"
     if data.name == "adding":
@@ -82,7 +90,8 @@ def network(config: Config) -> str:
     if model.cell == "dense":
         boxes = "1 box" if model.boxes == 1 else f"{model.boxes} boxes"
         return f"{boxes} of width {model.width}, {steps} dense {model.function} layer{'s' * (steps > 1)}, and a head"
-    kind = "" if model.cell == "rnn" else f" {model.cell.upper()} cells"
+    names = {"rnn": "", "own": f" cells of its own ({model.file or 'model.code'})"}
+    kind = names.get(model.cell, f" {model.cell.upper()} cells")
     end = "each reading its own steps, and a head that adds up" if sizes.reads(config) else "and a head"
     return f"{boxes} of width {model.width}{',' * bool(kind)}{kind} over {steps} step{'s' * (steps > 1)}, {end}"
 
@@ -92,9 +101,9 @@ def predictions(path: Path, data: Data, epochs: Sequence[Mapping[str, Any]]) -> 
     with path.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     found = [verdict(rows, data, epochs)]
-    if data.name in ("adding", "addition"):
+    if data.name not in BY_STEP:
         some = rows[:SHOWN]
-        digits = "{:.2f}" if data.name == "adding" else "{:.0f}"
+        digits = "{:.0f}" if data.name == "addition" else "{:.2f}"
         found += [
             f"  {name:<10}  " + " ".join(f"{digits.format(float(row[name])):>5}" for row in some)
             for name in ("label", "prediction")
@@ -106,7 +115,7 @@ def columns(data: Data) -> list[str]:
     """Return what stands in the first columns of predictions.csv."""
     if data.name in BY_STEP:
         return ["example", "bits wanted", "bits right", "share right"]
-    return ["example", "label", "prediction", "within 0.04" if data.name == "adding" else "bits right"]
+    return ["example", "label", "prediction", {"adding": "within 0.04", "own": "right"}.get(data.name, "bits right")]
 
 
 def told(

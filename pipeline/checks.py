@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from . import checks_traced, levels, programs, sizes
+from . import checks_own, checks_traced, levels, programs, sizes
 from .actions import stage_number
 from .errors import ConfigError, ScheduleError, WireError
 from .filled import CUTTING, parts
@@ -14,6 +14,7 @@ from .schema import BY_STEP, IMAGES, ROWS, TASKS, Config
 
 def check(config: Config) -> None:
     """Check what concerns more than one key; raises ConfigError."""
+    checks_own.check(config)
     _check_task(config)
     _check_data(config)
     checks_traced.check(config)
@@ -48,7 +49,7 @@ def _check_task(config: Config) -> None:
                 "model.loss: mse tells numbers (data.name adding); for digits use squared, bce or softmax"
             )
         return
-    losses = {"adding": ("mse",), "addition": ("bce", "squared")}.get(data.name, ("bce",))
+    losses = {"adding": ("mse",), "addition": ("bce", "squared"), "own": (model.loss,)}.get(data.name, ("bce",))
     if model.loss not in losses:
         raise ConfigError(
             f"model.loss: {data.name} needs {' or '.join(losses)}, not {model.loss}; add --model.loss {losses[0]}"
@@ -204,10 +205,6 @@ def _check_schedule(config: Config) -> None:
 def _check_oracle(config: Config) -> None:
     oracle, schedule = config.oracle, config.schedule.kind
     has_oracles = "synthetic" in rules_of(config)
-    if oracle.kind == "own" and not oracle.code:
-        raise ConfigError("oracle.file: oracle.kind own needs a Python file with a class Oracle; name it")
-    if oracle.kind != "own" and (oracle.file or oracle.code):
-        raise ConfigError(f"oracle.file: only read by oracle.kind own, not by {oracle.kind}; leave out one of the two")
     if oracle.kind in CONTROLS and schedule not in ONE_BY_ONE:
         raise ConfigError(
             f"oracle.kind: {oracle.kind} is a learning rule of its own, and {schedule} brings its own; "

@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from . import checks, faults, filled
+from .checks_own import OWN, WHAT
 from .errors import ConfigError
 from .presets import PRESETS
 from .schema import Config
@@ -122,10 +123,11 @@ def _with(tree: dict[str, dict[str, Any]], flags: Mapping[str, Any]) -> Config:
         tree["schedule"].pop("program", None)  # another file than the one that a run had
         if "schedule.kind" not in flags:
             tree["schedule"]["kind"] = "own"
-    if "oracle.file" in flags:
-        tree["oracle"].pop("code", None)
-        if "oracle.kind" not in flags:
-            tree["oracle"]["kind"] = "own"
+    for group, key, _ in OWN:
+        if f"{group}.file" in flags:
+            tree[group].pop("code", None)
+            if f"{group}.{key}" not in flags:
+                tree[group][key] = "own"
     _include(tree, Path(), "flag")
     return complete(_checked(tree, "configuration"))
 
@@ -147,8 +149,12 @@ def _forget(tree: dict[str, dict[str, Any]], flags: Mapping[str, Any]) -> None:
 
 
 def _include(tree: dict[str, dict[str, Any]], folder: Path, source: str) -> None:
-    """Read a user's schedule and oracle into the configuration, which then is whole wherever it goes; raises ConfigError."""
-    for group, key, wanted in (("schedule", "program", "a line for each stage"), ("oracle", "code", "a class Oracle")):
+    """Read what is a user's own into the configuration, which then is whole wherever it goes; raises ConfigError."""
+    texts = [
+        ("schedule", "program", "a line for each stage"),
+        *((group, "code", f"a class {wanted}") for group, _, wanted in OWN),
+    ]
+    for group, key, wanted in texts:
         values = tree.get(group, {})
         if not values.get("file") or values.get(key):
             continue
@@ -158,7 +164,8 @@ def _include(tree: dict[str, dict[str, Any]], folder: Path, source: str) -> None
         except UnicodeDecodeError:
             raise ConfigError(f"{source}: {group}.file: {path}: the file is not UTF-8 text") from None
         except OSError as error:
-            raise ConfigError(f"{source}: {group}.file: {path}: cannot read the {group}: {error.strerror}") from None
+            what = WHAT.get(group, group)
+            raise ConfigError(f"{source}: {group}.file: {path}: cannot read the {what}: {error.strerror}") from None
         if not values[key].strip():
             raise ConfigError(f"{source}: {group}.file: {path}: the file is empty; {wanted} is wanted")
 

@@ -3,6 +3,7 @@
     copy, repeat-copy    a target at every step of the answer; sequences as long as the level says, which travels with a batch
     adding               the sum of two marked numbers, a target at the end
     addition             the bits of the sum of two numbers; those that judge are never trained on
+    own                  what a user's class draws (`task_own`)
 
 Training batches never repeat; evaluation batches are the same in every evaluation, but for the length of their sequences.
 """
@@ -18,6 +19,7 @@ from . import levels, sequences, sizes
 from .arrays import Array
 from .plan import EVALUATION_ROWS
 from .schema import BY_STEP, Config
+from .task_own import OwnTask
 
 #: What is drawn from streams of its own: training, test and validation.
 TRAINING, JUDGED = 0, {"test": 1, "validation": 2}
@@ -52,6 +54,7 @@ class Examples:
         self._is_sequence = sizes.is_sequence(config)
         self._level = sizes.most(config) if data.name in BY_STEP else 0
         self._kept: dict[tuple[int, int, int], Drawn] = {}
+        self.own = OwnTask(config) if data.name == "own" else None
 
     # Interface of `data.Batches`
 
@@ -142,6 +145,8 @@ class Examples:
             if data.name == "copy":
                 return Drawn(*sequences.copy(rng, rows, length, data.bits, self._all_steps, dtype))
             return Drawn(*sequences.repeat_copy(rng, rows, length, repeats, data.bits, self._all_steps, dtype))
+        if self.own is not None:
+            return Drawn(*self.own.draw(rng, rows))
         if data.name == "adding":
             return Drawn(*sequences.adding(rng, rows, self._all_steps, dtype))
         return self._sums(rng, stream, index, rows)

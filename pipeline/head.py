@@ -172,6 +172,9 @@ def judge(layer: Weights, h: Array, batches: Batches | Examples, evaluation: int
     y = batches.wanted(labels)
     cost = heads.cost(a, y, loss, y_hat)
     places = batches.evaluation_places(evaluation)
+    if isinstance(batches, Examples) and batches.own is not None:
+        own = batches.own
+        return Judged(places, own.told(y), own.told(y_hat), y_hat, cost, own.rights(y_hat, y))
     if name == "adding":
         return Judged(places, y[:, 0], y_hat[:, 0], y_hat, cost, np.abs(y_hat[:, 0] - y[:, 0]) < NEAR)
     if name == "addition":

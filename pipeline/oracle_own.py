@@ -34,11 +34,12 @@ import numpy as np
 from .arrays import Array, Weights
 from .errors import ConfigError, RunError
 from .oracles import Oracle, Shape
+from .own_code import Source, sealed
 from .schema import Config
 from .sizes import classes, link, state
 from .state import Saved, counts
 
-WANTED = ("predict", "gradient")
+WANTED, SHOWN = ("predict", "gradient"), "launch/examples/own_oracle.py"
 
 
 class Own(Oracle):
@@ -46,7 +47,8 @@ class Own(Oracle):
 
     def __init__(self, code: str, name: str, shape: Shape, rng: np.random.Generator) -> None:
         self._name = name
-        oracle = found(code, name)
+        self._source = Source(code, name, "Oracle")
+        oracle = self._source.found(WANTED, SHOWN)
         self._own = self._call("__init__", oracle, shape, rng)
         weights = getattr(self._own, "weights", None)
         if not isinstance(weights, dict) or not all(isinstance(array, np.ndarray) for array in weights.values()):
@@ -55,7 +57,7 @@ class Own(Oracle):
 
     def predict(self, h: Array, y: Array | None, batch: int, out: Array | None = None) -> Array:
         """Return the synthetic gradient (rows, width)."""
-        made = self._call("predict", self._own.predict, _sealed(h), y, batch)
+        made = self._call("predict", self._own.predict, sealed(h), y, batch)
         if not isinstance(made, np.ndarray) or made.shape != h.shape:
             shape = getattr(made, "shape", type(made).__name__)
             raise RunError(f"{self._name}: Oracle.predict returned {shape}, an array {h.shape} is wanted")
@@ -65,7 +67,7 @@ class Own(Oracle):
 
     def gradient(self, h: Array, y: Array | None, error: Array) -> Weights:
         """Return the gradient by each weight, in arrays that may be written to."""
-        made = self._call("gradient", self._own.gradient, _sealed(h), y, error)
+        made = self._call("gradient", self._own.gradient, sealed(h), y, error)
         if not isinstance(made, dict):
             raise RunError(f"{self._name}: Oracle.gradient returned {type(made).__name__}, a dict of arrays is wanted")
         for key, G in made.items():
@@ -77,7 +79,7 @@ class Own(Oracle):
     def see(self, h: Array, y: Array | None, target: Array, batch: int) -> None:
         """Let it learn what takes no gradient."""
         if hasattr(self._own, "see"):
-            self._call("see", self._own.see, _sealed(h), y, _sealed(target), batch)
+            self._call("see", self._own.see, sealed(h), y, sealed(target), batch)
 
     @property
     def _remembers(self) -> bool:
@@ -102,33 +104,7 @@ class Own(Oracle):
         self._call("restore", self._own.restore, arrays)
 
     def _call(self, what: str, function: Any, *arguments: Any) -> Any:
-        try:
-            return function(*arguments)
-        except (Exception, SystemExit) as error:
-            # A user's code may raise anything; it is told by its file and line.
-            line = _line(error, self._name)
-            raise RunError(f"{self._name}{line}: Oracle.{what}: {type(error).__name__}: {error}") from error
-
-
-def found(code: str, name: str) -> Any:
-    """Return the class `Oracle` of a file's text; raises ConfigError that names the file and the line."""
-    place: dict[str, Any] = {"__name__": "oracle"}
-    try:
-        exec(compile(code, name, "exec"), place)
-    except SyntaxError as error:
-        raise ConfigError(f"{name}, line {error.lineno}: {error.msg}") from None
-    except (Exception, SystemExit) as error:
-        raise ConfigError(f"{name}{_line(error, name)}: {type(error).__name__}: {error}") from error
-    oracle = place.get("Oracle")
-    missing = [word for word in WANTED if not callable(getattr(oracle, word, None))]
-    if not isinstance(oracle, type) or missing:
-        what = (
-            f"its class Oracle has no {' and no '.join(missing)}"
-            if isinstance(oracle, type)
-            else "it has no class Oracle"
-        )
-        raise ConfigError(f"{name}: {what}; `pipeline/oracle_own.py` shows one")
-    return oracle
+        return self._source.call(what, function, *arguments)
 
 
 def try_out(config: Config) -> None:
@@ -154,20 +130,3 @@ def try_out(config: Config) -> None:
 def _is_plain(name: object, array: object) -> bool:
     """Whether an array can be saved: without pickles."""
     return isinstance(name, str) and isinstance(array, np.ndarray) and array.dtype.kind in "biufc"
-
-
-def _sealed(array: Array) -> Array:
-    """Return a view that cannot be written to: what is there belongs to the box."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
-
-
-def _line(error: BaseException, name: str) -> str:
-    """Return the place in the user's file where an error came from, as text."""
-    lines, trace = [], error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == name:
-            lines.append(trace.tb_lineno)
-        trace = trace.tb_next
-    return f", line {lines[-1]}" if lines else ""

@@ -25,9 +25,14 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 0
     width: Annotated[int, Meta(ge=1, le=65_536, description="units of the hidden state")] = 784
     cell: Annotated[
-        Literal["rnn", "gru", "lstm", "dense"],
-        Meta(description="what a box holds: a recurrent cell, or dense layers of a feed-forward network"),
+        Literal["rnn", "gru", "lstm", "dense", "own"],
+        Meta(
+            description="what a box holds: a recurrent cell, dense layers of a feed-forward network, or your own cell from "
+            "model.file"
+        ),
     ] = "rnn"
+    file: Annotated[str, Meta(description="own: the Python file that holds the class Cell")] = ""
+    code: Annotated[str, Meta(max_length=1_000_000, description="own: the file's text, as read from it")] = ""
     function: Annotated[Literal["relu", "tanh", "sigmoid"], Meta(description="of dense layers")] = "relu"
     tied: Annotated[bool, Meta(description="all boxes share one Wx, Wrec (an RNN), or each has its own")] = True
     bias: Annotated[bool, Meta(description="a bias in every box and in the head")] = False
@@ -106,12 +111,15 @@ class Data(Struct, frozen=True, forbid_unknown_fields=True):
     """What is learnt. A batch is a pure function of (seed, index): no stage sends it to another."""
 
     name: Annotated[
-        Literal["mnist01", "mnist", "copy", "repeat-copy", "adding", "addition"],
+        Literal["mnist01", "mnist", "copy", "repeat-copy", "adding", "addition", "own"],
         Meta(
             description="the digits 0 and 1, or all ten; or a task drawn by seed: symbols to repeat after a pause, once (copy) "
-            "or several times; the sum of two marked numbers of a sequence (adding); binary numbers (addition)"
+            "or several times; the sum of two marked numbers of a sequence (adding); binary numbers (addition); or your own "
+            "from data.file"
         ),
     ] = "mnist01"
+    file: Annotated[str, Meta(description="own: the Python file that holds the class Task")] = ""
+    code: Annotated[str, Meta(max_length=1_000_000, description="own: the file's text, as read from it")] = ""
     source: Annotated[
         Literal["packaged", "full"],
         Meta(description="the 10,000 packaged images, or the full 60,000 + 10,000 from data.dir, cache or mirror"),
@@ -245,7 +253,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
 
 LABELS = {"mnist01": 2, "mnist": 10}
 #: Tasks that are drawn by seed, and those of them that have a target at every step.
-TASKS = ("copy", "repeat-copy", "adding", "addition")
+TASKS = ("copy", "repeat-copy", "adding", "addition", "own")
 BY_STEP = ("copy", "repeat-copy")
 #: Images to train and to test with; the packaged ones serve for both.
 IMAGES = {

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from . import levels
+from .own_code import Source
 from .schema import BY_STEP, LABELS, ROWS, TASKS, Config, Data
 
 #: The length of a sequence to copy, and of one with two numbers to add, where nothing is said.
 USUAL = {"copy": 5, "repeat-copy": 3, "adding": 50}
 #: How many numbers of a unit's state each kind of cell has.
 PARTS = {"lstm": 2}
+
+
+def task_source(data: Data) -> Source:
+    """Return the text of a user's task."""
+    return Source(data.code, data.file or "data.code", "Task")
+
+
+def own_task(data: Data) -> dict[str, int]:
+    """Return `inputs`, `outputs` and `steps` as a user's task tells them; raises ConfigError."""
+    return task_source(data).whole_numbers({"inputs": None, "outputs": None, "steps": 1})
 
 
 def judged(data: Data) -> int:
@@ -19,6 +30,8 @@ def judged(data: Data) -> int:
 def is_sequence(config: Config) -> bool:
     """Whether each step sees something else: a row of an image, a part of a sequence."""
     data = config.data
+    if data.name == "own":
+        return own_task(data)["steps"] > 1
     return data.reading == "rows" if data.name not in TASKS else data.name != "addition"
 
 
@@ -27,6 +40,8 @@ def steps(config: Config) -> int:
     data, model = config.data, config.model
     if data.name not in TASKS:
         return ROWS
+    if data.name == "own":
+        return own_task(data)["steps"]
     if model.steps_per_box and data.name in BY_STEP:
         return model.boxes * model.steps_per_box
     length = data.length or USUAL[data.name]
@@ -52,6 +67,8 @@ def box_steps(config: Config) -> tuple[int, ...]:
 def inputs(config: Config) -> int:
     """Return the number of inputs of one step: an image, a row, a symbol, a number and its mark, bits."""
     data = config.data
+    if data.name == "own":
+        return own_task(data)["inputs"]
     of_task = {"copy": data.bits + 1, "repeat-copy": data.bits + 2, "adding": 2, "addition": 2 * data.bits}
     return of_task.get(data.name, ROWS if data.reading == "rows" else ROWS * ROWS)
 
@@ -59,6 +76,8 @@ def inputs(config: Config) -> int:
 def outputs(config: Config) -> int:
     """Return the outputs of the head, or of each step: one sigmoid for two digits, else one a digit, a number or a bit."""
     data = config.data
+    if data.name == "own":
+        return own_task(data)["outputs"]
     if data.name in TASKS:
         return {"copy": data.bits, "repeat-copy": data.bits + 1, "adding": 1, "addition": data.bits}[data.name]
     labels = LABELS[data.name]
@@ -72,6 +91,8 @@ def classes(config: Config) -> int:
 
 def link(config: Config) -> str:
     """Return how labels are told: by one of several classes (softmax), by bits (sigmoid), by a number (identity)."""
+    if config.data.name == "own":
+        return {"mse": "identity", "softmax": "softmax"}.get(config.model.loss, "sigmoid")
     return {"adding": "identity", "addition": "sigmoid"}.get(config.data.name, "softmax")
 
 

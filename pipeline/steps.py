@@ -59,7 +59,7 @@ def _forward(plan: Plan, k: int) -> str:
         return f"h{k} = dense{k}({f'h{k - 1}' if k > 1 else 'x'}), its {plan.function} layers"
     if plan.cell == "rnn":
         return f"h{k} = tanh(x Wx{f' + h{k - 1} Wrec' if k > 1 else ''})"
-    names = {"gru": ("h",), "lstm": ("h", "c")}[plan.cell]
+    names = ("h", "c") if plan.cell == "lstm" else ("h",)
     leaving = ", ".join(f"{name}{k}" for name in names)
     entering = "".join(f", {name}{k - 1}" for name in names) if k > 1 else ""
     return f"{leaving} = {plan.cell.upper()}(x{entering})"

@@ -8,17 +8,19 @@ import numpy as np
 
 from . import heads, oracles
 from .arrays import Weights
+from .cell_own import OwnCell
 from .cells import Cell, Form
 from .cells_dense import Dense
 from .cells_gated import Gru, Lstm
 from .cells_rnn import Rnn
+from .checks_own import cell_source
 from .fitting import Fitting, make_oracle, shape_of
 from .optimizers import Optimizer
 from .plan import rule_of
 from .schema import Config
 from .sizes import box_steps, classes, inputs, outputs, reads
 
-#: The kinds of cells by `model.cell`.
+#: Our kinds of cells by `model.cell`.
 KINDS: dict[str, type[Cell]] = {"rnn": Rnn, "gru": Gru, "lstm": Lstm, "dense": Dense}
 
 
@@ -41,7 +43,13 @@ def make_cell(config: Config, number: int) -> Cell:
         function=model.function,
         dtype=model.dtype,
     )
-    return KINDS[model.cell](form)
+    return cell_of(config, form)
+
+
+def cell_of(config: Config, form: Form) -> Cell:
+    """Return the arithmetic of a cell of a configuration's kind, of any form; raises ConfigError for a user's that is none."""
+    kind = config.model.cell
+    return OwnCell(form, cell_source(config)) if kind == "own" else KINDS[kind](form)
 
 
 def box_weights(config: Config, number: int) -> Weights:
