@@ -32,7 +32,7 @@ from pipeline.plan import Plan
 from pipeline.replay import Moment, Replay
 from pipeline.weights import digest
 
-from . import runs
+from . import own_files, runs
 from .environment import differences
 
 SAME, DIFFERENT, NOT_COMPARABLE = 0, 1, 3
@@ -168,7 +168,8 @@ def _prepare(folder: Path) -> tuple[_Record, Replay]:
     plan = Plan.of(config)
     if not (folder / "journal").is_dir():
         raise ConfigError(f"{folder.name} has no journals: a reference runs in one process, or the run never began")
-    record = _Record(folder, plan, runs.read_json(folder / "summary.json") or {}, {}, {}, [])
+    summary = runs.read_json(folder / "summary.json") or {}
+    record = _Record(folder, plan, summary, {}, {}, list(own_files.changed(config)))
     if record.summary.get("status") == "simulated" and not (folder / "checkpoint").is_dir():
         raise ConfigError(f"{folder.name} was simulated without arithmetic: there are no bits to have again")
     try:

@@ -62,7 +62,8 @@ def _forward(plan: Plan, k: int) -> str:
     names = ("h", "c") if plan.cell == "lstm" else ("h",)
     leaving = ", ".join(f"{name}{k}" for name in names)
     entering = "".join(f", {name}{k - 1}" for name in names) if k > 1 else ""
-    return f"{leaving} = {plan.cell.upper()}(x{entering})"
+    name = "cell" if plan.cell == "own" else plan.cell.upper()
+    return f"{leaving} = {name}(x{entering})"
 
 
 def _early(plan: Plan, k: int) -> str | None:

@@ -9,21 +9,50 @@ import numpy as np
 import pytest
 
 from pipeline.arrays import Array, Scratch, Weights, sigmoid
+from pipeline.cell_own import OwnCell
 from pipeline.cells import Cell, Factors, Form, Own, Trail
 from pipeline.cells_dense import Dense
 from pipeline.cells_gated import Gru, Lstm
 from pipeline.cells_rnn import Rnn
+from pipeline.own_code import Source
 
 INPUTS, WIDTH, OUTPUTS, ROWS = 3, 4, 2, 3
+#: A user's cell with two gates, after Ravanelli et al. 2018: h + u ⊙ (n − h).
+OWN = """
+import numpy as np
+
+class Cell:
+    gates = 2
+
+    def forward(self, z, h):
+        w = h.shape[1]
+        u, n = 1 / (1 + np.exp(-z[:, :w])), np.tanh(z[:, w:])
+        return h + u * (n - h)
+
+    def backward(self, z, h, g):
+        w = h.shape[1]
+        u, n = 1 / (1 + np.exp(-z[:, :w])), np.tanh(z[:, w:])
+        return np.hstack([g * (n - h) * u * (1 - u), g * u * (1 - n * n)]), g * (1 - u)
+"""
+
+
+class Light(OwnCell):
+    """That cell."""
+
+    def __init__(self, form: Form) -> None:
+        super().__init__(form, Source(OWN, "light.py", "Cell"))
+
+
 KINDS: dict[str, tuple[type[Cell], str]] = {
     "rnn": (Rnn, "tanh"),
     "gru": (Gru, "tanh"),
     "lstm": (Lstm, "tanh"),
+    "own": (Light, "tanh"),
     "relu": (Dense, "relu"),
     "tanh": (Dense, "tanh"),
     "sigmoid": (Dense, "sigmoid"),
 }
-RECURRENT = ["rnn", "gru", "lstm"]
+RECURRENT = ["rnn", "gru", "lstm", "own"]
 KIND = pytest.mark.parametrize("kind", KINDS)
 STEPS = pytest.mark.parametrize("steps", [1, 4])
 FIRST = pytest.mark.parametrize("first", [True, False], ids=["first", "later"])
@@ -256,7 +285,7 @@ def test_sigmoid_neither_overflows_nor_warns() -> None:
     np.testing.assert_allclose(found, [0, 1 / (1 + np.exp(2)), 0.5, 1 / (1 + np.exp(-2)), 1], rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind", RECURRENT)
+@pytest.mark.parametrize("kind", ["rnn", "gru", "lstm"])
 @STEPS
 @FIRST
 @BIAS

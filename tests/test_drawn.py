@@ -27,6 +27,17 @@ TASKS: dict[str, Flags] = {
     "adding": {"data.name": "adding", "data.length": 8, "model.loss": "mse"},
     "addition": {"data.name": "addition", "data.bits": 6, "model.loss": "bce"},
 }
+OWN = """
+class Task:
+    inputs = 2
+    outputs = 3
+    steps = 6
+
+    def draw(self, rng, rows):
+        x = rng.standard_normal((6, rows, 2))
+        return x, rng.random((rows, 3)) < 0.5
+"""
+TASKS["own"] = {"data.name": "own", "data.code": OWN, "model.loss": "bce"}
 TASK = pytest.mark.parametrize("name", TASKS)
 BY_STEP = pytest.mark.parametrize("name", ["copy", "repeat-copy"])
 
@@ -106,7 +117,7 @@ def test_the_last_batch_of_an_epoch_is_smaller(name: str) -> None:
     assert isinstance(examples, Examples)
     rows = [examples.inputs(batch, 1, 1).shape[1] for batch in range(6)]
     assert rows == [4, 4, 2, 4, 4, 2] == [plan.rows(batch) for batch in range(6)]
-    if name in ("adding", "addition"):
+    if name in ("adding", "addition", "own"):
         assert [len(examples.labels(batch)) for batch in range(3)] == [4, 4, 2]
     else:
         assert [examples.targets(batch, 2, 1)[0].shape[1] for batch in range(3)] == [4, 4, 2]
@@ -121,7 +132,7 @@ def test_micro_batches_are_parts_of_a_batch(name: str) -> None:
 
 @TASK
 def test_an_evaluation_of_many_goes_in_chunks(name: str) -> None:
-    config = config_of(name, **({} if name == "adding" else {"data.bits": 12}), **{"data.test": 1100})
+    config = config_of(name, **({} if name in ("adding", "own") else {"data.bits": 12}), **{"data.test": 1100})
     examples, plan = make_batches(config), Plan.of(config)
     assert isinstance(examples, Examples)
     assert plan.chunks == 3
