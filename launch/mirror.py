@@ -5,7 +5,7 @@ Every file is sent as it grows, in chunks, each with its place. A file that was 
 Logs and what the probe saw are appended to, whatever is before them.
 
     agent  path, generation, offset, whole, data  ─→
-                                                 ←─  path, generation, offset: it has come so far; `again`: send the rest once more
+                                                 ←─  path, generation, offset: it has come so far; `again`: send the rest again
 
 At most `WINDOW` bytes are on their way. What is not acknowledged within `AGAIN_S` is sent again; what has come already, or is
 not next, is not written twice. Which paths there are is decided here, for both sides: those of the agent's own stage.

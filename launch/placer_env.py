@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pipeline import keys
+from pipeline import addresses, keys
 
 from . import joining
 
@@ -22,10 +22,13 @@ class EnvRecruiter:
         self._path.unlink(missing_ok=True)  # of a launcher that was killed
         keys.write_private(self._path, joining.line(meeting) + "\n")
         count = meeting.boxes + 1
+        alone = ""
+        if addresses.is_loopback(meeting.address.removeprefix("tcp://").rpartition(":")[0].strip("[]")):
+            alone = "Nobody but this machine reaches that address: for others add --transport.interface auto.\n"
         print(
             f"{folder.name} waits at {meeting.address} for {count} hosts, one for each of box-1 … head. On each of them:\n"
             f"  TIMEBOX_STAGE=box-1 timebox join {self._path}\n"
-            "The file is as good as a key: where there is no shared disk, copy it (scp -p) for as long as the run lasts.",
+            f"{alone}The file is as good as a key: where there is no shared disk, copy it (scp -p).",
             file=sys.stderr,
             flush=True,
         )

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import subprocess
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pipeline
+from pipeline import addresses
 from pipeline.errors import ConfigError
 from pipeline.schema import Config
 
@@ -24,25 +25,8 @@ from .interruptions import KINDS
 
 #: Seconds that a cluster's answers may take.
 ANSWER_S = 30.0
-
-
-class Keeper:
-    """What an actor does on its node: it starts an agent, which ends when this process does."""
-
-    def __init__(self, line: str, stage: str, host: str, root: str) -> None:
-        import os
-
-        environment = {**os.environ, joining.HOST: host}
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-        command = [sys.executable, "-m", "launch.agent", "-", "--stage", stage, "--parent", str(os.getpid())]
-        self._agent = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
-        assert self._agent.stdin is not None
-        self._agent.stdin.write(f"{line}\n".encode())
-        self._agent.stdin.close()
-
-    def poll(self) -> int | None:
-        """Return the agent's exit code, or None while it is there."""
-        return self._agent.poll()
+#: And whether there is one at all.
+KNOCK_S = 5.0
 
 
 def _ray() -> Any:
@@ -81,6 +65,14 @@ def check(config: Config) -> None:
                 f"placer.cpus: {stages} stages of {wanted.cpus:g} need {stages * wanted.cpus:g} processors, the cluster has "
                 f"{there:g}, at most {largest:g} on a node; lower placer.cpus or model.boxes"
             )
+        own = ray.util.get_node_ip_address()
+        others = {str(node["NodeManagerAddress"]) for node in ray.nodes() if node["Alive"]} - {own}
+        afar = sorted(each for each in others if not addresses.is_loopback(each))
+        if afar and addresses.is_loopback(config.transport.interface):
+            raise ConfigError(
+                f"transport.interface: nobody but this machine reaches {config.transport.interface}, and the cluster has "
+                f"{', '.join(afar[:3])}; add --transport.interface auto"
+            )
     except ConfigError:
         if is_ours:
             ray.shutdown()
@@ -90,6 +82,8 @@ def check(config: Config) -> None:
 def connect(ray: Any, config: Config) -> None:
     """Connect to the cluster at placer.address, or start one; raises ConfigError."""
     wanted = config.placer
+    if wanted.address not in ("", "auto", "local"):
+        _knock(wanted.address)  # Ray itself would try for more than a minute
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
     if wanted.address:
         options["address"] = wanted.address
@@ -105,19 +99,29 @@ def connect(ray: Any, config: Config) -> None:
             ) from None
 
 
+def _knock(address: str) -> None:
+    """Raise ConfigError where nobody listens at an address."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), KNOCK_S).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise ConfigError(f"placer.address: no Ray cluster answers at {address}: {error}") from None
+
+
 class RayRecruiter:
     """Makes an actor for each stage, and another one where one is lost."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._line = ""
+        self._fault = ""  # why no stage can be placed
         self._group: Any = None
         self._actors: dict[str, Any] = {}
         self._polls: dict[str, Any] = {}
         self._names = [f"box-{k}" for k in range(1, config.model.boxes + 1)] + ["head"]
 
     def open(self, meeting: joining.Meeting, folder: Path) -> None:  # noqa: ARG002
-        """Reserve what all stages need; raises ConfigError where the cluster does not give it in time."""
+        """Reserve what all stages need; what the cluster does not give in time is told of each of them."""
         ray = _ray()
         from ray.util.placement_group import placement_group
 
@@ -128,7 +132,7 @@ class RayRecruiter:
         bundle = {"CPU": wanted.cpus or 0.001}
         self._group = placement_group([bundle] * len(self._names), strategy=wanted.strategy.upper())
         if not self._group.wait(min(wanted.wait_s, ANSWER_S)):
-            raise ConfigError(
+            self._fault = (
                 f"placer.cpus: the cluster did not give {len(self._names)} times {wanted.cpus:g} processors within "
                 f"{min(wanted.wait_s, ANSWER_S):g} s: others use them"
             )
@@ -139,6 +143,8 @@ class RayRecruiter:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         self.dismiss(name)
+        if self._fault:
+            return
         place = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=self._names.index(name))
         options = {"num_cpus": self._config.placer.cpus, "max_restarts": 0, "scheduling_strategy": place}
         root = str(Path(pipeline.__file__).parents[1])
@@ -150,7 +156,7 @@ class RayRecruiter:
         ray = _ray()
         actor = self._actors.get(name)
         if actor is None:
-            return ""
+            return self._fault
         poll = self._polls.setdefault(name, actor.poll.remote())
         done, _ = ray.wait([poll], timeout=0)
         if not done:
@@ -191,17 +197,16 @@ def _hosted() -> type:
         """An actor that keeps an agent."""
 
         def __init__(self, line: str, stage: str, root: str) -> None:
-            import sys
 
             import ray
 
             try:
-                import launch.placer_ray
+                import launch.keeper
             except ImportError:
                 sys.path.insert(0, root)
-                import launch.placer_ray
+                import launch.keeper
             host = ray.util.get_node_ip_address()
-            self._keeper = launch.placer_ray.Keeper(line, stage, host, root)
+            self._keeper = launch.keeper.Keeper(line, stage, host, root)
 
         def poll(self) -> int | None:
             return self._keeper.poll()

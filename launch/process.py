@@ -10,7 +10,9 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 STATES = {"R": "running", "S": "sleeping", "D": "sleeping", "I": "sleeping", "T": "stopped", "t": "traced"}
 
@@ -70,6 +72,13 @@ def process_state(pid: object, run: str, stage: str) -> str:
         return "gone"
     is_it = "pipeline.worker" in words and stage in words and any(Path(word).name == run for word in words)
     return STATES.get(letter, "gone") if is_it else "gone"
+
+
+def stage_state(stage: Mapping[str, Any], run: str) -> str:
+    """Return the same of a stage as launcher.json has it; of one on another host nothing is known here."""
+    if stage.get("is_elsewhere"):
+        return "unknown"
+    return process_state(stage.get("pid"), run, str(stage.get("name")))
 
 
 def process_start_ns(began_ns: int) -> int:

@@ -108,6 +108,7 @@ class LiveRun:
         try:
             self.placer.open(server, keys, folder)
         except BaseException:
+            self.placer.end_all()
             server.close(0)
             raise
         return server

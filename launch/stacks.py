@@ -17,7 +17,7 @@ from pipeline.errors import ConfigError
 
 from . import runs
 from .events import Failure
-from .process import process_state
+from .process import is_alive, process_state
 
 #: Seconds that workers have to write their stacks, and for how long a file must not grow to be whole.
 ASK_S, SETTLED_S = 1.0, 0.1
@@ -44,6 +44,19 @@ def here(folder: Path) -> Reach:
             os.kill(pid, stacks.ASKS)
 
     return Reach(lambda name, pid: process_state(pid, folder.name, name), send, lambda: time.sleep(0.01))
+
+
+def through(state: Mapping[str, Any]) -> Reach:
+    """Return how workers on other hosts are reached: their launcher asks all of them when it is sent SIGUSR1 itself."""
+    asked: list[str] = []
+
+    def ask(name: str, pid: int) -> None:  # noqa: ARG001
+        if not asked and is_alive(state.get("pid"), state.get("started_ticks")):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(int(state["pid"]), stacks.ASKS)
+        asked.append(name)
+
+    return Reach(lambda name, pid: "unknown", ask, lambda: time.sleep(0.01))  # noqa: ARG005
 
 
 def ask(folder: Path, pids: Mapping[str, int], reach: Reach | None = None) -> dict[str, str]:
@@ -145,8 +158,12 @@ def collect(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ConfigError(f"{folder.name} has no workers: {error.filename} is missing") from None
     pids = {stage["name"]: stage["pid"] for stage in document["stages"] if isinstance(stage["pid"], int)}
-    alive = {name: pid for name, pid in pids.items() if process_state(pid, folder.name, name) != "gone"}
-    found = ask(folder, alive)
+    elsewhere = {stage["name"] for stage in state.get("stages", []) if stage.get("is_elsewhere")}
+    if elsewhere:
+        found = ask(folder, pids, through(state)) if status == "running" else {}
+    else:
+        alive = {name: pid for name, pid in pids.items() if process_state(pid, folder.name, name) != "gone"}
+        found = ask(folder, alive)
     stages = []
     for stage in document["stages"]:
         name = stage["name"]
@@ -156,6 +173,8 @@ def collect(folder: Path) -> dict[str, Any]:
                 "name": name,
                 "pid": stage["pid"],
                 "process": stage["process"],
+                "host": stage["host"],
+                "is_elsewhere": stage["name"] in elsewhere,
                 "at": why_text.of_itself(stage, status),
                 "stacks": found.get(name) or _written(left),
             }
@@ -175,6 +194,8 @@ def render(document: Mapping[str, Any]) -> str:
     lines = [f"{document['run']}: {document['status']}; stacks with the {document['order'].replace(' call', ' call')}"]
     for stage in document["stages"]:
         where = f"process {stage['pid']}, {stage['process']}" if stage["pid"] else "no process"
+        if stage["is_elsewhere"]:
+            where = f"process {stage['pid']} on {stage['host']}"
         lines += ["", f"{stage['name']} ({where}) {stage['at']}"]
         text = stage["stacks"] or "none: it wrote none before it ended"
         lines += [f"  {line}" for line in text.splitlines()]
