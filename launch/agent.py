@@ -29,7 +29,7 @@ from pipeline import addresses, control, keys, transport
 from pipeline.errors import ConfigError, TimeboxError, WireError, plain
 
 from . import agent_words as words
-from . import joining
+from . import environment, joining
 from .stage_place import Place
 
 #: How long a round of the loop waits for a word, and how often files are looked at.
@@ -57,7 +57,7 @@ class Agent:
     def __init__(self, meeting: joining.Meeting, stage: str, interface: str, host: str, parent: int | None) -> None:
         """Make the private folder and connect; raises ConfigError."""
         self.stage, self.host = stage, host
-        self._parent = parent
+        self._parent, self._clock = parent, environment.clock()
         self._instance = os.urandom(8).hex()
         towards = addresses.towards(meeting.address)
         bind = towards if interface in ("", addresses.AUTO) else addresses.resolve(interface)
@@ -166,7 +166,7 @@ class Agent:
         elif word == "kept":
             place.keep(body)
         elif word == "ping":
-            self.say("pong", n=body["n"], sent_ns=body["sent_ns"], mono_ns=time.monotonic_ns(), host=self.host)
+            self.say("pong", n=body["n"], sent_ns=body["sent_ns"], mono_ns=time.monotonic_ns(), host=self._clock)
         return word == "quit"
 
     def end(self, leave: Leave | None) -> None:
@@ -197,14 +197,14 @@ class Agent:
 
 def join(word: str | None, stage: str | None, parent: int | None = None, *, quiet: bool = False) -> int:
     """Join a run as one stage's agent; returns the exit code. Raises ConfigError for what cannot be joined."""
-    environment = dict(os.environ)
+    around = dict(os.environ)
     for name in (joining.JOIN, joining.STAGE, joining.INTERFACE):
         os.environ.pop(name, None)  # a worker has no use for them
-    wanted = word or environment.get(joining.JOIN)
-    meeting = joining.read(word, environment, sys.stdin.readline() if wanted == "-" else None)
-    name = joining.stage(stage, environment, meeting.boxes)
-    host = environment.get(joining.HOST) or socket.gethostname()
-    agent = Agent(meeting, name, environment.get(joining.INTERFACE, ""), host[:255], parent)
+    wanted = word or around.get(joining.JOIN)
+    meeting = joining.read(word, around, sys.stdin.readline() if wanted == "-" else None)
+    name = joining.stage(stage, around, meeting.boxes)
+    host = around.get(joining.HOST) or socket.gethostname()
+    agent = Agent(meeting, name, around.get(joining.INTERFACE, ""), host[:255], parent)
     if not quiet:
         print(f"timebox: {name} on {host} joins {meeting.address}", file=sys.stderr, flush=True)
     leave: Leave | None = None

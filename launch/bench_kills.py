@@ -8,8 +8,9 @@ configuration that nobody disturbed:
     programs     final weights bit for bit, and every row of the metrics to the byte
     all          it goes on from the newest checkpoint that is complete; each epoch has one row; the whole replays to the bit
 
-Victim, moment and configuration are drawn by the repeat's number. A moment is a share of the undisturbed run's time, from
-the command on, so that some kills come before the first checkpoint: those begin anew, and are counted by themselves.
+Victim, moment and configuration are drawn by the repeat's number. One kill of five comes at any moment from the command on,
+many of them before there is a checkpoint: those runs begin anew, and are counted by themselves. The others wait for the first
+checkpoint, and then for a share of the time that the undisturbed run trained.
 """
 
 from __future__ import annotations
@@ -53,8 +54,10 @@ SCHEDULES: dict[str, dict[str, Any]] = {
 }
 #: After the launcher has been killed no worker may be alive so many seconds later.
 ORPHANS_S = 2.0
-#: Moments of kills, as a share of the undisturbed run's time from its command to its end.
+#: Moments of kills, as a share of the undisturbed run's time from its command to its end, or of that in which it trained.
 EARLIEST, LATEST = 0.1, 0.95
+#: Every so many kills one may come before the first checkpoint.
+ANY_MOMENT = 5
 
 
 def kills(repeats: int) -> dict[str, Any]:
@@ -74,12 +77,18 @@ def kills(repeats: int) -> dict[str, Any]:
 
 
 def undisturbed(schedule: str, folder: Path) -> dict[str, Any]:
-    """Return the digest, the metrics and the seconds of a run that nobody disturbs."""
+    """Return the digest and the metrics of a run that nobody disturbs, its seconds, and those in which it trained."""
     began = time.monotonic()
     run = _start(schedule, folder / f"undisturbed-{schedule}", [])
     document = _document(run)
     rows = _rows(Path(document["folder"]))
-    return {"digest": document["digest"], "rows": rows, "seconds": time.monotonic() - began}
+    seconds = time.monotonic() - began
+    return {
+        "digest": document["digest"],
+        "rows": rows,
+        "seconds": seconds,
+        "trained_s": document["stages"][-1]["seconds"],
+    }
 
 
 def kill(number: int, folder: Path, wholes: dict[str, Any]) -> dict[str, Any]:
@@ -91,11 +100,14 @@ def kill(number: int, folder: Path, wholes: dict[str, Any]) -> dict[str, Any]:
     place = folder / f"kill-{number}"
     victims = ["box-1", "box-2", "head"] + ["launcher"] * (not recovers)
     victim, share = rng.choice(victims), rng.uniform(EARLIEST, LATEST)
+    waits = number // len(SCHEDULES) % ANY_MOMENT != 0
     for attempt in range(10):
         parent = place / str(attempt)
         began = time.monotonic()
         run = _start(schedule, parent, ["--recover", "1"] if recovers else [])
-        time.sleep(share * whole["seconds"])
+        if waits:
+            _await_checkpoint(run, parent)
+        time.sleep(share * whole["trained_s" if waits else "seconds"])
         is_killed, killed = _kill(run, parent, victim), time.monotonic()
         document = _document(run)
         if is_killed and (document["status"] != "done" or document["recoveries"]):
@@ -162,6 +174,13 @@ def _document(run: subprocess.Popen[str]) -> dict[str, Any]:
         return dict(json.loads(printed))
     except ValueError:
         return {"status": "killed", "digest": None, "error": said.strip()}
+
+
+def _await_checkpoint(run: subprocess.Popen[str], parent: Path) -> None:
+    """Wait until a run has a checkpoint that is complete, or has ended."""
+    folder = parent / runs.LATEST
+    while run.poll() is None and not list(folder.glob(f"checkpoint/*/{checkpoints.MANIFEST}")):
+        time.sleep(0.01)
 
 
 def _kill(run: subprocess.Popen[str], parent: Path, victim: str) -> bool:

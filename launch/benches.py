@@ -13,6 +13,7 @@ BENCHES = {
     "trace": ("what recording costs", 10),
     "replay": ("whether runs replay to the bit", 10),
     "simulate": ("how fast virtual time goes, beside SimPy", 5),
+    "scale": ("ten thousand stages in virtual time, and what they ask of the launcher: seven minutes", 5),
     "rates": ("every learning rule at several rates, on validation images", 3),
     "rules": ("every learning rule beside every control, on test images", 5),
     "family": ("dense layers, binary addition and adding: oracles beside backpropagation and controls", 3),

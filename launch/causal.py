@@ -1,7 +1,8 @@
 """Causal order: no message is shown taken before it was sent, whatever the clocks say. Reads files, imports numpy.
 
-Each worker's lines keep their own order. Of the workers' next lines the one with the earliest time comes first, but one
-that takes a message is held back until the line that sent it has been shown, unless that one is not on record:
+Each worker's lines keep their own order; those of other hosts have the launcher's times (`aligned`), as far as these are
+known. Of the workers' next lines the one with the earliest time comes first, but one that takes a message is held back until
+the line that sent it has been shown, unless that one is not on record:
 
     box-1   F17   sent 17 ─┐        by box-2's clock, which is behind, 17 was taken before it was sent:
     box-2          T15     └ took 17   F17     the line is held, and everything box-2 did after it with it
@@ -27,7 +28,7 @@ from pipeline.config import load
 from pipeline.errors import ConfigError, RunError
 from pipeline.plan import Plan
 
-from . import runs
+from . import aligned, runs
 from .lines import Teller, keys_of, left_out, times_of, why_left_out
 from .logs import Filter, Line, absent, parse
 
@@ -109,6 +110,8 @@ class Sources:
         self._tells_actions = config.log.level == "action"
         self._tellers: dict[int, Teller] = {}
         self._arrays: dict[int, Array] = {}
+        self._alignment = aligned.of_run(folder, self.plan)
+        warnings += self._alignment.warnings
         warnings += absent(folder, config, wanted)
         if config.trace.level == "full":
             self._read_traces()
@@ -129,7 +132,9 @@ class Sources:
                 continue
             self._warnings += [] if self._is_running and "damaged" not in "".join(faults) else faults
             has_log = log_of(self._folder, name).is_file()
-            teller = Teller(self.plan, name, header, tells_parts=not (self._tells_actions and has_log))
+            shift = self._alignment.of(name)
+            array = shift.records(array)
+            teller = Teller(self.plan, name, header, shift, tells_parts=not (self._tells_actions and has_log))
             is_good = teller.sensible(array)
             if not is_good.all():
                 count = int((~is_good).sum())
@@ -177,12 +182,14 @@ class Sources:
 
     def _log(self, place: int) -> Iterator[Entry]:
         path = log_of(self._folder, self.names[place])
+        shift = self._alignment.of(self.names[place])
         count = 0
         try:
             with path.open("rb") as stream:
                 for text in stream:
                     line = parse(text)
                     if line is not None:
+                        line["mono_ns"] = shift.time(line["mono_ns"])
                         yield Entry(line["mono_ns"], place, 0, 0, line)
                     elif not self._is_running or text.endswith(b"\n"):
                         count += 1

@@ -77,6 +77,7 @@ def write(found: Recording, made: Made, stream: BinaryIO, *, is_packed: bool) ->
         "tied": found.plan.tied,
         "origin": iso(max(_origin(found) + shift, 0)),
         "environment": runs.read_json(found.folder / "environment.json") or {},
+        "clock_error_ns": found.clock_error_ns,
         "warnings": [*found.warnings, *made.warnings],
     }
     body = ",\n".join(made.texts)

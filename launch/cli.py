@@ -118,6 +118,9 @@ def _dispatch(arguments: list[str]) -> int:
     resume = command("resume", "a run that was cut off goes on from its newest complete checkpoint")
     _add_run(resume)
     resume.add_argument("--recover", type=int, metavar="N", help="as in run (as the run had it)")
+    resume.add_argument(
+        "--anew", action="store_true", help="begin at the first batch if none of its checkpoints is whole"
+    )
     _add_run_dir(command("list", "the runs: when, what, and how they ended"))
     logs = command("logs", "one stream from all workers in causal order, or why a run does not go on")
     _add_run(logs)

@@ -65,7 +65,7 @@ def _resume(options: argparse.Namespace) -> int:
 
     if options.recover is not None and options.recover < 0:
         raise ConfigError(f"--recover: a number of restarts is wanted, not {options.recover}")
-    request = resuming.prepare(runs.find(options.run, options.run_dir), options.recover)
+    request = resuming.prepare(runs.find(options.run, options.run_dir), options.recover, anew=options.anew)
     warn(request.warnings)
 
     def announce() -> None:
@@ -162,13 +162,13 @@ def _stop(options: argparse.Namespace) -> int:
 
 
 def _order(options: argparse.Namespace) -> int:
-    from . import order, runs, text
+    from . import order, order_text, runs, text
 
     found = order.collect(runs.find(options.run, options.run_dir), options.batch)
     if options.json:
         print_json(order.document(found))
     else:
-        print(order.draw(found, text.terminal_width()), end="")
+        print(order_text.draw(found, text.terminal_width()), end="")
     return 0
 
 

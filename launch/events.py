@@ -81,6 +81,12 @@ class Restart(NamedTuple):
     save: int | None
 
 
+class Forget(NamedTuple):
+    """Remove the checkpoints after one (None: all): what comes after it is done again."""
+
+    save: int | None
+
+
 class Complete(NamedTuple):
     """A checkpoint is complete: what each stage said of its part."""
 
@@ -95,4 +101,4 @@ class Finish(NamedTuple):
     status: str
 
 
-Command = Tell | Signal | Dump | Restart | Complete | Finish
+Command = Tell | Signal | Dump | Restart | Forget | Complete | Finish

@@ -24,7 +24,8 @@ from pipeline.config import load
 from pipeline.errors import RunError
 from pipeline.plan import Plan
 
-from . import runs
+from . import aligned, clocks, runs
+from .aligned import SAME
 from .causal import Entry, causal, log_of, merged, names_of, records
 from .lines import Teller, keys_of, left_out, times_of, why_left_out
 from .logs import Filter, Line, absent, parse
@@ -52,6 +53,7 @@ class Tail:
         self.flushed_ns = _NEVER if is_traced else _EVER  # its trace tells of all up to here
         self.teller: Teller | None = None
         self.left_out = 0  # records that its trace left out
+        self.shift = SAME  # from its host's clock to the launcher's
         self._folder, self._plan = folder, plan
         self._is_traced, self._tells_parts = is_traced, tells_parts
         self._log_at = self._trace_at = 0
@@ -91,6 +93,7 @@ class Tail:
         self._log_at += len(whole) + len(end)
         for text in whole.splitlines():
             if (line := parse(text)) is not None:
+                line["mono_ns"] = self.shift.time(line["mono_ns"])
                 yield Entry(line["mono_ns"], self.place, 0, 0, line)
             else:
                 self._bad_lines += 1
@@ -105,7 +108,8 @@ class Tail:
             return None  # its first line is still being written
         self._trace_at += came * trace.RECORD.size
         if self.teller is None:
-            self.teller = Teller(self._plan, self.name, header, tells_parts=self._tells_parts)
+            self.teller = Teller(self._plan, self.name, header, self.shift, tells_parts=self._tells_parts)
+        array = self.shift.records(array)
         array = array[self.teller.sensible(array)]
         self._bad_records += came - len(array)
         self.left_out += left_out(array)
@@ -124,6 +128,7 @@ class Follower:
         plan = Plan.of(config)
         names = names_of(plan)
         is_traced, tells_parts = config.trace.level == "full", config.log.level != "action"
+        self._folder, self._plan, self._clocks = folder, plan, b""
         self._wanted, self._show = wanted, show
         self.tails = [
             Tail(folder, plan, place, name, is_traced=is_traced and place < plan.head, tells_parts=tells_parts)
@@ -144,6 +149,7 @@ class Follower:
     def round(self, *, is_last: bool = False) -> None:
         """Read what is new and show what may be shown; with `is_last` all that is left."""
         began_ns = time.monotonic_ns()
+        self._align()
         for tail in self.tails:
             array = tail.read()
             if array is not None:
@@ -167,6 +173,18 @@ class Follower:
             line = self._line(tail, entry)
             if line is not None and self._wanted(line):
                 self._show(line)
+
+    def _align(self) -> None:
+        """Take in what is new of other hosts' clocks: what comes from now on has the launcher's times."""
+        path = self._folder / clocks.NAME
+        told = path.read_bytes() if path.is_file() else b""
+        if told == self._clocks:
+            return
+        self._clocks, alignment = told, aligned.by_pings(self._folder, self._plan)
+        for tail in self.tails:
+            tail.shift = alignment.of(tail.name)
+            if tail.teller is not None:
+                tail.teller.clock = tail.shift
 
     def _freed(self, entry: Entry) -> Entry:
         """Return an entry; one whose sender tells of later messages on that edge waits no more: it was left out there."""

@@ -16,14 +16,15 @@ from typing import Any, Protocol
 
 import pipeline
 from pipeline import control
-from pipeline.errors import WireError
+from pipeline.errors import WireError, plain
 from pipeline.schema import Config
 from pipeline.transport import ControlServer
 from pipeline.worklog import WorkLog
 
 from . import agent_words as words
-from . import mirror
+from . import environment, mirror
 from .joining import Meeting
+from .pings import Pings
 from .placers import Ended
 
 #: Who has not looked for so many seconds was stopped, or held up: silence in that time convicts nobody.
@@ -78,6 +79,8 @@ class Hands:
         self._config, self._folder, self._log = config, folder, log
         self._server: ControlServer
         self._next_beat = self._looked = 0.0
+        self._pings = Pings(here=environment.clock())
+        self._cannot_save = False
         self._others: list[tuple[str, bytes]] = []  # words of workers that came while an agent's was waited for
 
     def open(self, server: ControlServer) -> None:
@@ -128,7 +131,10 @@ class Hands:
         if word == "leaves":
             self._log.info(f"{name}: its agent leaves: {body['why']}", source=name)
             self._is_gone(name, f"its host {hand.host} has left the run: {body['why']}")
-        elif word == "pong" or body["start"] != hand.wanted:
+        elif word == "pong":
+            if not self._pings.pong(name, body, time.monotonic_ns()):
+                self._log.warning("ignored: a pong that answers no ping", source=words.agent_of(name))
+        elif body["start"] != hand.wanted:
             pass
         elif word == "beat":
             hand.start, hand.state, hand.save = body["start"], body["state"], body["save"]
@@ -197,6 +203,7 @@ class Hands:
             for hand in self.by_name.values():
                 hand.heard = now
         self._looked = now
+        self._ask_clocks()
         if now < self._next_beat:
             return
         self._next_beat = now + words.BEAT_S / 2
@@ -210,6 +217,23 @@ class Hands:
                 self.say(name, "beat", start=hand.wanted)
                 if hand.start < hand.wanted and hand.order is not None and hand.ended is None:
                     self.say(name, "start", start=hand.wanted, **hand.order)
+
+    def _ask_clocks(self) -> None:
+        """Ask the hosts that are there what time it is, and write down what is known of their clocks."""
+        for name, body in self._pings.due(
+            [name for name, hand in self.by_name.items() if hand.instance], time.monotonic_ns()
+        ):
+            self.say(name, "ping", **body)
+        self.save_clocks()
+
+    def save_clocks(self, *, is_last: bool = False) -> None:
+        """Write what is known of the hosts' clocks, when it is time to, or for the last time."""
+        try:
+            self._pings.save(self._folder, {name: name for name in self.by_name}, time.monotonic_ns(), is_last=is_last)
+        except OSError as error:
+            if not self._cannot_save:  # once: what cannot be written beside it ends the run
+                self._log.warning(plain(error))
+            self._cannot_save = True
 
     def _judge_absent(self, name: str, hand: Hand, now: float) -> None:
         if hand.ended is not None or hand.order is None:

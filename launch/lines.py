@@ -15,6 +15,7 @@ from pipeline.recorder import BURST
 from pipeline.schema import Config
 from pipeline.worklog import iso
 
+from .aligned import SAME, Shift
 from .logs import Filter, Line
 
 #: The last moment that a line's `ts` can tell, in nanoseconds since 1970.
@@ -49,14 +50,17 @@ def why_left_out(config: Config) -> str:
 
 
 class Teller:
-    """Makes lines of one stage's records."""
+    """Makes lines of one stage's records; on another host these have the launcher's times, and `ts` is that host's own."""
 
-    def __init__(self, plan: Plan, name: str, header: dict[str, Any], *, tells_parts: bool) -> None:
+    def __init__(
+        self, plan: Plan, name: str, header: dict[str, Any], shift: Shift = SAME, *, tells_parts: bool
+    ) -> None:
         self.plan = plan
         self.name = name
         self.number = plan.number(name)
         numbers = (header.get("wall_ns"), header.get("mono_ns"))
         self.shift = numbers[0] - numbers[1] if isinstance(numbers[0], int) and isinstance(numbers[1], int) else 0
+        self.clock = shift
         self.tells_parts = tells_parts
         self._steps = {(step.action, step.part): step for step in steps.steps(plan) if step.stage == self.number}
 
@@ -91,7 +95,7 @@ class Teller:
         kind, code, peer, batch, a, b, c, _, start, end = record
         if kind in (trace.SENT, trace.TAKEN):
             return self._message(record, start + c, sent_ns)
-        line: Line = {"ts": iso(end + self.shift), "mono_ns": end, "stage": self.name}
+        line: Line = {"ts": iso(self.clock.host_time(end) + self.shift), "mono_ns": end, "stage": self.name}
         if kind == trace.WAITED:
             return line | self._wait(code, peer, batch, WAITS[a] if a < len(WAITS) else "", (end - start) / 1e6)
         if kind == trace.GAP:
@@ -116,7 +120,12 @@ class Teller:
     def _message(self, record: tuple[int, ...], at: int, sent_ns: int) -> Line:
         kind, code, peer, batch, size, version, _, sequence, _, _ = record
         is_sent, other, what = kind == trace.SENT, self.plan.name(peer), KINDS[code]
-        line: Line = {"ts": iso(at + self.shift), "mono_ns": at, "stage": self.name, "level": "message"}
+        line: Line = {
+            "ts": iso(self.clock.host_time(at) + self.shift),
+            "mono_ns": at,
+            "stage": self.name,
+            "level": "message",
+        }
         line |= {"event": "sent" if is_sent else "taken", "message": what, _counted(what): batch}
         line |= {"from": self.name if is_sent else other, "to": other if is_sent else self.name}
         line |= {"sequence": sequence, "bytes": size, "version": version}

@@ -188,7 +188,8 @@ def carry_out(live: LiveRun | ReferenceRun, config: Config, observe: Observer, s
     # What went wrong first is told, even where a full disk takes no word of it.
     with contextlib.suppress(*([OSError] if state.failure is not None else [])):
         save_json(folder / "summary.json", document)
-    if (folder / "probe").is_dir():
+    # A run that may be taken up again is judged when it is done.
+    if (folder / "probe").is_dir() and (document["status"] == "done" or not Plan.of(config).saves):
         _settle_probe(folder, Plan.of(config))
     return Result(folder, document)
 

@@ -1,7 +1,8 @@
 """The execution-order diagram of one batch, from the journal and the trace of a run: what happened, in the order it did.
 
 Numbers are those of the original's steps; the order is that of the times. What is not on record is named: a burst that was
-left out, a trace that is missing, damaged, or at odds with its journal. Pure but for reading the run.
+left out, a trace that is missing, damaged, or at odds with its journal. Times of several hosts are the launcher's (`aligned`).
+Pure but for reading the run; `order_text` draws it.
 """
 
 from __future__ import annotations
@@ -21,11 +22,10 @@ from pipeline.plan import Plan
 from pipeline.schema import Config
 from pipeline.trace import Span
 
-from . import runs
+from . import aligned, runs
+from .aligned import Shift
 from .lines import why_left_out
 
-#: Width of a worker's lane, and of what stands before the lanes.
-LANE, MARGIN = 17, 26
 #: Most spans that are no step of the batch, from the first one on, that a diagram shows.
 MOST_OTHERS = 24
 
@@ -48,6 +48,7 @@ class Order(NamedTuple):
     forward_end_ns: int | None
     left_out: int  # spans of other batches that the diagram does not show, after the last one that it does
     unrecorded: list[int]  # steps that were done and are not on record, by their numbers
+    clock_error_ns: int  # how far times of stages on different hosts may be off against each other; 0: one host
     warnings: list[str]
 
 
@@ -88,9 +89,10 @@ def collect(folder: Path, batch: int) -> Order:
     _check_has_trace(folder, config)
     if not 0 <= batch < plan.batches:
         raise ConfigError(f"--batch: {folder.name} has no batch {batch}; it has {plan.batches} batches, from 0")
-    warnings: list[str] = []
-    begin = runs.last_save(folder, plan)
-    tracks = [_track(folder, plan.name(k), begin, warnings) for k in range(1, plan.head + 1)]
+    begin, alignment = runs.last_save(folder, plan), aligned.of_run(folder, plan)
+    warnings = list(alignment.warnings)
+    names = [plan.name(k) for k in range(1, plan.head + 1)]
+    tracks = [_track(folder, name, begin, alignment.of(name), warnings) for name in names]
     if not any(len(track.parts) for track in tracks) and warnings:
         raise RunError(f"{folder.name}: nothing of its trace can be read: {'; '.join(warnings)}")
     own = [span for track in tracks for span in track.of(batch, plan.step(batch))]
@@ -100,31 +102,31 @@ def collect(folder: Path, batch: int) -> Order:
     numbered = [span for span in own if not span.action.sibling]
     limits = numbered or own
     first, last = min(span.start_ns for span in limits), max(span.end_ns for span in limits)
-    others = [span for track in tracks for span in track.between(first, last) if not _is_of(span, batch, plan)]
+    others = [span for track in tracks for span in track.between(first, last) if not is_of(span, batch, plan)]
     left_out = max(0, len(others) - MOST_OTHERS)
     numbers = {(step.stage, step.action, step.part): step.number for step in steps.steps(plan)}
     rows = []
     for span in sorted(numbered + sorted(others, key=lambda s: s.start_ns)[:MOST_OTHERS], key=lambda s: s.start_ns):
-        is_own = _is_of(span, batch, plan)
+        is_own = is_of(span, batch, plan)
         step = numbers.get((plan.number(span.stage), span.action.kind, span.part), 0) if is_own else 0
         rows.append(Row(step, span, _mark(span, end) if step else ""))
     shown = {row.step for row in rows}
     unrecorded = [
         step.number
         for step in steps.steps(plan)
-        if step.number not in shown and tracks[step.stage - 1].has_done(_own(step, batch, plan))
+        if step.number not in shown and tracks[step.stage - 1].has_done(action_of(step, batch, plan))
     ]
     if left := [t.name for t in tracks if ((t.gaps["start"] < last) & (t.gaps["end"] > first)).any()]:
         warnings.append(f"in this time {', '.join(left)} left records out: {why_left_out(config)}")
-    return Order(folder, plan, batch, rows, end, left_out, unrecorded, warnings)
+    return Order(folder, plan, batch, rows, end, left_out, unrecorded, alignment.error_ns, warnings)
 
 
-def _own(step: steps.Step, batch: int, plan: Plan) -> Action:
+def action_of(step: steps.Step, batch: int, plan: Plan) -> Action:
     """Return a step's action: of micro-batches it is their batch that U counts."""
     return Action(step.action, plan.step(batch) if step.action == "U" else batch)
 
 
-def _is_of(span: Span, batch: int, plan: Plan) -> bool:
+def is_of(span: Span, batch: int, plan: Plan) -> bool:
     """Whether a span is the batch's own: no other batch, no evaluation, no increment of another box."""
     kind, index, sibling = span.action
     return index == (plan.step(batch) if kind == "U" else batch) and kind != "E" and not sibling
@@ -142,13 +144,14 @@ def _check_has_trace(folder: Path, config: Config) -> None:
     raise ConfigError(f"{folder.name} has no trace: {why}")
 
 
-def _track(folder: Path, name: str, begin: Action | None, warnings: list[str]) -> Track:
+def _track(folder: Path, name: str, begin: Action | None, shift: Shift, warnings: list[str]) -> Track:
     """Return what can be read of a stage; what cannot, and what its journal does not confirm, is added to `warnings`."""
     try:
         _, array, faults, _ = trace.read_records(folder, name)
     except RunError as error:
         array, faults = np.zeros(0, trace.FIELDS), [str(error)]
     warnings += faults
+    array = shift.records(array)
     is_part, is_gap = np.isin(array["kind"], np.frombuffer(ACTIONS.encode(), np.uint8)), array["kind"] == trace.GAP
     try:
         journal = trace.read_journal(folder, name)
@@ -227,73 +230,6 @@ def document(order: Order) -> dict[str, Any]:
         ],
         "left_out": order.left_out,
         "unrecorded": order.unrecorded,
+        "clock_error_ns": order.clock_error_ns,
         "warnings": order.warnings,
     }
-
-
-def draw(order: Order, width: int) -> str:
-    """Return the diagram as text: a lane a worker where `width` columns allow it, else a column with its name."""
-    plan = order.plan
-    tied = "tied" if plan.tied else "untied"
-    boxes = "1 box" if plan.boxes == 1 else f"{plan.boxes} {tied} boxes"
-    zero = order.rows[0].span.start_ns
-    lines = [f"batch {order.batch} of {order.folder.name}: {plan.schedule}, {boxes}; times in ms", ""]
-    has_lanes = MARGIN + LANE * plan.head <= width
-    names = [plan.name(k) for k in range(1, plan.head + 1)]
-    head = "".join(name.ljust(LANE) for name in names) if has_lanes else "worker    what"
-    lines.append(f" step   begins     took   {head}".rstrip())
-    for row in order.rows:
-        span = row.span
-        number = str(row.step) if row.step else "·"
-        begins, took = (span.start_ns - zero) / 1e6, (span.end_ns - span.start_ns) / 1e6
-        what = f"{span.action} {span.part} {row.mark}".rstrip()
-        indent = names.index(span.stage) * LANE
-        place = " " * indent + what if has_lanes else f"{span.stage:<9} {what}"
-        lines.append(f"{number:>5} {begins:8.3f} {took:8.3f}   {place}")
-    return "\n".join([*lines, "", *_legend(order, zero)]) + "\n"
-
-
-def _legend(order: Order, zero: int) -> list[str]:
-    lines = [f"  !  {text}" for text in order.warnings]
-    if order.forward_end_ns is not None:
-        end = (order.forward_end_ns - zero) / 1e6
-        early = [str(row.step) for row in order.rows if row.mark == "★"]
-        lines.append(f"The forward pass of batch {order.batch} ended at {end:.3f} ms, in the head.")
-        known = ", by what is on record" if order.unrecorded else ""
-        if early:
-            which = f"step{'s' * (len(early) > 1)} {', '.join(early)}"
-            lines.append(f"  ★  weights that had changed before that{known}: {which}")
-        else:
-            lines.append(f"     By this batch no weight had changed before that{known}.")
-        if any(row.mark == "☆" for row in order.rows):
-            lines.append("  ☆  weights that were being changed at that moment")
-    elif order.unrecorded:
-        lines.append(f"When the forward pass of batch {order.batch} ended is not on record: nothing is marked.")
-    lines += _others(order, zero)
-    lines.append("")
-    shown = {row.step for row in order.rows}
-    for step in steps.steps(order.plan):
-        missing = "   (not on record)" if step.number in order.unrecorded else "   (not reached)"
-        whose, action = order.plan.name(step.stage), _own(step, order.batch, order.plan)
-        told = "" if step.number in shown else missing
-        lines.append(f"{step.number:>5}  {whose:<8} {action} {step.part:<9} {step.text}{told}")
-    return lines
-
-
-def _others(order: Order, zero: int) -> list[str]:
-    """Return what the rows without a number are, and which of them are shown."""
-    spans = [row.span for row in order.rows if not row.step]
-    whose = {
-        "other batches": any(s.action.batch != order.batch and s.action.kind != "E" for s in spans),
-        "evaluations (E)": any(s.action.kind == "E" for s in spans),
-        "the probe": any(s.part == "probe" for s in spans),
-    }
-    what = ", ".join(text for text, is_there in whose.items() if is_there)
-    lines = [f"  ·  no step of batch {order.batch}: {what}"] if what else []
-    if any(span.action.sibling for span in spans):
-        lines.append("  ·  U k.b: box k's increment of batch b to the weights that all boxes share")
-    if order.left_out:
-        last = max(span.start_ns for span in spans if not _is_of(span, order.batch, order.plan))
-        after = f"{(last - zero) / 1e6:.3f} ms"
-        lines.append(f"  ·  the first {MOST_OTHERS} of these are shown; {order.left_out} after {after} are left out")
-    return lines

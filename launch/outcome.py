@@ -14,7 +14,7 @@ from pipeline.files import save_json
 from pipeline.plan import Plan
 from pipeline.schema import Config
 
-from . import runs, stacks
+from . import clocks, runs, stacks
 from .events import Failure
 from .spawn import LiveRun
 from .supervise import Supervisor
@@ -65,7 +65,9 @@ def timing(folder: Path, plan: Plan, since_ns: int, seconds: float | None, begun
             for span in trace.read_spans(folder, "head")
             if span.action.kind == "F" and span.part == "forward" and (span.action.batch + 1) % plan.micro == 0
         ]
-        first = [_first_update(folder, plan.name(k)) for k in range(1, plan.boxes + 1)]
+        lines = clocks.read(folder)
+        names = [plan.name(k) for k in range(1, plan.boxes + 1)]
+        first = {name: _first_update(folder, name) for name in names}
     except RunError:
         whole = (plan.steps - (begun or 0)) / seconds if seconds else None
         return {"batches_per_s": whole, "first_update_s": None, "first_update_ns": None}
@@ -74,7 +76,7 @@ def timing(folder: Path, plan: Plan, since_ns: int, seconds: float | None, begun
     if len(ends) > warm + 1:
         (batch, began), (last, ended) = ends[warm], ends[-1]
         batches_per_s = (last - batch) / ((ended - began) / 1e9)
-    updates = [end for end in first if end is not None]
+    updates = [lines.get(name, clocks.OWN).launcher_time(end) for name, end in first.items() if end is not None]
     return {
         "batches_per_s": batches_per_s,
         # Of a run that was taken up again that was in another attempt.

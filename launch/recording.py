@@ -1,6 +1,7 @@
 """A run's trace as columns: every stage's records, and the messages with both their ends. Reads files, imports numpy.
 
-What cannot be read is left out and named in `warnings`; only where nothing is left is that an error.
+What cannot be read is left out and named in `warnings`; only where nothing is left is that an error. Times of several hosts
+are the launcher's (`aligned`), to within `clock_error_ns`; a message that was taken before it was sent stays what it is.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from pipeline.errors import ConfigError, RunError
 from pipeline.plan import Plan
 from pipeline.schema import Config
 
-from . import lines, runs
+from . import aligned, lines, runs
+from .aligned import Shift
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class StageRecords:
     record_ns: int  # what a record cost, 0: not told
     cpu_s: float | None
     log_s: float  # what writing log lines for every action took
-    shift_ns: int  # from the monotonic clock to the wall clock
+    shift_ns: int  # from the monotonic clock to the wall clock of its host
 
     @cached_property
     def parts(self) -> Array:
@@ -84,6 +86,7 @@ class Recording:
     plan: Plan
     stages: list[StageRecords]  # those that could be read, in stage order
     warnings: list[str] = field(default_factory=list)
+    clock_error_ns: int = 0  # how far times of two stages on different hosts may be off against each other; 0: one host
 
     @property
     def is_whole(self) -> bool:
@@ -152,6 +155,9 @@ def load(folder: Path) -> Recording:
         raise ConfigError(f"{folder.name} has no trace: it ran with trace.level off")
     if not (folder / "trace").is_dir():
         raise ConfigError(f"{folder.name} has no trace: a reference runs in one process, or the run never began")
+    alignment = aligned.of_run(folder, plan)
+    recording.warnings += alignment.warnings
+    recording.clock_error_ns = alignment.error_ns
     for number in range(1, plan.head + 1):
         name = plan.name(number)
         try:
@@ -163,11 +169,13 @@ def load(folder: Path) -> Recording:
         if not len(array):
             recording.warnings.append(f"{trace.path_of(folder, name)}: has no record")
             continue
-        recording.stages.append(_stage(name, number, header, array))
+        recording.stages.append(_stage(name, number, header, array, alignment.of(name)))
         if not recording.stages[-1].is_whole:
             recording.warnings.append(f"{name}: its trace ends before the run did, at its last flush")
     if not recording.stages:
         raise RunError(f"{folder.name}: nothing of its trace can be read: {'; '.join(recording.warnings)}")
+    if alignment.has_hosts and (text := _backward(recording)):
+        recording.warnings.append(text)
     begun = runs.resumed_from(runs.read_json(folder / "launcher.json") or {})
     if begun is not None:
         before = ", ".join(f"trace/{path.name}" for path in sorted((folder / "trace").glob("epoch-*"))) or "nowhere"
@@ -179,7 +187,18 @@ def load(folder: Path) -> Recording:
     return recording
 
 
-def _stage(name: str, number: int, header: dict[str, object], array: Array) -> StageRecords:
+def _backward(recording: Recording) -> str:
+    """Return how many messages were taken before they were sent, by more than clocks of several hosts may be off."""
+    early = recording.messages.sent - recording.messages.taken
+    count = int((early > recording.clock_error_ns).sum())
+    if not count:
+        return ""
+    most = f"{early.max() / 1e6:,.3f} ms"
+    return f"{count:,} messages were taken up to {most} before they were sent, beyond what the hosts' clocks may be off"
+
+
+def _stage(name: str, number: int, header: dict[str, object], array: Array, shift: Shift) -> StageRecords:
+    array = shift.records(array)
     marks = array[array["kind"] == trace.MARK]
     go, done = marks[marks["code"] == trace.GO], marks[marks["code"] == trace.DONE]
     last = done[-1] if len(done) else None
@@ -195,5 +214,5 @@ def _stage(name: str, number: int, header: dict[str, object], array: Array) -> S
         record_ns=int(last["a"]) if last is not None else 0,
         cpu_s=int(last["c"]) / 1000 if last is not None else None,
         log_s=int(last["d"]) / 1000 if last is not None else 0.0,
-        shift_ns=numbers["wall_ns"] - numbers["mono_ns"],
+        shift_ns=numbers["wall_ns"] - shift.time(numbers["mono_ns"]),
     )

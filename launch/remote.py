@@ -188,6 +188,7 @@ class RemotePlacer:
 
     def end_all(self) -> None:
         """Kill the workers that are left, and let all agents go."""
+        self._hands.save_clocks(is_last=True)
         for name, hand in self._hands.by_name.items():
             if hand.instance and hand.ended is None:
                 self.signal(name, signal.SIGKILL)

@@ -26,7 +26,7 @@ from pipeline.plan import Plan
 from pipeline.schema import TASKS, Config
 from pipeline.worklog import iso
 
-from . import breakdown, pack, quality, recording, runs, stats, task_words, window
+from . import breakdown, clocks, pack, quality, recording, runs, stats, task_words, window
 from .outfile import cannot_write, check_place
 from .recording import Recording
 from .window import Window
@@ -37,6 +37,7 @@ UNIT_NS, WIDE = 100, 2**32
 SUFFIXES = (".html", ".htm")
 #: Most test images that are drawn; wrong ones come first.
 IMAGES = 80
+ORIGIN = "time zero is the first worker's go"
 
 
 def write(folders: Sequence[Path], out: Path | None) -> dict[str, Any]:
@@ -57,6 +58,7 @@ def write(folders: Sequence[Path], out: Path | None) -> dict[str, Any]:
         "messages": sum(run["messages"]["count"] for run in found),
         "bytes": path.stat().st_size,
         "seconds": time.monotonic() - began,
+        "clock_error_ns": max((run["stats"] or {}).get("clock_error_ns", 0) for run in found),
         "tracing": [{"run": run["run"], **((run["stats"] or {}).get("tracing") or {})} for run in found],
         "notes": [f"{run['run']}: {run['untraced']}" for run in found if run["untraced"]]
         + [f"{name}: was named more than once and is shown once" for name in twice],
@@ -72,16 +74,14 @@ def render(made: dict[str, Any]) -> str:
     costs = [tracing["share"] for tracing in made["tracing"] if tracing.get("share") is not None]
     cost = f"; recording took at least {100 * max(costs):.2f} % of the busiest recorder's time" if costs else ""
     how = f"{size}, in {made['seconds']:.1f} s; open it in a browser, it needs no network"
-    return "\n".join([f"{made['out']}: {what}{cost}", *made["notes"], how])
+    return "\n".join([f"{made['out']}: {what}{cost}", *made["notes"], clocks.beside(how, made["clock_error_ns"])])
 
 
 def write_timeline(found: Recording, out: Path, shown: Window) -> None:
     """Write the page's timeline alone, of what lies in a window."""
     batches = [shown.batches[0], shown.batches[-1]] if len(shown.batches) else None
     part = None if shown.is_whole or batches is None else {"batches": batches}
-    warnings = found.warnings + (
-        [f"of the batches that were asked for, {shown.lacks} not on record"] if shown.lacks else []
-    )
+    warnings = found.warnings + [f"of the batches that were asked for, {shown.lacks} not on record"] * bool(shown.lacks)
     run = _empty(found.folder, found.config) | _columns(found, shown) | {"warnings": warnings, "shown": part}
     _save(out, {"runs": [run], "sections": ["timeline"]})
 
@@ -166,7 +166,7 @@ def _empty(folder: Path, config: Config) -> dict[str, Any]:
         "parts": trace.PARTS,
         "kinds": KINDS,
         "unit_ns": UNIT_NS,
-        "origin": "time zero is the first worker's go",
+        "origin": ORIGIN,
         **_packed([], [], [], None),
         "shown": None,
         "stats": None,
@@ -189,7 +189,8 @@ def _columns(found: Recording, shown: Window) -> dict[str, Any]:
         spans.append((stage.number, array[np.isin(array["kind"], [ord(letter) for letter in ACTIONS])]))
         waits.append((stage.number, own[breakdown.ways(own, stage.number) != breakdown.NOBODY]))
         gaps.append((stage.number, shown.clipped(array[array["kind"] == trace.GAP])))
-    return _packed(spans, waits, gaps, (found, shown)) | {"length_ms": (found.end_ns - found.origin_ns) / 1e6}
+    times = {"length_ms": (found.end_ns - found.origin_ns) / 1e6, "origin": clocks.beside(ORIGIN, found.clock_error_ns)}
+    return _packed(spans, waits, gaps, (found, shown)) | times
 
 
 def _packed(

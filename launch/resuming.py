@@ -44,6 +44,8 @@ class Request(NamedTuple):
     attempts: list[dict[str, Any]]
     why: str
     warnings: list[str]
+    recover: int | None = None  # what was asked for
+    anew: bool = False
 
     @property
     def batch(self) -> int:
@@ -51,8 +53,11 @@ class Request(NamedTuple):
         return 0 if self.begin is None else self.begin.batch
 
 
-def prepare(folder: Path, recover: int | None = None) -> Request:
-    """Return how a run can go on; raises ConfigError for one that cannot, and has changed nothing."""
+def prepare(folder: Path, recover: int | None = None, *, anew: bool = False) -> Request:
+    """Return how a run can go on; raises ConfigError for one that cannot, and has changed nothing.
+
+    `anew`: begin at the first batch if none of its checkpoints is whole.
+    """
     config = load(folder / "config.toml")
     state = runs.read_json(folder / "launcher.json") or {}
     summary = runs.read_json(folder / "summary.json") or {}
@@ -69,27 +74,32 @@ def prepare(folder: Path, recover: int | None = None) -> Request:
         config = msgspec.structs.replace(config, run=msgspec.structs.replace(config.run, recover=recover))
     plan = Plan.of(config)
     begin, warnings = checkpoints.newest(folder, plan)
+    if begin is None and warnings and not anew:
+        raise ConfigError(f"{folder.name}: no checkpoint of it is whole: {'; '.join(warnings)}; --anew gives them up")
     if begin is None:
         warnings.append(
             "there is no complete checkpoint: it begins anew; --checkpoint.every sets how often one is taken"
         )
     attempts = [each for each in state.get("attempts", []) if isinstance(each, dict)]
     why = str(summary.get("error") or f"it {status}" if status == "died" else f"it was {status}")
-    return Request(folder, config, plan, begin, attempts, why, warnings)
+    return Request(folder, config, plan, begin, attempts, why, warnings, recover, anew)
 
 
 def resume(
     request: Request, observe: Observer = lambda _: None, on_checked: Callable[[], None] = lambda: None
 ) -> Result:
     """Let a run go on and return what became of it; raises ConfigError before it starts."""
-    folder, plan, begin = request.folder, request.plan, request.begin
-    since_ns = time.monotonic_ns()
+    folder, since_ns = request.folder, time.monotonic_ns()
     with _alone(folder):
         _end_orphans(folder)
+        request = prepare(folder, request.recover, anew=request.anew)  # another command may have taken it up meanwhile
+        plan, begin = request.plan, request.begin
         check(request.config, reference=False)
         on_checked()
         save = None if begin is None else begin.save
-        epoch = max((int(each.get("epoch", 0)) for each in request.attempts), default=-1) + 1
+        # At least one more than any that has left a trace of itself: launcher.json may be lost.
+        known = [int(each.get("epoch", 0)) for each in request.attempts]
+        epoch = max([0, *known, *([int(begin.manifest["epoch"])] if begin is not None else [])]) + 1
         _put_aside(folder, epoch - 1)
         checkpoints.forget_later(folder, plan, save)
         live = LiveRun(request.config, folder, epoch, save)
@@ -123,7 +133,9 @@ def _end_orphans(folder: Path) -> None:
 
 
 def _put_aside(folder: Path, epoch: int) -> None:
-    """Put aside what tells how the attempt before ended: it is not how the run ends."""
+    """Put aside what tells how the attempt before ended, which is not how the run ends, and remove what it wrote by half."""
+    for path in folder.rglob(".*.part"):
+        path.unlink(missing_ok=True)
     for path in (folder / "summary.json", folder / "logs" / "error.json"):
         if path.is_file():
             path.replace(path.with_name(f"{path.stem}.epoch-{epoch}.json"))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import addresses, checkpoints, control, transport
-from pipeline.errors import WireError
+from pipeline.errors import WireError, plain
 from pipeline.files import remove_socket_folder, save_json
 from pipeline.plan import Plan
 from pipeline.schema import Config
@@ -25,6 +25,7 @@ from .events import (
     Event,
     Exited,
     Finish,
+    Forget,
     Heard,
     Interrupted,
     Restart,
@@ -61,7 +62,7 @@ class LiveRun:
         self.supervisor = Supervisor(
             self.plan, time.monotonic(), config.run.recover, epoch, begin, watch=Watch.of(config, self.plan)
         )
-        self.supervisor.ready_s += self.placer.extra_s
+        self.supervisor.extra_s = self.placer.extra_s
         self.attempts = [attempt(self.plan, epoch, begin)]
         self.log = WorkLog(folder / "logs" / "launcher.log", "launcher", "info", Anchor())
         self._sockets: Path | None = None
@@ -162,11 +163,18 @@ class LiveRun:
                         return
                     troubles += self._obey(server, command)
             if self.supervisor.is_running and self._told_of != self.supervisor.epoch:
-                is_first, self._told_of = self._told_of is None, self.supervisor.epoch
-                self._write_state()  # with the endpoints
-                if is_first:
-                    on_go()
+                troubles += self._gone(on_go)
             observe(self.supervisor)
+
+    def _gone(self, on_go: Callable[[], None]) -> Iterator[Event]:
+        """Write down what is known once all workers go, for the first time or again."""
+        is_first, self._told_of = self._told_of is None, self.supervisor.epoch
+        try:
+            self._write_state()  # with the endpoints
+            if is_first:
+                on_go()
+        except OSError as error:
+            yield Trouble(plain(error))
 
     def _understand(self, name: str, frame: bytes) -> list[Event]:
         if name not in self.supervisor.members:
@@ -213,16 +221,20 @@ class LiveRun:
             self.placer.signal(command.stage, command.number)
         elif isinstance(command, Dump):
             self.placer.explain(command.failure)
-        elif isinstance(command, Restart):
-            self._restart(command)
-        elif isinstance(command, Complete):
+        elif isinstance(command, Forget):
+            checkpoints.forget_later(self.folder, self.plan, command.save)
+        elif isinstance(command, Restart | Complete):
             try:
-                checkpoints.write_manifest(self.folder, self.plan, command.save, command.epoch, command.stages)
-                checkpoints.prune(self.folder, self.plan, self.config.checkpoint.keep)
-                self.placer.completed(command.save)
-                self.log.info("a checkpoint is complete", batch=checkpoints.batch_of(self.plan, command.save))
+                self._restart(command) if isinstance(command, Restart) else self._complete(command)
             except OSError as error:
-                yield Trouble(f"{error.filename or self.folder}: cannot write a checkpoint: {error.strerror}")
+                yield Trouble(plain(error))
+
+    def _complete(self, command: Complete) -> None:
+        """Make a checkpoint complete, and remove those that are no longer kept."""
+        checkpoints.write_manifest(self.folder, self.plan, command.save, command.epoch, command.stages)
+        checkpoints.prune(self.folder, self.plan, self.config.checkpoint.keep)
+        self.placer.completed(command.save)
+        self.log.info("a checkpoint is complete", batch=checkpoints.batch_of(self.plan, command.save))
 
     def _restart(self, command: Restart) -> None:
         """Start a worker anew."""
@@ -231,7 +243,6 @@ class LiveRun:
         self.log.error(
             f"{command.stage}: {failure.error}; it is restarted, and all go on from {where}", epoch=command.epoch
         )
-        checkpoints.forget_later(self.folder, self.plan, command.save)
         self._start(command.stage, command.epoch, command.save)
         self.attempts.append(attempt(self.plan, command.epoch, command.save, f"{command.stage}: {failure.error}"))
         self._write_state()
@@ -242,4 +253,5 @@ def save_state(
 ) -> None:
     """Write launcher.json: which processes there are and where; which attempts there were, of which a reference has none."""
     state = {"pid": os.getpid(), "started_ticks": started_ticks(os.getpid()), "reference": attempts is None}
-    save_json(folder / "launcher.json", {**state, "endpoint": endpoint, "stages": stages, "attempts": attempts or []})
+    document = {**state, "endpoint": endpoint, "stages": stages, "attempts": attempts or []}
+    save_json(folder / "launcher.json", document, sync=True)

@@ -24,7 +24,7 @@ from pipeline.arrays import Array
 from pipeline.errors import ConfigError
 from pipeline.trace import GAP, PARTS
 
-from . import breakdown, palette
+from . import breakdown, clocks, palette
 from .palette import ARROWS, BLOCKED, BLOCKED_LINE, COPY, INK, MUTED, PART_COLOURS, STARVED
 from .recording import Recording
 from .window import Window
@@ -123,7 +123,7 @@ class Painter:
         axes.set_yticks(range(1, plan.head + 1), found.names, fontsize=8.5)
         axes.tick_params(axis="y", length=0)
         axes.tick_params(axis="x", width=0.6, labelsize=7.5)
-        axes.set_xlabel(f"ms since batch {batches[0]} began", fontsize=8)
+        axes.set_xlabel(clocks.beside(f"ms since batch {batches[0]} began", found.clock_error_ns), fontsize=8)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.grid(axis="x", color="#e8ebee", linewidth=0.6)
         axes.set_axisbelow(True)

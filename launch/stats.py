@@ -42,6 +42,7 @@ def document(recording: Recording) -> dict[str, Any]:
         "schedule": plan.schedule,
         "status": summary["status"],
         "makespan_s": makespan,
+        "clock_error_ns": recording.clock_error_ns,
         "stages": stages,
         "critical_path": critical.document(critical.steps(recording)),
         "messages": _messages(recording),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from . import clocks
 from .staleness import summary
 from .text import table
 
@@ -44,7 +45,8 @@ def _times(document: dict[str, Any]) -> str:
         rows.append((stage["name"], f"{total:.2f}", *(_share(value, total) for value in values), cpu))
     missing = ("missing",) if len(rows[0]) > 8 else ()
     header = ("", "seconds", "compute", "messages", "starved", "blocked", "else", *missing, "cpu s")
-    lines = [table(header, rows, left=(0,)), "", _bubbles(document)]
+    error = clocks.told(document["clock_error_ns"])
+    lines = [table(header, rows, left=(0,)), *([error] if error else []), "", _bubbles(document)]
     return "\n".join(lines)
 
 

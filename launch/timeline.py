@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from pipeline import files
 from pipeline.errors import ConfigError
 
-from . import recording
+from . import clocks, recording
 from . import window as windows
 from .outfile import cannot_write, check_place
 from .recording import Recording
@@ -72,6 +72,7 @@ def write(folder: Path, out: Path | None, batches: str | None) -> dict[str, Any]
         "batches": [window.batches[0], window.batches[-1]],
         "is_chosen": wanted is not None,
         "bytes": path.stat().st_size,
+        "clock_error_ns": found.clock_error_ns,
         "warnings": warnings,
     }
 
@@ -91,6 +92,7 @@ def render(made: dict[str, Any]) -> str:
         ".svg": others,
         ".png": others,
     }[Path(out.lower().removesuffix(".gz")).suffix]
+    how = clocks.beside(how, made["clock_error_ns"])
     return f"{out}: {made['spans']:,} spans and {made['messages']:,} messages, {which} of {made['run']}\n{size}; {how}"
 
 

@@ -1,6 +1,6 @@
 """Signs of life of a run's workers: what the kernel says of each process, and when each one last did something.
 
-Times are monotonic nanoseconds of the machine that the run was on; where it has been started anew since, the wall clock
+Times are monotonic nanoseconds of the launcher's machine; where that has been started anew since, the wall clock
 stands in for that clock.
 """
 
@@ -19,6 +19,7 @@ from pipeline.arrays import Array
 from pipeline.errors import RunError
 from pipeline.lacks import WAITS, Lack
 
+from .aligned import SAME, Shift
 from .causal import log_of
 from .logs import Line, parse
 
@@ -43,11 +44,11 @@ class Signs(NamedTuple):
     waited: Lack | None  # what it waited for when it wrote its last record
 
 
-def signs(folder: Path, stage: str, warnings: list[str]) -> Signs:
-    """Return what a stage's trace, log and journal tell of when it did something."""
+def signs(folder: Path, stage: str, warnings: list[str], clock: Shift = SAME) -> Signs:
+    """Return what a stage's trace, log and journal tell of when it did something, by the launcher's clock."""
     acted = seen = ended = shift = 0
     waited = None
-    lines = _ends_of(log_of(folder, stage))
+    lines = [line | {"mono_ns": clock.time(line["mono_ns"])} for line in _ends_of(log_of(folder, stage))]
     has_begun = any(line["text"] == "go" for line in lines)
     for line in lines:
         acted = max(acted, line["mono_ns"] if line["level"] == "action" or line["text"] == "go" else 0)
@@ -59,8 +60,9 @@ def signs(folder: Path, stage: str, warnings: list[str]) -> Signs:
     except RunError:
         array = None  # it ran without a trace, or has not begun
     if array is not None and len(array):
+        array = clock.records(array)
         if isinstance(header.get("wall_ns"), int) and isinstance(header.get("mono_ns"), int):
-            shift = header["wall_ns"] - header["mono_ns"]
+            shift = header["wall_ns"] - clock.time(header["mono_ns"])
         has_begun = True
         is_part = np.isin(array["kind"], np.frombuffer(ACTIONS.encode(), np.uint8))
         is_mark = array["kind"] == trace.MARK
@@ -116,7 +118,9 @@ def sent_away(folder: Path) -> SentAway:
     return SentAway(stopped, found)
 
 
-def silence(folder: Path, stage: str, seen: Signs, at: int, unanswered_s: float | None) -> Silence | None:
+def silence(
+    folder: Path, stage: str, seen: Signs, at: int, unanswered_s: float | None, clock: Shift = SAME
+) -> Silence | None:
     """Return that a stage showed no sign of life when the others stopped, or None where it did.
 
     A worker that waits puts that down twenty times a second. One that was halted tells of nothing, and its next record
@@ -127,7 +131,7 @@ def silence(folder: Path, stage: str, seen: Signs, at: int, unanswered_s: float 
         return None
     unanswered = Silence(None, "", unanswered_s) if unanswered_s is not None else None
     try:
-        array = trace.read_records(folder, stage).array
+        array = clock.records(trace.read_records(folder, stage).array)
     except RunError:
         return unanswered
     place = int(np.searchsorted(array["end"], at, "right"))

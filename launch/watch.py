@@ -79,7 +79,7 @@ class _Missing:
 
     since: float
     come: int  # how many had come
-    is_confirmed: bool  # the sender has reported since: what it had sent is no longer in its socket
+    is_confirmed: bool  # the sender has reported since: its loop goes round, and it has had time to leave
     reports: int = 0  # of the receiver, after that
 
 

@@ -25,7 +25,7 @@ from pipeline.plan import Plan
 from pipeline.reckon import lack, next_action, reckon
 from pipeline.standing import Standing
 
-from . import runs
+from . import aligned, runs
 from .logs import parse
 from .process import stage_state
 from .vitals import LONG_S, Signs, now_ns, sent_away, signs, silence
@@ -46,7 +46,9 @@ def collect(folder: Path) -> dict[str, Any]:
     warnings: list[str] = []
     journals = _journals(folder, plan, warnings)
     standings = reckon(plan, journals)
-    seen = {k: signs(folder, plan.name(k), warnings) for k in standings}
+    alignment = aligned.by_pings(folder, plan)
+    warnings += alignment.warnings
+    seen = {k: signs(folder, plan.name(k), warnings, alignment.of(plan.name(k))) for k in standings}
     away = sent_away(folder)
     at = _moment(status, standings, seen, away.stopped_ns)
     known = {each.get("name"): each for each in state.get("stages", []) if isinstance(each, dict)}
@@ -60,7 +62,7 @@ def collect(folder: Path) -> dict[str, Any]:
         if process in ("running", "sleeping", "unknown") or seen[k].ended_ns:
             stage |= _own_word(plan, stage, seen[k].waited)
         if status == "interrupted" and not standing.is_done:
-            silent = silence(folder, name, seen[k], at, away.unanswered_s.get(name))
+            silent = silence(folder, name, seen[k], at, away.unanswered_s.get(name), alignment.of(name))
             stage["silence"] = silent and silent._asdict()
         stages.append(stage)
     silents = {stage["name"] for stage in stages if stage["silence"]}

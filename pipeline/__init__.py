@@ -12,8 +12,8 @@
     layer 2: the edge (transport is the only file that imports zmq)
         addresses  transport  tape  recorder
     layer 3: drivers
-        maxplus  drive  grid  simulate  replay  lifeline  stacks  backup  emulate  delays  live  heartbeat
-        saver  orders  faulty  attempt  worker  network  reference
+        maxplus  abreast  drive  grid  simulate  replay  lifeline  stacks  backup  emulate  delays  live
+        heartbeat  saver  orders  faulty  attempt  process  worker  network  reference
 
 A file imports only from its own or lower layers. Layers 0 and 1 know no clock, socket, thread or process, but for the log's
 lines, which carry the time, and MNIST, which may be fetched.

@@ -1,6 +1,7 @@
 """What of a stage's files is put aside before the stage goes on from a checkpoint. Moves files, else pure; no numpy.
 
 journal/box-1.txt, .sums       cut down to what the checkpoint has of them; the rest goes into journal/epoch-0/
+probe/box-1.looks              the same
 metrics/metrics.jsonl          the same, of the head
 trace/box-1.trace              goes into trace/epoch-0/ whole: what comes begins a new one
 """
@@ -21,6 +22,7 @@ def put_aside(folder: Path, name: str, begin: Checkpoint | None, epoch: int, *, 
     before = f"epoch-{epoch - 1}"
     sizes = begin.files(name) if begin is not None else {}
     appended = [folder / "journal" / f"{name}.txt", folder / "journal" / f"{name}.sums"]
+    appended.append(folder / "probe" / f"{name}.looks")
     if is_head:
         appended.append(folder / METRICS)
     for path in appended:

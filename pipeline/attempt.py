@@ -39,7 +39,7 @@ from .payloads import Payloads
 from .plan import Plan
 from .reckon import stage_after
 from .recorder import Recorder
-from .saver import Saver
+from .saver import Mark, Saver
 from .schedules import make_schedule
 from .schema import Config
 from .stage import Stage
@@ -153,7 +153,7 @@ class Attempt:
         orders.say("hello", pid=os.getpid(), endpoint=seat.links.address)
         if self.begin is None:
             results.save_weights(folder / "checkpoint" / "initial" / f"{name}.npz", self.work.weights())
-        if orders.epoch:
+        if orders.epoch or self.begin is not None:
             put_aside(folder, name, self.begin, orders.epoch, is_head=isinstance(self.work, HeadWork))
         header = {"pid": os.getpid(), "wall_ns": seat.anchor.wall_ns, "mono_ns": seat.anchor.mono_ns}
         self.recorder = Recorder(
@@ -193,8 +193,7 @@ class Attempt:
         is_probed = config.trace.level == "full" and config.emulate.arithmetic
         batches = probe.probed(plan, config.trace.probe if is_probed else 0)
         work: Work = probe.Probe(self.work, batches, self.save_probed) if batches else self.work
-        emulate = config.emulate
-        is_emulated = emulate.compute_ms or emulate.slow or emulate.straggle
+        is_emulated = config.emulate.compute_ms or config.emulate.slow or config.emulate.straggle
         work = Emulated(work, Emulation(config.emulate, plan), self.seat.number) if is_emulated else work
         return faulty.with_faults(work, self.faults, self.seat.folder, self.seat.log, plan.boxes, self.orders.line)
 
@@ -203,18 +202,19 @@ class Attempt:
         results.append_look(self.seat.folder / "probe" / f"{self.seat.name}.looks", batch, arrays)
 
     def save(self, number: int) -> None:
-        """Begin to write a checkpoint, which the stage has just taken; raises RunError if the one before could not be."""
-        recorder, name = self.recorder, self.seat.name
-        recorder.flush()
-        journal, sums = recorder.sizes
-        appended = {f"journal/{name}.txt": journal, f"journal/{name}.sums": sums}
+        """Begin to write a checkpoint, which the stage has just taken. Whether it could be is told by `tell_saved`."""
+        folder, name = self.seat.folder, self.seat.name
+        appended: dict[str, int | Mark] = {**self.recorder.marks()}
         if isinstance(self.work, HeadWork):
             appended |= self.metrics(self.work)
+        looks = folder / "probe" / f"{name}.looks"
+        if looks.is_file():
+            appended[looks.relative_to(folder).as_posix()] = looks.stat().st_size
         self.saver.save(number, self.work.saved, appended)
         self.seat.log.info("saves", checkpoint=number, batch=checkpoints.batch_of(self.seat.plan, number))
 
     def metrics(self, work: HeadWork) -> dict[str, int]:
-        """Return how long the file of epochs is, with all that have ended in it; raises RunError for a disk without room."""
+        """Return how long the file of epochs is, with all that have ended in it; raises RunError for a full disk."""
         results.append_rows(self.seat.folder, work.ledger)
         path = self.seat.folder / results.METRICS
         if work.ledger.ended():
@@ -224,6 +224,7 @@ class Attempt:
     def round(self) -> None:
         """Every now and then: flush, tell the launcher where we are, see what it says; raises Stopped, RolledBack, RunError."""
         self.recorder.flush()
+        self.orders.look()  # a checkpoint that could not be written for a rollback's sake is none of our business
         self.tell_saved()
         cost = {}
         if isinstance(self.work, HeadWork) and self.work.costs:
@@ -231,7 +232,6 @@ class Attempt:
             cost = {"cost": sum(recent) / len(recent)}
             results.append_rows(self.seat.folder, self.work.ledger)
         self.orders.say("progress", batch=self.stage.forwards, **self.standing(), **cost)
-        self.orders.look()
 
     def tell_saved(self) -> None:
         """Tell the launcher which checkpoints are written; raises RunError for one that could not be."""
@@ -250,8 +250,7 @@ class Attempt:
 
     def keep(self, what: str) -> Weights:
         """Save weights and metrics: `final`, or `interrupted` where the run is stopped before its end."""
-        work, folder = self.work, self.seat.folder
-        weights = work.weights()
+        work, folder, weights = self.work, self.seat.folder, self.work.weights()
         results.save_weights(folder / "checkpoint" / what / f"{self.seat.name}.npz", weights)
         if isinstance(work, HeadWork):
             results.save_metrics(folder, work.ledger)
@@ -260,6 +259,7 @@ class Attempt:
     def finish(self, seconds: float, cpu_s: float) -> None:
         """Save the results, report them, and stay until the launcher says quit; raises DivergedError for weights gone bad."""
         stage, seat = self.stage, self.seat
+        self.orders.look()
         self.tell_saved()
         Guard(seat.name, seat.config.train.limit).check_weights(self.work.weights())
         weights = self.keep("final")

@@ -59,7 +59,7 @@ def write_stage(run: Path, plan: Plan, number: int, stage: str, state: Weights) 
     import numpy as np  # the launcher, which only writes manifests, goes without
 
     packed = io.BytesIO()
-    arrays: dict[str, Any] = {name: np.ascontiguousarray(array) for name, array in state.items()}
+    arrays: dict[str, Any] = {name: np.asarray(array, order="C") for name, array in state.items()}
     np.savez(packed, **arrays)
     content = packed.getbuffer()
     save(folder_of(run, plan, number) / f"{stage}.npz", lambda stream: stream.write(content), sync=True)

@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .emulation import Emulation, Link, Stragglers
 from .faults import AtStage, late_ns
@@ -119,6 +120,13 @@ class Dice:
         samples = costs.hops_of.get((source, target, kind)) or costs.hops.get((source, target), (0,))
         draw = self._draw(tuple(each + costs.latency_ns for each in samples))
         return self._jittering(draw, source, target) if costs.jitter_ns else draw
+
+    def straggling(self, stage: int, kind: str, count: int) -> NDArray[np.bool_]:
+        """Return which of the first actions of a kind are stragglers: the draws of `action` in `simulate`, all at once.
+
+        There the first draw is made when a stage is made, to see what a constant would be, and is nobody's.
+        """
+        return self._rng(1, stage, ord(kind)).random(count + 1)[1:] < self._costs.straggle
 
     def link(self, source: int, target: int) -> Link | None:
         """Return an edge as it is emulated, or None where it is not."""

@@ -35,6 +35,17 @@ def save(path: Path, write: Callable[[BinaryIO], object], *, sync: bool = False)
             part.unlink(missing_ok=True)
 
 
+def sync(path: Path) -> None:
+    """Bring what was written to a file to the disk; raises OSError that names it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        os.close(descriptor)
+
+
 def sync_folder(folder: Path) -> None:
     """Bring to the disk which files are in a folder; a file system that cannot goes without."""
     with contextlib.suppress(OSError):
@@ -59,16 +70,16 @@ def cut(path: Path, size: int, aside: Path) -> None:
     """Cut a file down to its first `size` bytes; what comes after is kept in `aside`, if there is anything.
 
     What is left is a new file under the old name: whoever follows its growth from elsewhere sees that it is another one.
+    Raises OSError that names the file that could not be written; nothing is lost then.
     """
     with path.open("rb") as stream:
         stream.seek(size)
         rest = stream.read()
         if not rest:
             return
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(rest)
+        save(aside, lambda part: part.write(rest))
         stream.seek(0)
-        save(path, lambda made: _copy(stream, made, size))
+        save(path, lambda part: _copy(stream, part, size))
 
 
 def _copy(source: BinaryIO, target: BinaryIO, size: int) -> None:

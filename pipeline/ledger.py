@@ -5,8 +5,8 @@
     rows        epoch, cost, test_cost and accuracy where it was evaluated; of bits `whole`, of sequences that grow `level`
 
 So the memory of a long run is flat, if somebody takes the rows: a worker appends them to its file as they come. What is taken
-is not in the ledger's state: at a checkpoint that counts, the file has `epochs` rows, and when a run goes on from it, it is cut
-to them. A test or a study that wants every cost and judgement sets `keeps_all` before the first.
+is not in the ledger's state: at a checkpoint the file has `epochs` rows, and a run that goes on from it has no others. A test
+or a study that wants every cost and judgement sets `keeps_all` before the first.
 """
 
 from __future__ import annotations

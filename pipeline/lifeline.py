@@ -16,11 +16,14 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 from types import FrameType
+
+from .files import remove_socket_folder
 
 _PR_SET_PDEATHSIG = 1
 #: Seconds that an orphan has to stop in good order, once it has seen that it is one.
-LEAVE_S = 1.2
+LEAVE_S = 0.9
 #: Seconds after which an orphan that has not seen it is ended by the thread beside its loop; less than SIGHUP's number.
 ABANDON_S = 0.6
 
@@ -40,6 +43,20 @@ def alarm_at_hangup() -> None:
     libc = ctypes.CDLL(None)
     libc.signal.argtypes, libc.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
     libc.signal(signal.SIGHUP, ctypes.cast(libc.alarm, ctypes.c_void_p))
+
+
+def hold(parent: int, sockets: Path) -> None:
+    """Until there is a `Lifeline`: let the parent's death end this process, which removes the run's sockets then."""
+
+    def leave(*_: object) -> None:
+        remove_socket_folder(sockets)
+        os._exit(1)
+
+    signal.signal(signal.SIGHUP, leave)
+    if sys.platform == "linux":
+        prctl(_PR_SET_PDEATHSIG, signal.SIGHUP)
+    if os.getppid() != parent:
+        leave()
 
 
 class Lifeline:

@@ -1,11 +1,12 @@
 """What the launcher says to a worker, and what it is told: words of one attempt, which has its epoch. Knows the control link.
 
-A run that is taken up again after a fault, by `timebox resume` or by itself, is in a new epoch. A word says of which epoch it
-is, so that none of an attempt that is over counts.
+A run that is taken up again after a fault, by `timebox resume` or by itself, is in a new epoch. What a worker says comes with
+its epoch, so that no word of an attempt that is over counts; the launcher's own words come in their order behind `rollback`.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from . import control
@@ -36,10 +37,16 @@ class Orders:
         self._link = link
         self.line = line
         self.epoch = epoch
+        self._unsaid: deque[bytes] = deque()  # while the launcher takes nothing: it was stopped, say
 
     def say(self, word: str, **body: Any) -> None:
-        """Tell the launcher something."""
-        self._link.send(control.encode(word, {"epoch": self.epoch, **body}))
+        """Tell the launcher something. Where it takes nothing for long, how far one is is not told; all else later."""
+        if word != "progress" or not self._unsaid:
+            self._unsaid.append(control.encode(word, {"epoch": self.epoch, **body}))
+        while self._unsaid and self._link.send(self._unsaid[0]):
+            self._unsaid.popleft()
+        if word == "progress" and self._unsaid:
+            self._unsaid.pop()
 
     def hear(self, wanted: str) -> dict[str, Any]:
         """Wait for a word of the launcher; raises Stopped, RolledBack."""
@@ -64,6 +71,8 @@ class Orders:
         if word in ("stop", "quit") and word != wanted:
             raise Stopped
         if word == "rollback":
-            save = body.get("save")
-            raise RolledBack(int(body["epoch"]), None if save is None else int(save))
+            epoch, save = int(body["epoch"]), body.get("save")
+            if epoch <= self.epoch:
+                return None  # told twice
+            raise RolledBack(epoch, None if save is None else int(save))
         return body if word == wanted else None

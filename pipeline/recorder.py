@@ -138,10 +138,15 @@ class Recorder:
         journal, sums = self._seals
         return {"journal": journal.hexdigest(), "sums": sums.hexdigest()}
 
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """How many bytes journal and sums have."""
-        return self._journal.size, self._sums.size
+    def marks(self) -> dict[str, dict[str, Any]]:
+        """Flush, and return bytes and sha256 of journal and sums, by their paths in the run's folder; raises RunError."""
+        self.flush()
+        with self._lock:
+            files = zip((self._journal, self._sums), self._seals, strict=True)
+            return {
+                f"journal/{file.path.name}": {"bytes": file.size, "sha256": seal.copy().hexdigest()}
+                for file, seal in files
+            }
 
     def sync(self) -> None:
         """Bring journal and sums to the disk, as far as they are written."""
@@ -174,13 +179,13 @@ class _File:
     """A file that is only appended to. What a full disk did not take is kept and goes first the next time."""
 
     def __init__(self, path: Path, goes_on: bool) -> None:
-        self._path = path
+        self.path = path
         self._stream: BinaryIO = path.open("ab" if goes_on else "wb", buffering=0)
         self._rest = b""
         self.size = path.stat().st_size
 
     def content(self) -> bytes:
-        return self._path.read_bytes()
+        return self.path.read_bytes()
 
     def sync(self) -> None:
         os.fsync(self._stream.fileno())

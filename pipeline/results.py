@@ -108,11 +108,6 @@ def append_rows(folder: Path, ledger: Ledger) -> None:
                 stream.truncate(at)
 
 
-def cut_rows(folder: Path, count: int) -> None:
-    """Cut `metrics.jsonl` to its first rows, those that a checkpoint knows of; raises RunError where it has fewer."""
-    save_text(folder / METRICS, "".join(_read_rows(folder, count)))
-
-
 def _read_rows(folder: Path, count: int) -> list[str]:
     """Return the first lines of `metrics.jsonl`, each with its end; raises RunError where there are fewer."""
     path = folder / METRICS

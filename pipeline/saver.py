@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -10,10 +10,13 @@ from typing import Any
 from . import checkpoints
 from .arrays import Weights
 from .errors import RunError
+from .files import sync
 from .plan import Plan
 
 #: What is said of a checkpoint that was written.
 Saved = dict[str, Any]
+#: Bytes and sha256 of what a file has so far.
+Mark = dict[str, Any]
 
 
 class Saver:
@@ -21,25 +24,35 @@ class Saver:
 
     def __init__(self, run: Path, plan: Plan, stage: str, sync: Callable[[], None]) -> None:
         self._run, self._plan, self._stage = run, plan, stage
-        self._sync = sync  # brings to the disk what the checkpoint takes for granted: journal and metrics
+        self._sync = sync  # brings journal and sums to the disk, which the checkpoint takes for granted
         self._thread: Thread | None = None
         self._saved: list[Saved] = []
         self._error: Exception | None = None
 
-    def save(self, number: int, state: Weights, appended: dict[str, int]) -> None:
-        """Begin to write a checkpoint; `appended`: bytes by path in the run's folder. Raises RunError for the one before."""
+    def save(self, number: int, state: Weights, appended: Mapping[str, int | Mark]) -> None:
+        """Begin to write a checkpoint, when the one before is written.
+
+        `appended`: by path in the run's folder how many bytes of a file are of it, or those and their sha256.
+        """
         self.wait()
         self._thread = Thread(target=self._write, args=(number, state, appended), name="saver", daemon=True)
         self._thread.start()
 
-    def _write(self, number: int, state: Weights, appended: dict[str, int]) -> None:
+    def _write(self, number: int, state: Weights, appended: Mapping[str, int | Mark]) -> None:
         try:
             self._sync()
-            files = {name: checkpoints.beginning(self._run / name, size) for name, size in appended.items()}
+            files = {
+                name: part if isinstance(part, dict) else self._mark(name, part) for name, part in appended.items()
+            }
             made = checkpoints.write_stage(self._run, self._plan, number, self._stage, state)
             self._saved.append({"save": number, **made, "appended": files})
         except Exception as error:  # whatever it is is raised again in the loop, where it ends the run
             self._error = error
+
+    def _mark(self, name: str, size: int) -> Mark:
+        """Bring a file to the disk and return what its first bytes are known by."""
+        sync(self._run / name)
+        return checkpoints.beginning(self._run / name, size)
 
     def take(self) -> list[Saved]:
         """Return what was written since the last call; raises RunError if something could not be."""

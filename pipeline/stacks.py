@@ -6,18 +6,21 @@ One that is stopped does not.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import signal
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 #: The signal that asks for them.
 ASKS = signal.SIGUSR1
 #: What stands before the stacks of one process; a run that was taken up again has several.
 HEADER = "process {pid} writes its stacks here, newest call first, when it is sent SIGUSR1 and when it crashes\n"
 
-_kept: list[TextIO] = []  # faulthandler writes to the descriptor: the file must stay open as long as the process lives
+_kept: list[
+    BinaryIO
+] = []  # faulthandler writes to the descriptor: the file must stay open as long as the process lives
 
 
 def file_of(folder: Path, stage: str) -> Path:
@@ -28,11 +31,12 @@ def file_of(folder: Path, stage: str) -> Path:
 def keep(path: Path) -> None:
     """Let this process write its stacks to the end of a file, if there can be one."""
     try:
-        stream = path.open("a", encoding="utf-8")
+        stream = path.open("ab", buffering=0)
     except OSError:
         return  # nor can there be a log: that tells it
     _kept.append(stream)
     faulthandler.enable(stream, all_threads=True)
     faulthandler.register(ASKS, stream, all_threads=True, chain=False)
-    stream.write(HEADER.format(pid=os.getpid()))  # after that it may be asked: without a handler the signal would kill
-    stream.flush()
+    with contextlib.suppress(OSError):  # on a full disk: what the run itself has no room for is told by name
+        # After this it may be asked: without a handler the signal would kill.
+        stream.write(HEADER.format(pid=os.getpid()).encode())

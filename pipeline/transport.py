@@ -203,10 +203,13 @@ class ControlLink:
         self._dealer.setsockopt(zmq.LINGER, LINGER_MS)
         _connect(self._dealer, address, pair)
 
-    def send(self, frame: bytes) -> None:
-        """Say something; it is dropped if the launcher has been gone for long."""
-        with contextlib.suppress(zmq.Again):
+    def send(self, frame: bytes) -> bool:
+        """Say something; return whether there was room for it: there is none if the launcher has taken nothing for long."""
+        try:
             self._dealer.send(self._line.seal(frame), zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
 
     def receive(self, timeout_ms: int) -> bytes | None:
         """Return what the launcher said, or None after `timeout_ms` or for what is not the launcher's."""

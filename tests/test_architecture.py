@@ -18,8 +18,8 @@ LAYERS = [
     "lacks counters standing done stage schedules reckon steps weights ledger readout guard classifier work stepper "
     "box head works payloads probe wire trace sums control results worklog checkpoints aside",
     "addresses transport tape recorder",
-    "maxplus drive grid simulate replay lifeline stacks backup emulate delays live heartbeat saver orders faulty "
-    "attempt worker network reference",
+    "maxplus abreast drive grid simulate replay lifeline stacks backup emulate delays live heartbeat saver orders "
+    "faulty attempt process worker network reference",
 ]
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names.split()}
 

@@ -29,7 +29,7 @@ def made(run: Path, number: int) -> Path:
         with journal.open("ab") as stream:
             stream.write(b"F B\n")
         part = checkpoints.beginning(journal, journal.stat().st_size)
-        state = {"W": np.full((2, 3), number, np.float32), "optimizer.M_W": np.ones(3)}
+        state = {"W": np.full((2, 3), number, np.float32), "optimizer.M_W": np.ones(3), "seen": np.array(number)}
         stages[stage] = {
             **checkpoints.write_stage(run, PLAN, number, stage, state),
             "appended": {f"journal/{stage}.txt": part},
@@ -46,7 +46,7 @@ def test_what_is_saved_is_what_comes_back(tmp_path: Path) -> None:
     assert (found.save, found.batch, faults) == (1, 4, [])
     assert found.files("box-1") == {"journal/box-1.txt": 4}
     state = load_weights(folder / "box-1.npz")
-    assert sorted(state) == ["W", "optimizer.M_W"]
+    assert {name: array.shape for name, array in state.items()} == {"W": (2, 3), "optimizer.M_W": (3,), "seen": ()}
     assert not list(tmp_path.rglob("*.part"))
 
 

@@ -8,7 +8,7 @@ from network import make_plan
 from test_supervise import DONE, NAMES, START, History, tells
 
 from launch.events import Complete, Failure, Finish, Restart, Tell, Trouble
-from launch.supervise import READY_S, Supervisor
+from launch.supervise import BACK_S, Supervisor
 
 PART = {"save": 0, "bytes": 9, "sha256": "s", "appended": {}}
 
@@ -71,15 +71,33 @@ def test_words_of_an_attempt_that_is_over_do_not_count() -> None:
     assert run.says(NAMES, "done", epoch=0, **DONE) == []
     assert run.says(NAMES, "saved", epoch=0, **PART) == []
     assert run.says(["box-2", "head"], "hello", epoch=1, pid=1, endpoint="e") == []
-    assert len(run.says("box-1", "hello", epoch=1, pid=1, endpoint="e")) == 3
+    assert len(run.says("box-1", "hello", epoch=1, pid=1, endpoint="e")) == 4
 
 
-def test_a_second_death_before_all_go_on_is_of_the_same_epoch() -> None:
-    run = history(recover=2).running()
+def test_deaths_before_all_go_on_are_one_recovery_each_under_a_new_epoch() -> None:
+    run = history(recover=1).running()
+    assert run.exits("box-1", code=-9)[-1] == Restart("box-1", 1, None)
+    run.says(NAMES, "hello", epoch=1, pid=1, endpoint="e")
+    # They may have connected to the head: all of them begin again.
+    assert run.exits("head", code=-11) == [*rollbacks(None, 2, "box-1", "box-2"), Restart("head", 2, None)]
+    assert run.says(NAMES, "ready", epoch=1) == []
+    assert run.exits("head", code=1)[0] == Tell("box-1", "stop", {}), "the same one again, and no recovery is left"
+    assert run.supervisor.failure == Failure("head", 0, "its process ended with exit code 1")
+
+
+def test_who_comes_with_an_old_epoch_is_told_the_new_one() -> None:
+    run = history(recover=1, newest=3).running()
     run.exits("box-1", code=-9)
-    assert run.exits("head", code=-11) == [Restart("head", 1, None)]
-    assert run.exits("box-2", code=1)[0] == Tell("box-1", "stop", {}), "no restart is left"
-    assert run.supervisor.failure == Failure("box-2", 0, "its process ended with exit code 1")
+    run.exits("box-2", code=-9)
+    assert run.says("box-1", "hello", epoch=1, pid=1, endpoint="e") == rollbacks(3, 2, "box-1")
+    assert run.supervisor.members["box-1"].endpoint == ""
+
+
+def test_a_last_word_of_a_process_that_was_replaced_is_not_its_successors() -> None:
+    run = history(recover=1).running()
+    run.exits("box-1", code=-9)
+    assert run.says("box-1", "failed", epoch=0, error="lost", wrong=False, again=True) == []
+    assert run.says("box-2", "failed", epoch=0, error="lost", wrong=False, again=True)[-1] == Restart("box-2", 2, None)
 
 
 def test_after_all_went_on_a_death_is_of_a_new_epoch() -> None:
@@ -108,12 +126,16 @@ def test_what_would_fail_again_is_not_tried_again() -> None:
 
 
 def test_a_worker_that_does_not_roll_back_in_time_is_restarted_too() -> None:
-    run = history(recover=2).running()
+    run = history(recover=1).running()
     run.exits("box-1", code=-9)
     run.says(["box-1", "head"], "hello", epoch=1, pid=1, endpoint="e")
-    commands = run.at(READY_S + 1)
-    assert [c for c in commands if isinstance(c, Restart)] == [Restart("box-1", 1, None)] or commands
+    assert run.at(BACK_S) == []
+    assert [c for c in run.at(BACK_S + 1) if isinstance(c, Restart)] == [Restart("box-2", 2, None)]
+    assert run.at(BACK_S + 2) == [], "it has its time"
     assert run.supervisor.failure is None
+    run.at(2 * BACK_S + 2)
+    assert run.supervisor.failure is not None, "box-1 has been told to roll back, and has not"
+    assert run.supervisor.failure.stage == "box-1"
 
 
 def test_trouble_of_the_launcher_ends_the_run_by_its_name() -> None:

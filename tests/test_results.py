@@ -15,9 +15,10 @@ import pytest
 from pipeline.arrays import Weights
 from pipeline.config import resolve
 from pipeline.errors import RunError
+from pipeline.files import cut
 from pipeline.ledger import Judged, Ledger, summary
 from pipeline.plan import Plan
-from pipeline.results import append_rows, cut_rows, load_weights, save_metrics, save_weights
+from pipeline.results import append_rows, load_weights, save_metrics, save_weights
 from pipeline.state import Saved
 
 
@@ -193,11 +194,12 @@ def test_a_run_that_goes_on_writes_no_row_twice_and_leaves_none_out(batches: int
     costs, judged = [0.1 * batch for batch in range(8)], [judged_of(500 - k, k, 0.1 * k) for k in (1, 2)]
     judged = [part for each in judged for part in (each, judged_of(1, 0, 3.0))]
     state: Weights = {}
+    path, size = tmp_path / "metrics" / "metrics.jsonl", 0
     ledger, left = Ledger(plan), iter(judged)
     for batch in range(9):
         if batch == batches:
             append_rows(tmp_path, ledger)  # before the checkpoint is complete
-            state = ledger.state()
+            state, size = ledger.state(), path.stat().st_size if path.is_file() else 0
         if batch < 8:
             ledger.add(costs[batch])
             for each in islice(left, plan.due(batch + 1) - ledger.evaluations):
@@ -207,7 +209,7 @@ def test_a_run_that_goes_on_writes_no_row_twice_and_leaves_none_out(batches: int
     again, saved = Ledger(plan), Saved(state, "head")
     again.restore(saved)
     saved.end()
-    cut_rows(tmp_path, again.taken)
+    cut(path, size, tmp_path / "aside")
     assert len((tmp_path / "metrics" / "metrics.jsonl").read_text().splitlines()) == again.taken == batches // 2
     for batch in range(batches, 8):
         again.add(costs[batch])
@@ -219,21 +221,21 @@ def test_a_run_that_goes_on_writes_no_row_twice_and_leaves_none_out(batches: int
 
 
 def test_a_file_with_fewer_rows_than_were_written_is_refused(tmp_path: Path) -> None:
-    plan = plan_of(data__train=1, data__test=20, train__epochs=3, train__evaluate_every=0)
+    plan = plan_of(data__train=1, data__test=20, train__epochs=4, train__evaluate_every=0)
     append_rows(tmp_path, ledger_of(plan, [1.0, 2.0], []))
     path = tmp_path / "metrics" / "metrics.jsonl"
+    taken = ledger_of(plan, [1.0, 2.0, 3.0], [])
+    taken.take(3)
     with pytest.raises(RunError, match=r"metrics.jsonl: has rows of 2 epochs; 3 were written"):
-        cut_rows(tmp_path, 3)
+        save_metrics(tmp_path, taken)
     path.write_text(path.read_text()[:-1])
+    taken = ledger_of(plan, [1.0, 2.0], [])
+    taken.take(2)
     with pytest.raises(RunError, match=r"metrics.jsonl: has rows of 1 epochs; 2 were written"):
-        cut_rows(tmp_path, 2)
-    cut_rows(tmp_path, 1)
-    assert len(path.read_text().splitlines()) == 1
+        save_metrics(tmp_path, taken)
     path.unlink()
-    with pytest.raises(RunError, match=r"metrics.jsonl: cannot read the rows of 1 epochs"):
-        cut_rows(tmp_path, 1)
-    cut_rows(tmp_path, 0)
-    assert path.read_text() == ""
+    with pytest.raises(RunError, match=r"metrics.jsonl: cannot read the rows of 2 epochs"):
+        save_metrics(tmp_path, taken)
 
 
 def test_a_disk_without_room_costs_a_delay(tmp_path: Path) -> None:
