@@ -88,6 +88,7 @@ class Hands:
         self._server, self._looked = server, time.monotonic()
 
     def say(self, name: str, word: str, **body: Any) -> None:
+        """Tell a stage's agent something."""
         instance = self.by_name[name].instance
         self._server.send(words.agent_of(name), control.encode(word, {"instance": instance, **body}))
 
@@ -244,4 +245,5 @@ class Hands:
             hand.ended = Ended(1, f"no host has joined for it within {self._config.placer.wait_s:g} s (placer.wait_s)")
 
     def alive(self) -> dict[str, int]:
+        """Return the workers that live, by stage: their processes on their hosts."""
         return {name: hand.pid for name, hand in self.by_name.items() if hand.instance and hand.pid and not hand.ended}
