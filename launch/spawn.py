@@ -38,6 +38,7 @@ from .interruptions import interruptions
 from .placing import make_placer
 from .process import started_ticks
 from .supervise import Supervisor
+from .sweeper import Sweeper
 from .watch import Watch
 
 TICK_MS = 50
@@ -66,6 +67,7 @@ class LiveRun:
         self.attempts = [attempt(self.plan, epoch, begin)]
         self.log = WorkLog(folder / "logs" / "launcher.log", "launcher", "info", Anchor())
         self._sockets: Path | None = None
+        self._sweeper: Sweeper | None = None
         self._address = ""  # where the launcher is reached
         self._told_of: int | None = None  # the epoch of which launcher.json tells
         self._saved: list[Heard] = []  # checkpoints that were written, and have not come yet
@@ -76,6 +78,7 @@ class LiveRun:
             try:
                 self._write_state()  # whoever looks now sees a run that goes on
                 self._sockets = links.private_folder(self.config.transport.kind)
+                self._sweeper = Sweeper(self._sockets)
                 server = self._listen()
                 try:
                     for name in self.supervisor.members:
@@ -88,6 +91,8 @@ class LiveRun:
             finally:
                 if self._sockets is not None:
                     remove_socket_folder(self._sockets)
+                if self._sweeper is not None:
+                    self._sweeper.close()
                 self.log.close()
         return self.supervisor
 
@@ -123,8 +128,11 @@ class LiveRun:
 
     def _write_state(self) -> None:
         members = self.supervisor.members
+        places = {name: self.placer.where(name) for name in members}
         stages = [
-            {"name": name, **self.placer.where(name), "endpoint": member.endpoint} for name, member in members.items()
+            {"name": name, **places[name], "endpoint": member.endpoint}
+            for name, member in members.items()
+            if places[name]["pid"] is not None or places[name].get("is_elsewhere")  # else it has not been started yet
         ]
         save_state(self.folder, stages, self.attempts, self._address)
 
