@@ -16,7 +16,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,6 +30,7 @@ from pipeline.errors import ConfigError, TimeboxError, WireError, plain
 from . import agent_words as words
 from . import environment, joining
 from .stage_place import Place
+from .sweeper import Sweeper
 
 #: How long a round of the loop waits for a word, and how often files are looked at.
 ROUND_MS, LOOK_S = 50, 0.2
@@ -38,8 +38,8 @@ ROUND_MS, LOOK_S = 50, 0.2
 ANSWER_S = 60.0
 #: Seconds that a worker has to stop when it is asked, and that its last files have to reach the launcher.
 STOP_S, FLUSH_S = 2.0, 3.0
-#: What removes the folder of an agent that was killed: its worker, an orphan then, is gone within two seconds.
-_SWEEP = 'trap "" INT TERM HUP; read -r _; sleep 3; rm -rf -- "$1"'
+#: Seconds until the folder of an agent that was killed is removed: its worker, an orphan then, is gone within two.
+ORPHANED_S = 3
 
 
 class Leave(Exception):
@@ -62,9 +62,7 @@ class Agent:
         towards = addresses.towards(meeting.address)
         bind = towards if interface in ("", addresses.AUTO) else addresses.resolve(interface)
         self._root = Path(tempfile.mkdtemp(prefix="timebox-agent-"))
-        self._sweeper = subprocess.Popen(
-            ["/bin/sh", "-c", _SWEEP, "sh", str(self._root)], stdin=subprocess.PIPE, start_new_session=True
-        )
+        self._sweeper = Sweeper(self._root, ORPHANED_S)
         sockets = self._root / "s"
         sockets.mkdir(mode=0o700)
         keys.write(sockets, meeting.keys)
@@ -191,8 +189,7 @@ class Agent:
             shutil.rmtree(self._root, ignore_errors=True)
             self._link.close(500)
             self._context.term()
-            self._sweeper.kill()
-            self._sweeper.wait()
+            self._sweeper.close()
 
 
 def join(word: str | None, stage: str | None, parent: int | None = None, *, quiet: bool = False) -> int:

@@ -21,6 +21,15 @@ from .commands import COMMANDS
 
 DESCRIPTION = "Asynchronous, decoupled training of a recurrent network cut along time into processes."
 
+#: Keys that have a flag of their own besides: flag, key, what it takes, help.
+SHORT = (
+    ("--recover", "run.recover", "N", "restart a worker that died or hangs up to N times, and go on from the last checkpoint"),
+    (
+        "--placer", "placer.kind", "local|env|ray",
+        "where its stages are: this machine, wherever `timebox join` is started, or a Ray cluster",
+    ),
+)  # fmt: skip
+
 EPILOGS = {
     "run": "example: timebox run --preset digits --schedule.kind decoupled --schedule.window 4",
     "join": "TIMEBOX_INTERFACE says where the stage binds, if not by the way to the launcher. "
@@ -91,20 +100,8 @@ def _dispatch(arguments: list[str]) -> int:
     )
     run.add_argument("--config", type=Path, metavar="FILE", help="a TOML file, such as the config.toml of a run")
     run.add_argument("--reference", action="store_true", help="the same training in one process, as a plain loop")
-    run.add_argument(
-        "--recover",
-        metavar="N",
-        dest="run.recover",
-        default=argparse.SUPPRESS,
-        help="restart a worker that died or hangs up to N times, and go on from the last checkpoint",
-    )
-    run.add_argument(
-        "--placer",
-        metavar="local|env|ray",
-        dest="placer.kind",
-        default=argparse.SUPPRESS,
-        help="where its stages are: this machine, wherever `timebox join` is started, or a Ray cluster",
-    )
+    for flag, key, metavar, text in SHORT:
+        run.add_argument(flag, metavar=metavar, dest=key, default=argparse.SUPPRESS, help=text)
     flags.add_fault(run)
     if arguments[:1] == ["run"]:
         flags.add(run)

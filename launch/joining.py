@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline import keys
+from pipeline.actions import stage_names
 from pipeline.errors import ConfigError, RunError
 
 #: Where the line is, or the line itself; which stage; where that binds; what its host is called.
@@ -89,7 +90,7 @@ def stage(word: str | None, environment: Mapping[str, str], boxes: int) -> str:
     if not given:
         known = ", ".join((STAGE, *INDICES))
         raise ConfigError(f"join: say which stage: --stage box-1, or one of {known}")
-    names = [f"box-{k}" for k in range(1, boxes + 1)] + ["head"]
+    names = stage_names(boxes)
     given = given.strip()
     if given.isascii() and given.isdigit() and int(given) < len(names):
         return names[int(given)]

@@ -23,7 +23,7 @@ class EnvRecruiter:
         keys.write_private(self._path, joining.line(meeting) + "\n")
         count = meeting.boxes + 1
         alone = ""
-        if addresses.is_loopback(meeting.address.removeprefix("tcp://").rpartition(":")[0].strip("[]")):
+        if addresses.is_loopback(addresses.parts(meeting.address)[0]):
             alone = "Nobody but this machine reaches that address: for others add --transport.interface auto.\n"
         print(
             f"{folder.name} waits at {meeting.address} for {count} hosts, one for each of box-1 … head. On each of them:\n"
@@ -45,4 +45,5 @@ class EnvRecruiter:
 
     def close(self) -> None:
         """Remove the join file."""
-        self._path.unlink(missing_ok=True) if self._path != Path() else None
+        if self._path != Path():
+            self._path.unlink(missing_ok=True)

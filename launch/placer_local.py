@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,10 +14,9 @@ from pipeline.schema import Config
 from pipeline.transport import ControlServer
 
 from . import stacks
-from .environment import worker_environment
 from .events import Failure
 from .placers import Ended
-from .process import signal_group
+from .process import signal_group, start_worker
 
 
 class LocalPlacer:
@@ -46,19 +43,8 @@ class LocalPlacer:
         if (old := self._processes.get(name)) is not None:
             signal_group(old, signal.SIGKILL)
             old.wait()
-        arguments = [str(self._folder), name, self._address, "--parent", str(os.getpid()), "--epoch", str(epoch)]
-        if save is not None:
-            arguments += ["--checkpoint", str(save)]
-        arguments += ["--sockets", str(self._sockets)]
-        with (self._folder / "logs" / f"{name}.out").open("ab") as out:
-            self._processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.worker", *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                env=worker_environment(),
-                process_group=0,  # of this session: a worker that is stopped is woken when we die (pipeline.lifeline)
-            )
+        where = self._folder, name, self._address, self._sockets
+        self._processes[name] = start_worker(*where, epoch, save)
 
     def poll(self, name: str) -> Ended | None:
         """Return the process's exit code."""

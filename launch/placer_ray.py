@@ -17,6 +17,7 @@ from typing import Any
 
 import pipeline
 from pipeline import addresses
+from pipeline.actions import stage_names
 from pipeline.errors import ConfigError
 from pipeline.schema import Config
 
@@ -118,7 +119,7 @@ class RayRecruiter:
         self._group: Any = None
         self._actors: dict[str, Any] = {}
         self._polls: dict[str, Any] = {}
-        self._names = [f"box-{k}" for k in range(1, config.model.boxes + 1)] + ["head"]
+        self._names = stage_names(config.model.boxes)
 
     def open(self, meeting: joining.Meeting, folder: Path) -> None:  # noqa: ARG002
         """Reserve what all stages need; what the cluster does not give in time is told of each of them."""
@@ -197,7 +198,6 @@ def _hosted() -> type:
         """An actor that keeps an agent."""
 
         def __init__(self, line: str, stage: str, root: str) -> None:
-
             import ray
 
             try:

@@ -9,10 +9,13 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from .environment import worker_environment
 
 STATES = {"R": "running", "S": "sleeping", "D": "sleeping", "I": "sleeping", "T": "stopped", "t": "traced"}
 
@@ -94,6 +97,34 @@ def process_start_ns(began_ns: int) -> int:
         return began_ns
     started_ns = time.monotonic_ns() - age_ns
     return started_ns if began_ns - started_ns < LONGEST_START_NS else began_ns
+
+
+def start_worker(
+    folder: Path, stage: str, address: str, sockets: Path, epoch: int, save: int | None, interface: str = ""
+) -> subprocess.Popen[bytes]:
+    """Start a stage's worker as a child, on a run's folder; the other words are those of `pipeline.worker`."""
+    words = [
+        str(folder),
+        stage,
+        address,
+        "--parent",
+        str(os.getpid()),
+        "--epoch",
+        str(epoch),
+        "--sockets",
+        str(sockets),
+    ]
+    words += [] if save is None else ["--checkpoint", str(save)]
+    words += ["--interface", interface] if interface else []
+    with (folder / "logs" / f"{stage}.out").open("ab") as out:
+        return subprocess.Popen(
+            [sys.executable, "-m", "pipeline.worker", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=worker_environment(),
+            process_group=0,  # of this session: a worker that is stopped is woken when we die (pipeline.lifeline)
+        )
 
 
 def signal_group(process: subprocess.Popen[bytes], number: int) -> None:

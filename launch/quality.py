@@ -25,7 +25,8 @@ from pipeline.arrays import Array, Weights
 from pipeline.cells import Form
 from pipeline.errors import RunError
 from pipeline.files import save_text
-from pipeline.plan import EARLY, Plan
+from pipeline.learning import EARLY
+from pipeline.plan import Plan
 from pipeline.probe import trail_of
 from pipeline.weights import KINDS
 

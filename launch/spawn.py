@@ -189,7 +189,7 @@ class LiveRun:
             try:
                 self.placer.hear(name, frame)
             except OSError as error:
-                return [Trouble(f"{error.filename or self.folder}: cannot write it: {error.strerror}")]
+                return [Trouble(plain(error))]
             return []
         try:
             word, body = control.decode(frame, control.FROM_WORKER)

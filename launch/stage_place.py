@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,8 +20,7 @@ from pipeline.files import save_text
 from pipeline.schema import TASKS
 
 from . import mirror
-from .environment import worker_environment
-from .process import process_state, signal_group
+from .process import process_state, signal_group, start_worker
 
 #: Seconds after which what was asked for and did not come is asked for again.
 ASK_AGAIN_S = 2.0
@@ -153,16 +150,8 @@ class Place:
             if path != "config.toml":
                 self._sender.known(path)
         order = self._order
-        arguments = [str(self._folder), self._stage, self._address, "--parent", str(os.getpid())]
-        arguments += ["--epoch", str(order["epoch"]), "--sockets", str(self._sockets), "--interface", self._bind]
-        if order["save"] is not None:
-            arguments += ["--checkpoint", str(order["save"])]
-        with (self._folder / "logs" / f"{self._stage}.out").open("ab") as out:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.worker", *arguments],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=worker_environment(),
-                process_group=0,
-            )  # fmt: skip
+        where = self._folder, self._stage, self._address, self._sockets
+        self._process = start_worker(*where, order["epoch"], order["save"], self._bind)
 
     def parts(self) -> Iterator[dict[str, Any]]:
         """Yield what of the worker's files is to be sent now."""

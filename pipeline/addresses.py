@@ -54,10 +54,16 @@ def reachable(bound: str) -> str:
     return bound
 
 
+def parts(address: str) -> tuple[str, str]:
+    """Return host and port of a TCP address as ZeroMQ writes it, an IPv6 one without its brackets."""
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    return host.strip("[]"), port
+
+
 def towards(address: str) -> str:
     """Return this machine's address, in figures, by which it reaches a TCP address as ZeroMQ writes it; raises ConfigError."""
-    host, _, port = address.removeprefix("tcp://").rpartition(":")
-    host = resolve(host.strip("[]"))
+    host, port = parts(address)
+    host = resolve(host)
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as asked:
         try:
             asked.connect((host, int(port)))  # a datagram's: nothing is sent

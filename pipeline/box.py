@@ -25,7 +25,8 @@ from .classifier import Classifier
 from .data import Batches
 from .drawn import Examples
 from .guard import Guard
-from .plan import EARLY, Plan
+from .learning import EARLY
+from .plan import Plan
 from .schema import Config
 from .stash import Flight
 from .state import Saved, copies, counts, under

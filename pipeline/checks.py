@@ -8,7 +8,7 @@ from . import checks_traced, checks_transport, levels, programs, sizes
 from .actions import stage_number
 from .errors import ConfigError, ScheduleError, WireError
 from .filled import CUTTING, parts
-from .plan import CONTROLS, ONE_BY_ONE, rule_of, rules_of
+from .learning import CONTROLS, ONE_BY_ONE, rule_of, rules_of
 from .schema import BY_STEP, IMAGES, ROWS, TASKS, Config
 
 

@@ -6,7 +6,8 @@ import msgspec
 
 from . import programs
 from .errors import ConfigError
-from .plan import ONE_BY_ONE, Plan, rule_of
+from .learning import ONE_BY_ONE, rule_of
+from .plan import Plan
 from .schema import Config, Schedule
 from .schema_run import Transport
 
