@@ -6,7 +6,8 @@ started with `--recover 1` and has to go on by itself (the launcher is spared th
 configuration that nobody disturbed:
 
     programs     final weights bit for bit, and every row of the metrics to the byte
-    all          it goes on from the newest checkpoint that is complete; each epoch has one row; the whole replays to the bit
+    all          it goes on from the newest checkpoint that is complete; each epoch has one row; the whole replays to the bit;
+                 no private folder of it is left
 
 Victim, moment and configuration are drawn by the repeat's number. One kill of five comes at any moment from the command on,
 many of them before there is a checkpoint: those runs begin anew, and are counted by themselves. The others wait for the first
@@ -34,8 +35,7 @@ from pipeline.errors import RunError
 from pipeline.plan import Plan
 
 from . import runs
-from .environment import collect
-from .spawn import worker_environment
+from .environment import collect, worker_environment
 from .text import table
 
 #: Keys of a run that takes some seconds and has some ten checkpoints.
@@ -94,6 +94,13 @@ def undisturbed(schedule: str, folder: Path) -> dict[str, Any]:
 
 def kill(number: int, folder: Path, wholes: dict[str, Any]) -> dict[str, Any]:
     """Kill one run and see what becomes of it; a run that had ended before is tried again, and killed earlier."""
+    with tempfile.TemporaryDirectory(prefix="tb") as scratch:  # a short path: sockets are made in it
+        row = _kill_one(number, folder, wholes, Path(scratch))
+        left = sorted(path.name for path in Path(scratch).glob("timebox-*"))
+    return row | {"left": left, "survived": row["survived"] and not left}
+
+
+def _kill_one(number: int, folder: Path, wholes: dict[str, Any], scratch: Path) -> dict[str, Any]:
     rng = random.Random(f"bench kills {number}")
     schedule = list(SCHEDULES)[number % len(SCHEDULES)]
     recovers = number // len(SCHEDULES) % 4 == 3
@@ -105,7 +112,7 @@ def kill(number: int, folder: Path, wholes: dict[str, Any]) -> dict[str, Any]:
     for attempt in range(10):
         parent = place / str(attempt)
         began = time.monotonic()
-        run = _start(schedule, parent, ["--recover", "1"] if recovers else [])
+        run = _start(schedule, parent, ["--recover", "1"] if recovers else [], scratch)
         if waits:
             _await_checkpoint(run, parent)
         time.sleep(share * whole["trained_s" if waits else "seconds"])
@@ -132,8 +139,8 @@ def kill(number: int, folder: Path, wholes: dict[str, Any]) -> dict[str, Any]:
         row["orphans"] = _orphans(run_folder) if victim == "launcher" else 0
         found, _ = checkpoints.newest(run_folder, Plan.of(load(run_folder / "config.toml")))
         newest = 0 if found is None else found.batch
-        document = _document(_command(["resume", "latest", "--run.dir", str(parent), "--json"]))
-    replayed = _document(_command(["replay", "latest", "--run.dir", str(parent), "--json"]))
+        document = _document(_command(["resume", "latest", "--run.dir", str(parent), "--json"], scratch))
+    replayed = _document(_command(["replay", "latest", "--run.dir", str(parent), "--json"], scratch))
     rows = _rows(run_folder)
     epochs = [json.loads(line)["epoch"] for line in rows]
     is_program = schedule != "decoupled"
@@ -155,16 +162,17 @@ def kill(number: int, folder: Path, wholes: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _start(schedule: str, parent: Path, more: list[str]) -> subprocess.Popen[str]:
+def _start(schedule: str, parent: Path, more: list[str], scratch: Path | None = None) -> subprocess.Popen[str]:
     keys = KEYS | SCHEDULES[schedule] | {"schedule.kind": schedule, "run.dir": parent}
     flags = [word for key, value in keys.items() for word in (f"--{key}", str(value))]
-    return _command(["run", "--preset", "digits", *flags, *more, "--json"])
+    return _command(["run", "--preset", "digits", *flags, *more, "--json"], scratch)
 
 
-def _command(words: list[str]) -> subprocess.Popen[str]:
+def _command(words: list[str], scratch: Path | None = None) -> subprocess.Popen[str]:
+    env = worker_environment() | ({} if scratch is None else {"TMPDIR": str(scratch)})
     return subprocess.Popen(
         [sys.executable, "-m", "launch", *words],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=worker_environment(), start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, start_new_session=True,
     )  # fmt: skip
 
 

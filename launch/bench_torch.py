@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pipeline.actions import stage_names
 from pipeline.arrays import Weights
 from pipeline.config import load, resolve
 from pipeline.errors import ConfigError, RunError
@@ -35,9 +36,8 @@ from pipeline.plan import Plan
 from pipeline.results import load_weights
 
 from . import spread
-from .environment import collect, version_of
+from .environment import collect, version_of, worker_environment
 from .live import Result, launch
-from .spawn import worker_environment
 from .spread import Spread
 from .text import table
 from .torch_peer import MISSING, WARM
@@ -243,7 +243,7 @@ def drift(first: Weights, ours: Weights, theirs: Weights) -> float:
 
 
 def _weights_apart(run: Path, place: Path) -> float:
-    names = [*(f"box-{k}" for k in range(1, BOXES + 1)), "head"]
+    names = stage_names(BOXES)
     sides = [run / "checkpoint" / "initial", run / "checkpoint" / "final", place]
     return max(drift(*(load_weights(side / f"{name}.npz") for side in sides)) for name in names)
 

@@ -19,7 +19,7 @@ import msgspec
 
 from pipeline.config import complete
 from pipeline.errors import ConfigError
-from pipeline.plan import ONE_BY_ONE
+from pipeline.learning import ONE_BY_ONE
 from pipeline.schema import Config, Oracle, Schedule
 from pipeline.sizes import reads
 

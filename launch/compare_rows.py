@@ -20,7 +20,7 @@ import msgspec
 
 from pipeline.config import complete, fields
 from pipeline.errors import ConfigError
-from pipeline.plan import rules_of
+from pipeline.learning import rules_of
 from pipeline.schema import Config, Schedule
 from pipeline.sizes import box_steps
 

@@ -26,8 +26,9 @@ from pipeline.live import LivePort
 from pipeline.plan import Plan
 from pipeline.stage import Stage
 
+from .environment import worker_environment
 from .events import Heard, Tell, Tick
-from .spawn import TICK_MS, worker_environment
+from .spawn import TICK_MS
 from .spread import spread
 from .supervise import Supervisor
 from .watch import Watch

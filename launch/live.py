@@ -204,6 +204,8 @@ def carry_out(live: LiveRun | ReferenceRun, config: Config, observe: Observer, s
         document |= outcome.attempts(live)
     for stage in stages:
         stage["pid"] = state.members[str(stage["name"])].pid
+        if not isinstance(live, ReferenceRun):
+            stage["host"] = live.placer.where(str(stage["name"]))["host"]
     document |= {"digest": run_digest(digests) if digests and state.status == "done" else None, "stages": stages}
     document["faults"] = faults.texts(config.fault)
     if not reference and is_open(config):

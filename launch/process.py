@@ -5,9 +5,17 @@ A number alone does not name a process: once it has ended another may get the nu
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import subprocess
+import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from .environment import worker_environment
 
 STATES = {"R": "running", "S": "sleeping", "D": "sleeping", "I": "sleeping", "T": "stopped", "t": "traced"}
 
@@ -69,6 +77,13 @@ def process_state(pid: object, run: str, stage: str) -> str:
     return STATES.get(letter, "gone") if is_it else "gone"
 
 
+def stage_state(stage: Mapping[str, Any], run: str) -> str:
+    """Return the same of a stage as launcher.json has it; of one on another host nothing is known here."""
+    if stage.get("is_elsewhere"):
+        return "unknown"
+    return process_state(stage.get("pid"), run, str(stage.get("name")))
+
+
 def process_start_ns(began_ns: int) -> int:
     """Return when this process was started, given when its own code began; both in monotonic nanoseconds.
 
@@ -82,3 +97,41 @@ def process_start_ns(began_ns: int) -> int:
         return began_ns
     started_ns = time.monotonic_ns() - age_ns
     return started_ns if began_ns - started_ns < LONGEST_START_NS else began_ns
+
+
+def start_worker(
+    folder: Path, stage: str, address: str, sockets: Path, epoch: int, save: int | None, interface: str = ""
+) -> subprocess.Popen[bytes]:
+    """Start a stage's worker as a child, on a run's folder; the other words are those of `pipeline.worker`."""
+    words = [
+        str(folder),
+        stage,
+        address,
+        "--parent",
+        str(os.getpid()),
+        "--epoch",
+        str(epoch),
+        "--sockets",
+        str(sockets),
+    ]
+    words += [] if save is None else ["--checkpoint", str(save)]
+    words += ["--interface", interface] if interface else []
+    with (folder / "logs" / f"{stage}.out").open("ab") as out:
+        return subprocess.Popen(
+            [sys.executable, "-m", "pipeline.worker", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=worker_environment(),
+            process_group=0,  # of this session: a worker that is stopped is woken when we die (pipeline.lifeline)
+        )
+
+
+def signal_group(process: subprocess.Popen[bytes], number: int) -> None:
+    """Send a signal to a worker and whatever it started; a stopped one is woken so that it can go."""
+    if process.poll() is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+        if number == signal.SIGTERM:
+            os.killpg(process.pid, signal.SIGCONT)

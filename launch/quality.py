@@ -28,7 +28,8 @@ from pipeline.cells import Cell, Form
 from pipeline.config import load
 from pipeline.errors import RunError
 from pipeline.files import save_text
-from pipeline.plan import EARLY, Plan
+from pipeline.learning import EARLY
+from pipeline.plan import Plan
 from pipeline.probe import trail_of
 from pipeline.sizes import PARTS
 from pipeline.weights import KINDS, cell_of

@@ -27,7 +27,7 @@ from pipeline.schema import Config
 from . import runs
 from .live import Result, carry_out
 from .preflight import check
-from .process import process_state
+from .process import stage_state
 from .spawn import LiveRun, Observer, attempt
 
 #: How long workers of a launcher that died may take to be gone before they are killed, in seconds.
@@ -124,8 +124,8 @@ def _end_orphans(folder: Path) -> None:
     stages = (runs.read_json(folder / "launcher.json") or {}).get("stages", [])
     deadline = time.monotonic() + ORPHANS_S
     for stage in stages:
-        pid, name = stage.get("pid"), str(stage.get("name"))
-        while isinstance(pid, int) and process_state(pid, folder.name, name) not in ("gone", "unknown"):
+        pid = stage.get("pid")
+        while isinstance(pid, int) and stage_state(stage, folder.name) not in ("gone", "unknown"):
             if time.monotonic() > deadline:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(pid, signal.SIGKILL)

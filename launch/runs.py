@@ -179,7 +179,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "seconds": (summary or {}).get("seconds"),
         "reference": bool(state.get("reference")),
         "stages": [
-            {"name": stage["name"], "pid": stage.get("pid")}
+            {"name": stage["name"], "pid": stage.get("pid"), "host": stage.get("host")}
             for stage in (summary or {}).get("stages", state.get("stages", []))
         ],
         "resumed_from": resumed_from(state),

@@ -7,7 +7,8 @@ from typing import Any
 from pipeline.config import resolve
 from pipeline.errors import ConfigError
 from pipeline.grid import COLUMNS, check, of_program
-from pipeline.plan import CONTROLS, Plan, rule_of
+from pipeline.learning import CONTROLS, rule_of
+from pipeline.plan import Plan
 from pipeline.programs import PROGRAMS, render
 from pipeline.schema import Config
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import faults
-from pipeline.plan import Plan, rule_of, target_of
+from pipeline.learning import rule_of, target_of
+from pipeline.plan import Plan
 from pipeline.schema import TASKS, Config, Data
 from pipeline.sizes import judged, reads
 

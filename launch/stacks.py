@@ -8,16 +8,16 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline import stacks
 from pipeline.errors import ConfigError
 
 from . import runs
 from .events import Failure
-from .process import process_state
+from .process import is_alive, process_state
 
 #: Seconds that workers have to write their stacks, and for how long a file must not grow to be whole.
 ASK_S, SETTLED_S = 1.0, 0.1
@@ -28,9 +28,41 @@ FATAL, THREADS = "Fatal Python error", ("Current thread ", "Thread ")
 ORDER = "newest call first"
 
 
-def ask(folder: Path, pids: Mapping[str, int]) -> dict[str, str]:
+class Reach(NamedTuple):
+    """How workers are reached: what state one is in, how it is asked, what is done while they write."""
+
+    state: Callable[[str, int], str]
+    ask: Callable[[str, int], None]
+    pause: Callable[[], None]
+
+
+def here(folder: Path) -> Reach:
+    """Return how workers on this machine are reached."""
+
+    def send(name: str, pid: int) -> None:  # noqa: ARG001
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, stacks.ASKS)
+
+    return Reach(lambda name, pid: process_state(pid, folder.name, name), send, lambda: time.sleep(0.01))
+
+
+def through(state: Mapping[str, Any]) -> Reach:
+    """Return how workers on other hosts are reached: their launcher asks all of them when it is sent SIGUSR1 itself."""
+    asked: list[str] = []
+
+    def ask(name: str, pid: int) -> None:  # noqa: ARG001
+        if not asked and is_alive(state.get("pid"), state.get("started_ticks")):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(int(state["pid"]), stacks.ASKS)
+        asked.append(name)
+
+    return Reach(lambda name, pid: "unknown", ask, lambda: time.sleep(0.01))  # noqa: ARG005
+
+
+def ask(folder: Path, pids: Mapping[str, int], reach: Reach | None = None) -> dict[str, str]:
     """Let workers write their stacks and return them by name, after at most ASK_S seconds; who cannot says why instead."""
-    states = {name: process_state(pid, folder.name, name) for name, pid in pids.items()}
+    reach = reach or here(folder)
+    states = {name: reach.state(name, pid) for name, pid in pids.items()}
     found: dict[str, str] = {}
     sizes: dict[str, int] = {}
     for name, pid in pids.items():
@@ -40,21 +72,25 @@ def ask(folder: Path, pids: Mapping[str, int]) -> dict[str, str]:
             found[name] = f"none: process {pid} is not ready to write them"
         else:
             sizes[name] = _size(stacks.file_of(folder, name))
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, stacks.ASKS)
-    ends = _wait(folder, sizes)
+            reach.ask(name, pid)
+    ends = _wait(folder, sizes, reach.pause)
     for name, size in sizes.items():
         text = _text(stacks.file_of(folder, name), size, ends[name])
         found[name] = text or f"none: process {pids[name]} did not write them within {ASK_S:g} s"
     return {name: found[name] for name in pids}
 
 
-def _wait(folder: Path, sizes: Mapping[str, int]) -> dict[str, int]:
+def is_ready(folder: Path, stage: str, pid: int) -> bool:
+    """Whether a worker has said that it may be asked: without a handler the signal would end it."""
+    return _begins(folder, stage, pid) is not None
+
+
+def _wait(folder: Path, sizes: Mapping[str, int], pause: Callable[[], None]) -> dict[str, int]:
     """Wait until every file has grown past its size and grows no more; return the sizes then."""
     until = time.monotonic() + ASK_S
     now, since = dict(sizes), time.monotonic()
     while sizes and time.monotonic() < until:
-        time.sleep(0.01)
+        pause()
         seen = {name: _size(stacks.file_of(folder, name)) for name in sizes}
         if seen != now:
             now, since = seen, time.monotonic()
@@ -63,10 +99,11 @@ def _wait(folder: Path, sizes: Mapping[str, int]) -> dict[str, int]:
     return now
 
 
-def explain(failure: Failure, folder: Path, pids: Mapping[str, int]) -> None:
+def explain(failure: Failure, folder: Path, pids: Mapping[str, int], reach: Reach | None = None) -> None:
     """Add to a failure the stacks of the workers that live, and what the kernel says of the one that is named."""
-    state = process_state(pids.get(failure.stage), folder.name, failure.stage)
-    failure.stacks = ask(folder, pids)
+    reach = reach or here(folder)
+    state = reach.state(failure.stage, pids[failure.stage]) if failure.stage in pids else "gone"
+    failure.stacks = ask(folder, pids, reach)
     if state in ("stopped", "traced"):
         failure.error += f"; {_of_state(state, pids[failure.stage])}"
 
@@ -121,8 +158,12 @@ def collect(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ConfigError(f"{folder.name} has no workers: {error.filename} is missing") from None
     pids = {stage["name"]: stage["pid"] for stage in document["stages"] if isinstance(stage["pid"], int)}
-    alive = {name: pid for name, pid in pids.items() if process_state(pid, folder.name, name) != "gone"}
-    found = ask(folder, alive)
+    elsewhere = {stage["name"] for stage in state.get("stages", []) if stage.get("is_elsewhere")}
+    if elsewhere:
+        found = ask(folder, pids, through(state)) if status == "running" else {}
+    else:
+        alive = {name: pid for name, pid in pids.items() if process_state(pid, folder.name, name) != "gone"}
+        found = ask(folder, alive)
     stages = []
     for stage in document["stages"]:
         name = stage["name"]
@@ -132,6 +173,8 @@ def collect(folder: Path) -> dict[str, Any]:
                 "name": name,
                 "pid": stage["pid"],
                 "process": stage["process"],
+                "host": stage["host"],
+                "is_elsewhere": stage["name"] in elsewhere,
                 "at": why_text.of_itself(stage, status),
                 "stacks": found.get(name) or _written(left),
             }
@@ -151,6 +194,8 @@ def render(document: Mapping[str, Any]) -> str:
     lines = [f"{document['run']}: {document['status']}; stacks with the {document['order'].replace(' call', ' call')}"]
     for stage in document["stages"]:
         where = f"process {stage['pid']}, {stage['process']}" if stage["pid"] else "no process"
+        if stage["is_elsewhere"]:
+            where = f"process {stage['pid']} on {stage['host']}"
         lines += ["", f"{stage['name']} ({where}) {stage['at']}"]
         text = stage["stacks"] or "none: it wrote none before it ended"
         lines += [f"  {line}" for line in text.splitlines()]

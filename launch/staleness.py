@@ -18,7 +18,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.actions import Action
-from pipeline.plan import EARLY, Plan
+from pipeline.learning import EARLY
+from pipeline.plan import Plan
 
 Histogram = dict[str, dict[str, int]]
 

@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.errors import RunError
 
 from . import runs
-from .process import is_alive, process_state
+from .process import is_alive, stage_state
 from .supervise import INTERRUPT_S, TERM_S
 
 #: Seconds after which something is said, after which a second request follows with `--now`, and at which patience ends.
@@ -77,7 +77,7 @@ def _end_workers(folder: Path, state: dict[str, Any]) -> list[str]:
     found = []
     for stage in state.get("stages", []):
         pid, name = stage.get("pid"), stage.get("name")
-        if process_state(pid, folder.name, str(name)) not in ("gone", "unknown"):
+        if stage_state(stage, folder.name) not in ("gone", "unknown"):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
                 found.append(str(name))

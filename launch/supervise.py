@@ -86,6 +86,7 @@ class Supervisor:
     cost: float | None = None
     is_running: bool = False
     watch: Watch | None = None  # who judges whether they go on; None: nobody does
+    extra_s: float = 0.0  # beyond what a process takes: how long stages may take to get a place
     recoveries: list[Recovery] = field(default_factory=list)
     _failed_at: float | None = None  # while a recovery is under way
     _restarted: set[str] = field(default_factory=set)  # in this recovery
@@ -131,7 +132,7 @@ class Supervisor:
         if self.watch is not None:
             self.watch.heard(stage, word, body, now)
         if word == "hello":
-            member.endpoint = body["endpoint"]
+            member.endpoint, member.pid = body["endpoint"], body["pid"]
             if self._ending:
                 return [Tell(stage, "stop", {})]  # it was not there yet when the others were told
             if all(other.endpoint for other in self.members.values()):
@@ -213,12 +214,13 @@ class Supervisor:
 
     def _exited(self, event: Exited, now: float) -> list[Command]:
         member = self.members[event.stage]
-        if self._may_recover(event.stage):
-            return self._gone_wrong(Failure(event.stage, member.batch, _how_it_ended(event.code)), now)
+        failure = Failure(event.stage, member.batch, event.why or _how_it_ended(event.code), event.is_wrong_request)
+        if self._may_recover(event.stage) and not event.is_wrong_request:
+            return self._gone_wrong(failure, now)
         member.is_gone = True
         commands: list[Command] = []
         if not self._ending:
-            commands = self._fail(Failure(event.stage, member.batch, _how_it_ended(event.code)), now)
+            commands = self._fail(failure, now)
         if all(other.is_gone for other in self.members.values()):
             commands.append(Finish(self.status))
         return commands
@@ -268,9 +270,9 @@ class Supervisor:
     def _limit(self) -> float:
         """Seconds in which all have to be ready."""
         if self._failed_at is None:
-            return READY_S
+            return READY_S + self.extra_s
         patience = self.watch.patience_s if self.watch is not None else 0.0
-        return min(READY_S, max(BACK_S, patience))
+        return min(READY_S, max(BACK_S, patience)) + self.extra_s
 
     def _tell_all(self, word: str) -> list[Command]:
         return [Tell(name, word, {}) for name, member in self.members.items() if not member.is_gone]

@@ -27,7 +27,7 @@ from pipeline.standing import Standing
 
 from . import aligned, runs
 from .logs import parse
-from .process import process_state
+from .process import stage_state
 from .vitals import LONG_S, Signs, now_ns, sent_away, signs, silence
 from .why_text import awaited, is_halted, of_itself, of_process, render, stands_still
 
@@ -51,13 +51,14 @@ def collect(folder: Path) -> dict[str, Any]:
     seen = {k: signs(folder, plan.name(k), warnings, alignment.of(plan.name(k))) for k in standings}
     away = sent_away(folder)
     at = _moment(status, standings, seen, away.stopped_ns)
-    pids = {each.get("name"): each.get("pid") for each in state.get("stages", []) if isinstance(each, dict)}
+    known = {each.get("name"): each for each in state.get("stages", []) if isinstance(each, dict)}
     stages = []
     for k, standing in standings.items():
         name = plan.name(k)
-        pid = pids.get(name)
-        process = process_state(pid, folder.name, name) if status == "running" else "gone"
-        stage = _stage(standing, journals.get(k, []), seen[k], at) | {"pid": pid, "process": process}
+        found = known.get(name, {})
+        process = stage_state(found, folder.name) if status == "running" else "gone"
+        told = {"pid": found.get("pid"), "host": found.get("host"), "process": process}
+        stage = _stage(standing, journals.get(k, []), seen[k], at) | told
         if process in ("running", "sleeping", "unknown") or seen[k].ended_ns:
             stage |= _own_word(plan, stage, seen[k].waited)
         if status == "interrupted" and not standing.is_done:

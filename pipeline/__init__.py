@@ -2,13 +2,14 @@
 
     layer 0: facts
         errors  schema_emulate  schema_run  schema  levels  presets  config  actions  plan  programs  filled
-        checks  checks_traced  checks_own  faults  emulation  costs  mnist  data  arrays  state  stash  sequences
-        sizes  drawn  cells  cells_rnn  cells_gated  cells_dense  own_code  cell_own  task_own  traces  oracles
-        oracle_mlp  oracle_controls  oracle_own  optimizers  fitting  heads  files  frames  keys  strangers  seals
+        checks  checks_traced  checks_own  checks_transport  faults  emulation  costs  mnist  data  arrays
+        state  stash  sequences  sizes  learning  drawn  cells  cells_rnn  cells_gated  cells_dense  own_code
+        cell_own  task_own  traces  oracles  oracle_mlp  oracle_controls  oracle_own  optimizers  fitting
+        heads  files  frames  keys  strangers  seals
     layer 1: rules
         lacks  counters  standing  done  stage  schedules  reckon  steps  weights  ledger  readout  guard
         classifier  work  stepper  box  head  works  payloads  probe  wire  trace  sums  control  results
-        worklog  checkpoints
+        worklog  checkpoints  aside
     layer 2: the edge (transport is the only file that imports zmq)
         addresses  transport  tape  recorder
     layer 3: drivers

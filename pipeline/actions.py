@@ -113,6 +113,11 @@ def stage_name(number: int, boxes: int) -> str:
     return f"box-{number}" if number <= boxes else "head"
 
 
+def stage_names(boxes: int) -> list[str]:
+    """Return the names of all stages of a run with so many boxes, in their order."""
+    return [stage_name(number, boxes) for number in range(1, boxes + 2)]
+
+
 def stage_number(name: str, boxes: int) -> int:
     """Return the number of the stage called `name`; raises WireError when there is none."""
     if name == "head":

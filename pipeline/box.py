@@ -25,7 +25,8 @@ from .classifier import Classifier
 from .data import Batches
 from .drawn import Examples
 from .guard import Guard
-from .plan import EARLY, Plan
+from .learning import EARLY
+from .plan import Plan
 from .schema import Config
 from .stash import Flight
 from .state import Saved, copies, counts, under
@@ -38,9 +39,7 @@ class BoxWork:
     """A box's weights, its oracle, and the batches in flight."""
 
     def __init__(self, config: Config, plan: Plan, number: int, batches: Batches | Examples) -> None:
-        self.number = number
-        self.plan = plan
-        self.batches = batches
+        self.number, self.plan, self.batches = number, plan, batches
         self.rule = plan.learns(number)
         self.oracle_version = 0
         self.outputs: dict[str, Arrays] = {}

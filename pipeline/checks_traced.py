@@ -6,7 +6,7 @@ import math
 
 from . import sizes
 from .errors import ConfigError
-from .plan import ONE_BY_ONE
+from .learning import ONE_BY_ONE
 from .schema import BY_STEP, Config
 
 #: The largest trace that a message may carry, in bytes.

@@ -6,7 +6,8 @@ from collections import deque
 
 from . import actions as kind
 from .actions import Action
-from .plan import EARLY, Plan
+from .learning import EARLY
+from .plan import Plan
 
 #: How many actions an error's story tells.
 STORY = 12

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 from .actions import Action, Part
 from .emulation import PADDED, Emulation, Stragglers
+from .learning import EARLY
 from .lifeline import prctl
-from .plan import EARLY
 from .work import Around, Work
 
 _PR_SET_TIMERSLACK = 29

@@ -16,7 +16,8 @@ import numpy as np
 
 from .actions import ACTIVATION, EVALUATION, GRADIENT, INCREMENT, LENGTH, TARGET, Message
 from .errors import WireError
-from .plan import EVALUATION_ROWS, ONE_BY_ONE, Plan, rule_of
+from .learning import ONE_BY_ONE, rule_of
+from .plan import EVALUATION_ROWS, Plan
 from .readout import COLUMNS
 from .schema import Config
 from .sizes import box_steps, inputs, outputs, reads, state, trace

@@ -23,7 +23,8 @@ from .arrays import Weights
 from .box import BoxWork
 from .cells import Own, Trail
 from .head import HeadWork
-from .plan import EARLY, Plan
+from .learning import EARLY
+from .plan import Plan
 from .work import Around, Work
 
 #: Takes the batch and what was copied of it.

@@ -31,7 +31,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from .actions import Action, format_journal, parse_journal
+from .actions import Action, format_journal, parse_journal, stage_names
 from .errors import ScheduleError
 from .plan import Plan
 
@@ -195,7 +195,7 @@ def render(patterns: Mapping[str, Pattern]) -> str:
 
 def parse(text: str, boxes: int) -> dict[str, Pattern]:
     """Return every stage's program; raises ScheduleError that names the line and what is wrong with it."""
-    names = [*(f"box-{k}" for k in range(1, boxes + 1)), "head"]
+    names = stage_names(boxes)
     found: dict[str, Pattern] = {}
     for place, line in enumerate(text.splitlines(), 1):
         content = line.partition("#")[0]

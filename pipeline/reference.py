@@ -23,10 +23,10 @@ from .data import Batches
 from .data import batches as make_batches
 from .drawn import Examples
 from .errors import ConfigError, TimeboxError, plain
+from .learning import ONE_BY_ONE
 from .lifeline import Lifeline
 from .network import Network
 from .optimizers import take
-from .plan import ONE_BY_ONE
 from .schema import Config
 
 
@@ -280,8 +280,7 @@ def main(arguments: list[str] | None = None) -> int:
     if is_stopped:
         _say(word="stopped")
         return 0
-    digests = [weights.digest(each) for each in reference.weights()]
-    warm = len(ends) // 10
+    digests, warm = [weights.digest(each) for each in reference.weights()], len(ends) // 10
     steady = (len(ends) - 1 - warm) / max(ends[-1] - ends[warm], 1e-9) / reference.plan.micro
     _say(word="done", batches=len(ends) - 1, busy_s=ends[-1] - ends[0], digests=digests, batches_per_s=steady)
     return 0

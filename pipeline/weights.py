@@ -15,8 +15,8 @@ from .cells_gated import Gru, Lstm
 from .cells_rnn import Rnn
 from .checks_own import cell_source
 from .fitting import Fitting, make_oracle, shape_of
+from .learning import rule_of
 from .optimizers import Optimizer
-from .plan import rule_of
 from .schema import Config
 from .sizes import box_steps, classes, inputs, outputs, reads
 

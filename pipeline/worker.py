@@ -23,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--epoch", type=int, default=0)
     parser.add_argument("--checkpoint", type=int)
     parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--interface", default="")
     options = parser.parse_args(arguments)
     lifeline.hold(options.parent, options.sockets)
     stacks.keep(stacks.file_of(options.folder, options.stage))

@@ -39,8 +39,9 @@ from pipeline.drawn import Examples
 from pipeline.drive import advance
 from pipeline.errors import TimeboxError
 from pipeline.head import HeadWork
+from pipeline.learning import BACKWARD, EARLY, ONE_BY_ONE
 from pipeline.payloads import Payloads
-from pipeline.plan import BACKWARD, EARLY, EVALUATION_ROWS, LAG, ONE_BY_ONE, Plan
+from pipeline.plan import EVALUATION_ROWS, LAG, Plan
 from pipeline.schedules import Program, Schedule, make_schedule
 from pipeline.schema import TASKS, Config, Data
 from pipeline.stage import Stage

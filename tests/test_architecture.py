@@ -12,11 +12,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     "errors schema_emulate schema_run schema levels presets config actions plan programs filled checks checks_traced "
-    "checks_own faults emulation costs mnist data arrays state stash sequences sizes drawn cells cells_rnn cells_gated "
-    "cells_dense own_code cell_own task_own traces oracles oracle_mlp oracle_controls oracle_own optimizers fitting "
-    "heads files frames keys strangers seals",
+    "checks_own checks_transport faults emulation costs mnist data arrays state stash sequences sizes learning drawn "
+    "cells cells_rnn cells_gated cells_dense own_code cell_own task_own traces oracles oracle_mlp oracle_controls "
+    "oracle_own optimizers fitting heads files frames keys strangers seals",
     "lacks counters standing done stage schedules reckon steps weights ledger readout guard classifier work stepper "
-    "box head works payloads probe wire trace sums control results worklog checkpoints",
+    "box head works payloads probe wire trace sums control results worklog checkpoints aside",
     "addresses transport tape recorder",
     "maxplus abreast drive grid simulate replay lifeline stacks backup emulate delays live heartbeat saver orders "
     "faulty attempt process worker network reference",
