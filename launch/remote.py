@@ -17,7 +17,6 @@ from typing import Any
 
 from pipeline import checkpoints, control, keys
 from pipeline.aside import put_aside
-from pipeline.errors import RunError
 from pipeline.plan import Plan
 from pipeline.schema import Config
 from pipeline.strangers import Strangers
@@ -26,6 +25,7 @@ from pipeline.worklog import Anchor, WorkLog
 
 from . import agent_words as words
 from . import mirror, stacks
+from .arrived import Arrivals
 from .events import Failure
 from .hands import TICK_MS, Hands, Recruiter
 from .joining import Meeting
@@ -44,6 +44,7 @@ class RemotePlacer:
         self._log = WorkLog(folder / "logs" / "launcher.log", "launcher", "info", Anchor())
         names = [self._plan.name(k) for k in range(1, self._plan.head + 1)]
         self._hands = Hands(config, folder, names, recruiter or _recruiter(config), self._log)
+        self._arrivals = {name: Arrivals() for name in names}
         self._is_asked = False  # for stacks, by SIGUSR1
         self._before: Any = None
 
@@ -128,7 +129,7 @@ class RemotePlacer:
             if not mirror.is_allowed(str(each), name) or not isinstance(part, dict):
                 return False
             parts[self._folder / each] = part
-        if not all(_has(each, part) for each, part in parts.items()):
+        if not self._arrivals[name].have_come(parts):
             return False
         for each in parts:
             mirror.sync(each)
@@ -212,17 +213,6 @@ class RemotePlacer:
 def _own(manifest: dict[str, Any], name: str) -> str:
     """Return what of a manifest one stage needs."""
     return json.dumps({**manifest, "stages": {name: manifest["stages"][name]}})
-
-
-def _has(path: Path, part: Mapping[str, Any]) -> bool:
-    """Whether a file begins with what a worker said that it wrote."""
-    size = part.get("bytes")
-    try:
-        if not isinstance(size, int) or path.stat().st_size < size:
-            return False
-        return bool(checkpoints.beginning(path, size)["sha256"] == part.get("sha256"))
-    except (OSError, RunError):
-        return False
 
 
 def _recruiter(config: Config) -> Recruiter:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from launch import agent_words as words
 from launch import joining, mirror
+from launch.arrived import Arrivals
 from launch.mirror import Part, Receiver, Sender
 from pipeline import addresses, control, keys
 from pipeline.errors import ConfigError, WireError
@@ -239,3 +242,31 @@ def test_a_host_knows_by_which_address_it_reaches_another() -> None:
     assert addresses.towards("tcp://127.0.0.1:5") == "127.0.0.1"
     with pytest.raises(ConfigError):
         addresses.towards("tcp://no.such.host.invalid:5")
+
+
+def test_a_part_of_a_checkpoint_has_come_when_all_is_there_and_no_byte_is_read_twice(tmp_path: Path) -> None:
+    arrivals, journal, weights = Arrivals(), tmp_path / "box-1.txt", tmp_path / "box-1.npz"
+
+    def part(content: bytes) -> dict[str, Any]:
+        return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+    old, new = b"a" * 5000, b"b" * 10
+    journal.write_bytes(old)
+    parts = {journal: part(old), weights: part(b"w")}
+    assert not arrivals.have_come(parts)
+    weights.write_bytes(b"x")
+    assert not arrivals.have_come(parts), "as long, but another"
+    weights.write_bytes(b"w")
+    assert arrivals.have_come(parts)
+    with journal.open("r+b") as stream:  # what has been read is not looked at again, however long it has become
+        stream.write(b"?")
+        stream.seek(0, 2)
+        stream.write(new + b"more")
+    parts = {journal: part(old + new)}
+    assert arrivals.have_come(parts)
+    assert not arrivals.have_come({journal: part(old)}), "an earlier checkpoint: read anew"
+    journal.rename(tmp_path / "aside")
+    journal.write_bytes(old + new)  # another file in its place
+    assert arrivals.have_come(parts)
+    for wrong in ({}, {"bytes": "1"}, {"bytes": 1}):
+        assert not arrivals.have_come({journal: wrong})
