@@ -141,6 +141,9 @@ def main(words: list[str]) -> None:
                 f"addr add 10.77.0.{number}/24 dev {DEVICE}",
                 f"addr add fd77::{number}/64 dev {DEVICE} nodad",
                 f"link set {DEVICE} up",
+                # Nobody is outside, but a host that looks for its address towards the outside has to find one.
+                f"route add default dev {DEVICE}",
+                f"route add ::/0 dev {DEVICE}",
                 namespace=name,
             )
         # A wire does not wait for a processor.

@@ -78,6 +78,8 @@ class Bridge:
                     f"addr add 10.77.0.{number}/24 dev eth0",
                     f"addr add fd77::{number}/64 dev eth0 nodad",
                     "link set eth0 up",
+                    "route add default dev eth0",
+                    "route add ::/0 dev eth0",
                     namespace=name,
                 )
         except BaseException:

@@ -194,6 +194,12 @@ def test_the_kernels_own_network_is_cut_and_joined() -> None:
             assert far.recv(100) == b"meanwhile"
 
 
+def test_a_host_finds_its_address_towards_the_outside(hosts: Hosts) -> None:
+    code = "from pipeline.addresses import reachable as r; print(r('tcp://0.0.0.0:1'), r('tcp://[::]:1'))"
+    said = hosts[1].python("-c", code, stdout=subprocess.PIPE, text=True).communicate()[0]
+    assert said.split() == ["tcp://10.77.0.2:1", "tcp://[fd77::2]:1"]
+
+
 # What is left
 
 
