@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pipeline.config import resolve
     from pipeline.errors import ConfigError, RunError, TimeboxError
     from pipeline.schema import Config, Data, Model, Oracle, Schedule, Train
-    from pipeline.schema_run import Checkpoint, Fault, Log, Run, Transport
+    from pipeline.schema_run import Checkpoint, Fault, Log, Placer, Run, Transport
 
     from .live import Result, run
 
@@ -27,6 +27,7 @@ __all__ = [
     "Log",
     "Model",
     "Oracle",
+    "Placer",
     "Result",
     "Run",
     "RunError",
@@ -42,7 +43,7 @@ _HOMES = {
     "pipeline.config": {"resolve"},
     "pipeline.errors": {"ConfigError", "RunError", "TimeboxError"},
     "pipeline.schema": {"Config", "Data", "Model", "Oracle", "Schedule", "Train"},
-    "pipeline.schema_run": {"Checkpoint", "Fault", "Log", "Run", "Transport"},
+    "pipeline.schema_run": {"Checkpoint", "Fault", "Log", "Placer", "Run", "Transport"},
     "launch.live": {"Result", "run"},
 }
 

@@ -38,8 +38,7 @@ from . import (
     bench_torch,
     bench_trace,
 )
-from .environment import collect
-from .spawn import worker_environment
+from .environment import collect, worker_environment
 from .spread import machine
 from .text import table
 

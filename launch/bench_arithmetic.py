@@ -19,8 +19,7 @@ import sys
 from typing import Any
 
 from .bare import Case, Products, pair
-from .environment import collect
-from .spawn import worker_environment
+from .environment import collect, worker_environment
 from .spread import ratios, spread
 from .text import table
 

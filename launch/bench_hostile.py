@@ -32,9 +32,8 @@ from pipeline.config import resolve
 from pipeline.schema import Config
 
 from . import runs
-from .environment import collect
+from .environment import collect, worker_environment
 from .hostile import Forger
-from .spawn import worker_environment
 from .text import table
 
 #: Messages in all.

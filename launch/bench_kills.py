@@ -33,8 +33,7 @@ from pipeline.errors import RunError
 from pipeline.plan import Plan
 
 from . import runs
-from .environment import collect
-from .spawn import worker_environment
+from .environment import collect, worker_environment
 from .text import table
 
 #: Keys of a run that takes some seconds and has some ten checkpoints.

@@ -37,9 +37,8 @@ from pipeline.plan import Plan
 from pipeline.schema import Config
 from pipeline.sums import Sums
 
-from .environment import collect
+from .environment import collect, worker_environment
 from .live import Result, run
-from .spawn import worker_environment
 from .text import share, table
 
 #: The widths at which recording is timed, and the epochs of the live run beside it.

@@ -21,8 +21,7 @@ from typing import Any
 from pipeline.errors import RunError
 
 from . import runs
-from .environment import collect
-from .spawn import worker_environment
+from .environment import collect, worker_environment
 from .text import table
 
 #: Seconds of a run, those at its start that are not counted, and those that are compared at either end.

@@ -35,9 +35,8 @@ from pipeline.plan import Plan
 from pipeline.results import load_weights
 
 from . import spread
-from .environment import collect, version_of
+from .environment import collect, version_of, worker_environment
 from .live import Result, launch
-from .spawn import worker_environment
 from .spread import Spread
 from .text import table
 from .torch_peer import MISSING, WARM

@@ -23,6 +23,8 @@ DESCRIPTION = "Asynchronous, decoupled training of a recurrent network cut along
 
 EPILOGS = {
     "run": "example: timebox run --preset digits --schedule.kind decoupled --schedule.window 4",
+    "join": "TIMEBOX_INTERFACE says where the stage binds, if not by the way to the launcher. "
+    "example: timebox join runs/latest/join --stage box-1",
     "resume": "example: timebox run --checkpoint.every 500; timebox resume latest",
     "list": "example: timebox list --json",
     "logs": "A line's time is the end of what it tells; that began `ms` earlier. "
@@ -96,9 +98,23 @@ def _dispatch(arguments: list[str]) -> int:
         default=argparse.SUPPRESS,
         help="restart a worker that died or hangs up to N times, and go on from the last checkpoint",
     )
+    run.add_argument(
+        "--placer",
+        metavar="local|env|ray",
+        dest="placer.kind",
+        default=argparse.SUPPRESS,
+        help="where its stages are: this machine, wherever `timebox join` is started, or a Ray cluster",
+    )
     flags.add_fault(run)
     if arguments[:1] == ["run"]:
         flags.add(run)
+    join = command("join", "take part in a run with --placer env, as the host of one stage, until the run is over")
+    join.add_argument(
+        "join", metavar="FILE", nargs="?", help="the run's join file, or - for standard input (TIMEBOX_JOIN)"
+    )
+    join.add_argument(
+        "--stage", help="which one: box-1 … head, or its index (TIMEBOX_STAGE, or as srun, mpirun, Kubernetes set it)"
+    )
     resume = command("resume", "a run that was cut off goes on from its newest complete checkpoint")
     _add_run(resume)
     resume.add_argument("--recover", type=int, metavar="N", help="as in run (as the run had it)")

@@ -53,6 +53,12 @@ def _run(options: argparse.Namespace) -> int:
     return _ended(options, result, config, plan)
 
 
+def _join(options: argparse.Namespace) -> int:
+    from . import agent
+
+    return agent.join(options.join, options.stage, quiet=options.json)
+
+
 def _resume(options: argparse.Namespace) -> int:
     from . import resuming, runs, show
     from .progress import Progress
@@ -234,6 +240,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run,
+    "join": _join,
     "resume": _resume,
     "list": _list,
     "logs": _logs,

@@ -6,9 +6,12 @@ import contextlib
 import json
 import os
 import platform
+import site
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import pipeline
 
 #: One thread a worker: workers are the parallelism, and bits must not depend on how a product was split.
 BLAS_THREADS = dict.fromkeys(
@@ -91,3 +94,15 @@ def _bare(value: Any) -> Any:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+def worker_environment() -> dict[str, str]:
+    """Return the environment of a worker: one BLAS thread, this very package, and nothing of the user's folder to import.
+
+    A folder in which somebody runs us may well hold a `pipeline` of its own.
+    """
+    environment = {**os.environ, **BLAS_THREADS, "PYTHONSAFEPATH": "1"}
+    root = str(Path(pipeline.__file__).parents[1])
+    if root not in (*site.getsitepackages(), site.getusersitepackages()):
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    return environment

@@ -27,10 +27,12 @@ class Heard(NamedTuple):
 
 
 class Exited(NamedTuple):
-    """A worker's process has ended."""
+    """A worker's process has ended; `why`: what there is to say beyond its exit code, as that its host does not answer."""
 
     stage: str
     code: int
+    why: str = ""
+    is_wrong_request: bool = False
 
 
 class Interrupted(NamedTuple):

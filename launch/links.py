@@ -29,6 +29,8 @@ def check(config: Config) -> None:
     first, last = wanted.port, wanted.port + config.model.boxes + 1
     if first and last > 65_535:
         raise ConfigError(f"transport.port: {first} + {last - first} stages go past port 65535; choose a lower one")
+    if config.placer.kind != "local":
+        last = first  # the stages' are on other hosts
     for port in range(first, last + 1) if first else (0,):
         transport.check_port_free(port, wanted.interface)
 

@@ -34,7 +34,14 @@ def check(config: Config, *, reference: bool) -> None:
         raise ConfigError(
             "oracle.kind: exact needs all weights in one place, and processes have each their own; add --reference"
         )
-    mnist.locate(config.data)
+    if reference and config.placer.kind != "local":
+        raise ConfigError("placer: a reference is one process, on this machine; leave out one of the two")
+    if config.placer.kind == "local":
+        mnist.locate(config.data)  # else each host looks for itself
+    if config.placer.kind == "ray":
+        from . import placer_ray
+
+        placer_ray.check(config)
     if not reference:
         links.check(config)
     runs.check_parent(config)

@@ -5,7 +5,10 @@ A number alone does not name a process: once it has ended another may get the nu
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -82,3 +85,13 @@ def process_start_ns(began_ns: int) -> int:
         return began_ns
     started_ns = time.monotonic_ns() - age_ns
     return started_ns if began_ns - started_ns < LONGEST_START_NS else began_ns
+
+
+def signal_group(process: subprocess.Popen[bytes], number: int) -> None:
+    """Send a signal to a worker and whatever it started; a stopped one is woken so that it can go."""
+    if process.poll() is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+        if number == signal.SIGTERM:
+            os.killpg(process.pid, signal.SIGCONT)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import site
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pipeline
 from pipeline import addresses, checkpoints, control, transport
 from pipeline.errors import WireError
 from pipeline.files import remove_socket_folder, save_json
@@ -22,8 +17,7 @@ from pipeline.schema import Config
 from pipeline.strangers import Strangers
 from pipeline.worklog import Anchor, WorkLog
 
-from . import links, stacks
-from .environment import BLAS_THREADS
+from . import links
 from .events import (
     Command,
     Complete,
@@ -40,6 +34,7 @@ from .events import (
     Trouble,
 )
 from .interruptions import interruptions
+from .placing import make_placer
 from .process import started_ticks
 from .supervise import Supervisor
 from .watch import Watch
@@ -47,18 +42,6 @@ from .watch import Watch
 TICK_MS = 50
 
 Observer = Callable[[Supervisor], None]
-
-
-def worker_environment() -> dict[str, str]:
-    """Return the environment of a worker: one BLAS thread, this very package, and nothing of the user's folder to import.
-
-    A folder in which somebody runs us may well hold a `pipeline` of its own.
-    """
-    environment = {**os.environ, **BLAS_THREADS, "PYTHONSAFEPATH": "1"}
-    root = str(Path(pipeline.__file__).parents[1])
-    if root not in (*site.getsitepackages(), site.getusersitepackages()):
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    return environment
 
 
 def attempt(plan: Plan, epoch: int, begin: int | None, why: str = "") -> dict[str, Any]:
@@ -74,15 +57,17 @@ class LiveRun:
         self.config = config
         self.folder = folder
         self.plan = Plan.of(config)
+        self.placer = make_placer(config, folder)
         self.supervisor = Supervisor(
             self.plan, time.monotonic(), config.run.recover, epoch, begin, watch=Watch.of(config, self.plan)
         )
+        self.supervisor.ready_s += self.placer.extra_s
         self.attempts = [attempt(self.plan, epoch, begin)]
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.log = WorkLog(folder / "logs" / "launcher.log", "launcher", "info", Anchor())
         self._sockets: Path | None = None
         self._address = ""  # where the launcher is reached
         self._went = False
+        self._saved: list[Heard] = []  # checkpoints that were written, and have not come yet
 
     def run(self, observe: Observer, on_go: Callable[[], None]) -> Supervisor:
         """Start the workers, see them through, and return what became of them. Leaves no process and no socket."""
@@ -92,19 +77,21 @@ class LiveRun:
                 self._sockets = links.private_folder(self.config.transport.kind)
                 server = self._listen()
                 try:
-                    self._address = server.address
                     for name in self.supervisor.members:
-                        self._start(name, server.address, self.supervisor.epoch, self.supervisor.newest)
+                        self._start(name, self.supervisor.epoch, self.supervisor.newest)
                     self._write_state()
                     self._loop(server, interrupted, observe, on_go)
                 finally:
+                    self.placer.end_all()
                     server.close()
             finally:
-                self._end_all()
+                if self._sockets is not None:
+                    remove_socket_folder(self._sockets)
+                self.log.close()
         return self.supervisor
 
     def _listen(self) -> transport.ControlServer:
-        """Make the run's secrets and open the launcher's socket."""
+        """Make the run's secrets, and open the launcher's socket for the workers and for who starts them."""
         wanted, folder = self.config.transport, self._sockets
         assert folder is not None
         if links.is_open(self.config):
@@ -115,31 +102,27 @@ class LiveRun:
         address = addresses.endpoint(wanted.kind, str(folder), "launcher", wanted.port, wanted.interface)
         strangers = Strangers(self.log.warning)
         lines = [control.Line(keys.secret, name, strangers, is_launcher=True) for name in self.supervisor.members]
-        return transport.ControlServer(address, control.MOST_BYTES, lines, keys.pair, strangers)
+        lines += self.placer.lines(keys.secret)
+        server = transport.ControlServer(address, control.MOST_BYTES, lines, keys.pair, strangers)
+        self._address = server.address
+        try:
+            self.placer.open(server, keys, folder)
+        except BaseException:
+            server.close(0)
+            raise
+        return server
 
-    def _start(self, name: str, address: str, epoch: int, begin: int | None) -> None:
-        arguments = [str(self.folder), name, address, "--parent", str(os.getpid()), "--epoch", str(epoch)]
-        if begin is not None:
-            arguments += ["--checkpoint", str(begin)]
-        if self._sockets:
-            arguments += ["--sockets", str(self._sockets)]
-        with (self.folder / "logs" / f"{name}.out").open("ab") as out:
-            self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.worker", *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                env=worker_environment(),
-                process_group=0,  # of this session: a worker that is stopped is woken when we die (pipeline.lifeline)
-            )
-        self.supervisor.members[name].pid = self.processes[name].pid
-        self.log.info(f"started {name}", pid=self.processes[name].pid)
+    def _start(self, name: str, epoch: int, begin: int | None) -> None:
+        self.placer.start(name, epoch, begin)
+        pid = self.placer.where(name)["pid"]
+        if pid is not None:  # else it is still to come
+            self.supervisor.members[name].pid = pid
+            self.log.info(f"started {name}", pid=pid)
 
     def _write_state(self) -> None:
         members = self.supervisor.members
         stages = [
-            {"name": name, "pid": process.pid, "endpoint": members[name].endpoint}
-            for name, process in self.processes.items()
+            {"name": name, **self.placer.where(name), "endpoint": member.endpoint} for name, member in members.items()
         ]
         save_state(self.folder, stages, self.attempts, self._address)
 
@@ -160,6 +143,10 @@ class LiveRun:
             while heard is not None:
                 events.extend(self._understand(*heard))
                 heard = server.receive(0)
+            self.placer.tick()
+            for name, frame in self.placer.others():
+                events.extend(self._understand(name, frame))
+            events.extend(self._come())
             events.extend(exits)
             while answered < len(interrupted):
                 answered += 1
@@ -167,7 +154,7 @@ class LiveRun:
             events += [*troubles, Tick()]
             troubles.clear()
             for event in events:
-                if isinstance(event, Exited) and self.processes[event.stage].poll() is None:
+                if isinstance(event, Exited) and self.placer.poll(event.stage) is None:
                     continue  # it has been restarted since
                 for command in self.supervisor.handle(event, time.monotonic()):
                     if isinstance(command, Finish):
@@ -180,6 +167,12 @@ class LiveRun:
             observe(self.supervisor)
 
     def _understand(self, name: str, frame: bytes) -> list[Event]:
+        if name not in self.supervisor.members:
+            try:
+                self.placer.hear(name, frame)
+            except OSError as error:
+                return [Trouble(f"{error.filename or self.folder}: cannot write it: {error.strerror}")]
+            return []
         try:
             word, body = control.decode(frame, control.FROM_WORKER)
         except WireError as error:
@@ -187,56 +180,59 @@ class LiveRun:
             return []
         if word not in ("progress", "saved"):
             self.log.info(f"{name}: {word}", source=name)
-        return [Heard(name, word, body)]
+        heard = Heard(name, word, body)
+        if word == "saved" and control.missing(word, body) is None and not self.placer.has_come(name, body):
+            self._saved.append(heard)
+            return []
+        return [heard]
+
+    def _come(self) -> list[Event]:
+        """Return the words of those checkpoints that are here, as they are said to be."""
+        found: list[Event] = [each for each in self._saved if self.placer.has_come(each.stage, each.body)]
+        now = self.supervisor.epoch
+        self._saved = [each for each in self._saved if each not in found and each.body.get("epoch", now) == now]
+        return found
 
     def _exits(self) -> Iterator[Event]:
-        for name, process in self.processes.items():
-            if process.poll() is not None and not self.supervisor.members[name].is_gone:
-                self.log.info(f"{name}: ended", source=name, code=process.returncode)
-                yield Exited(name, process.returncode)
+        for name, member in self.supervisor.members.items():
+            if not member.is_gone and (ended := self.placer.poll(name)) is not None:
+                self.log.info(f"{name}: ended", source=name, code=ended.code)
+                yield Exited(name, *ended)
 
     def _obey(self, server: transport.ControlServer, command: Command) -> Iterator[Event]:
         if isinstance(command, Tell):
+            if command.word in ("stop", "quit"):
+                self.placer.give_up(command.stage)
+            elif command.word == "rollback":
+                self.placer.can_go_back(command.stage, command.body["save"])
             server.send(command.stage, control.encode(command.word, command.body))
         elif isinstance(command, Signal):
             self.log.info(f"{signal.Signals(command.number).name} to {command.stage}")
-            signal_group(self.processes[command.stage], command.number)
+            self.placer.signal(command.stage, command.number)
         elif isinstance(command, Dump):
-            pids = {name: process.pid for name, process in self.processes.items() if process.poll() is None}
-            stacks.explain(command.failure, self.folder, pids)
+            self.placer.explain(command.failure)
         elif isinstance(command, Restart):
-            self._restart(server, command)
+            self._restart(command)
         elif isinstance(command, Complete):
             try:
                 checkpoints.write_manifest(self.folder, self.plan, command.save, command.epoch, command.stages)
                 checkpoints.prune(self.folder, self.plan, self.config.checkpoint.keep)
+                self.placer.completed(command.save)
                 self.log.info("a checkpoint is complete", batch=checkpoints.batch_of(self.plan, command.save))
             except OSError as error:
                 yield Trouble(f"{error.filename or self.folder}: cannot write a checkpoint: {error.strerror}")
 
-    def _restart(self, server: transport.ControlServer, command: Restart) -> None:
-        """Start a worker anew; what is left of the old one goes first."""
+    def _restart(self, command: Restart) -> None:
+        """Start a worker anew."""
         failure = self.supervisor.recoveries[-1].failure
-        old = self.processes[command.stage]
-        signal_group(old, signal.SIGKILL)
-        old.wait()
         where = "the beginning" if command.save is None else f"batch {checkpoints.batch_of(self.plan, command.save)}"
         self.log.error(
             f"{command.stage}: {failure.error}; it is restarted, and all go on from {where}", epoch=command.epoch
         )
         checkpoints.forget_later(self.folder, self.plan, command.save)
-        self._start(command.stage, server.address, command.epoch, command.save)
+        self._start(command.stage, command.epoch, command.save)
         self.attempts.append(attempt(self.plan, command.epoch, command.save, f"{command.stage}: {failure.error}"))
         self._write_state()
-
-    def _end_all(self) -> None:
-        """Kill what is left, whatever brought us here, and remove the sockets."""
-        for process in self.processes.values():
-            signal_group(process, signal.SIGKILL)
-            process.wait()
-        if self._sockets is not None:
-            remove_socket_folder(self._sockets)
-        self.log.close()
 
 
 def save_state(
@@ -245,13 +241,3 @@ def save_state(
     """Write launcher.json: which processes there are and where; which attempts there were, of which a reference has none."""
     state = {"pid": os.getpid(), "started_ticks": started_ticks(os.getpid()), "reference": attempts is None}
     save_json(folder / "launcher.json", {**state, "endpoint": endpoint, "stages": stages, "attempts": attempts or []})
-
-
-def signal_group(process: subprocess.Popen[bytes], number: int) -> None:
-    """Send a signal to a worker and whatever it started; a stopped one is woken so that it can go."""
-    if process.poll() is not None:
-        return
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
-        if number == signal.SIGTERM:
-            os.killpg(process.pid, signal.SIGCONT)

@@ -16,9 +16,11 @@ from typing import Any
 from pipeline.plan import Plan
 from pipeline.schema import Config
 
+from .environment import worker_environment
 from .events import Failure
 from .interruptions import interruptions
-from .spawn import TICK_MS, Observer, save_state, signal_group, worker_environment
+from .process import signal_group
+from .spawn import TICK_MS, Observer, save_state
 from .supervise import Member, Supervisor
 
 

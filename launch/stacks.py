@@ -8,9 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline import stacks
 from pipeline.errors import ConfigError
@@ -28,9 +28,28 @@ FATAL, THREADS = "Fatal Python error", ("Current thread ", "Thread ")
 ORDER = "newest call first"
 
 
-def ask(folder: Path, pids: Mapping[str, int]) -> dict[str, str]:
+class Reach(NamedTuple):
+    """How workers are reached: what state one is in, how it is asked, what is done while they write."""
+
+    state: Callable[[str, int], str]
+    ask: Callable[[str, int], None]
+    pause: Callable[[], None]
+
+
+def here(folder: Path) -> Reach:
+    """Return how workers on this machine are reached."""
+
+    def send(name: str, pid: int) -> None:  # noqa: ARG001
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, stacks.ASKS)
+
+    return Reach(lambda name, pid: process_state(pid, folder.name, name), send, lambda: time.sleep(0.01))
+
+
+def ask(folder: Path, pids: Mapping[str, int], reach: Reach | None = None) -> dict[str, str]:
     """Let workers write their stacks and return them by name, after at most ASK_S seconds; who cannot says why instead."""
-    states = {name: process_state(pid, folder.name, name) for name, pid in pids.items()}
+    reach = reach or here(folder)
+    states = {name: reach.state(name, pid) for name, pid in pids.items()}
     found: dict[str, str] = {}
     sizes: dict[str, int] = {}
     for name, pid in pids.items():
@@ -40,21 +59,25 @@ def ask(folder: Path, pids: Mapping[str, int]) -> dict[str, str]:
             found[name] = f"none: process {pid} is not ready to write them"
         else:
             sizes[name] = _size(stacks.file_of(folder, name))
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, stacks.ASKS)
-    ends = _wait(folder, sizes)
+            reach.ask(name, pid)
+    ends = _wait(folder, sizes, reach.pause)
     for name, size in sizes.items():
         text = _text(stacks.file_of(folder, name), size, ends[name])
         found[name] = text or f"none: process {pids[name]} did not write them within {ASK_S:g} s"
     return {name: found[name] for name in pids}
 
 
-def _wait(folder: Path, sizes: Mapping[str, int]) -> dict[str, int]:
+def is_ready(folder: Path, stage: str, pid: int) -> bool:
+    """Whether a worker has said that it may be asked: without a handler the signal would end it."""
+    return _begins(folder, stage, pid) is not None
+
+
+def _wait(folder: Path, sizes: Mapping[str, int], pause: Callable[[], None]) -> dict[str, int]:
     """Wait until every file has grown past its size and grows no more; return the sizes then."""
     until = time.monotonic() + ASK_S
     now, since = dict(sizes), time.monotonic()
     while sizes and time.monotonic() < until:
-        time.sleep(0.01)
+        pause()
         seen = {name: _size(stacks.file_of(folder, name)) for name in sizes}
         if seen != now:
             now, since = seen, time.monotonic()
@@ -63,10 +86,11 @@ def _wait(folder: Path, sizes: Mapping[str, int]) -> dict[str, int]:
     return now
 
 
-def explain(failure: Failure, folder: Path, pids: Mapping[str, int]) -> None:
+def explain(failure: Failure, folder: Path, pids: Mapping[str, int], reach: Reach | None = None) -> None:
     """Add to a failure the stacks of the workers that live, and what the kernel says of the one that is named."""
-    state = process_state(pids.get(failure.stage), folder.name, failure.stage)
-    failure.stacks = ask(folder, pids)
+    reach = reach or here(folder)
+    state = reach.state(failure.stage, pids[failure.stage]) if failure.stage in pids else "gone"
+    failure.stacks = ask(folder, pids, reach)
     if state in ("stopped", "traced"):
         failure.error += f"; {_of_state(state, pids[failure.stage])}"
 

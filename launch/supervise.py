@@ -78,6 +78,7 @@ class Supervisor:
     failure: Failure | None = None
     cost: float | None = None
     is_running: bool = False
+    ready_s: float = READY_S  # how long they may take to get ready
     watch: Watch | None = None  # who judges whether they go on; None: nobody does
     recoveries: list[Recovery] = field(default_factory=list)
     _failed_at: float | None = None  # while a recovery is under way
@@ -121,7 +122,7 @@ class Supervisor:
         if self.watch is not None:
             self.watch.heard(stage, word, body, now)
         if word == "hello":
-            member.endpoint = body["endpoint"]
+            member.endpoint, member.pid = body["endpoint"], body["pid"]
             if self._ending:
                 return [Tell(stage, "stop", {})]  # it was not there yet when the others were told
             if all(other.endpoint for other in self.members.values()):
@@ -193,12 +194,13 @@ class Supervisor:
 
     def _exited(self, event: Exited, now: float) -> list[Command]:
         member = self.members[event.stage]
-        if not self._ending and self.recover:
-            return self._gone_wrong(Failure(event.stage, member.batch, _how_it_ended(event.code)), now)
+        failure = Failure(event.stage, member.batch, event.why or _how_it_ended(event.code), event.is_wrong_request)
+        if not self._ending and self.recover and not event.is_wrong_request:
+            return self._gone_wrong(failure, now)
         member.is_gone = True
         commands: list[Command] = []
         if not self._ending:
-            commands = self._fail(Failure(event.stage, member.batch, _how_it_ended(event.code)), now)
+            commands = self._fail(failure, now)
         if all(other.is_gone for other in self.members.values()):
             commands.append(Finish(self.status))
         return commands
@@ -227,10 +229,10 @@ class Supervisor:
         return self._tell_all(word)
 
     def _tick(self, now: float) -> list[Command]:
-        if not self._ending and not self.is_running and now - self.started > READY_S:
+        if not self._ending and not self.is_running and now - self.started > self.ready_s:
             late = [name for name, member in self.members.items() if not member.is_ready]
             return self._gone_wrong(
-                Failure(late[0], 0, f"not ready after {READY_S:.0f} s (also late: {late[1:]})"), now
+                Failure(late[0], 0, f"not ready after {self.ready_s:.0f} s (also late: {late[1:]})"), now
             )
         if self.watch is not None and not self._ending and (verdict := self.watch.judge(now)) is not None:
             failure = Failure(verdict.stage, verdict.batch, verdict.text, waits=self.watch.waits(now))

@@ -86,8 +86,10 @@ class _Missing:
 class Watch:
     """Judges the workers of one run by what they say."""
 
-    def __init__(self, plan: Plan, patience_s: float, longest_s: Mapping[str, float] | None = None) -> None:
-        self.patience_s = patience_s
+    def __init__(
+        self, plan: Plan, patience_s: float, longest_s: Mapping[str, float] | None = None, lost_s: float = LOST_S
+    ) -> None:
+        self.patience_s, self.lost_s = patience_s, lost_s
         self._names = [plan.name(k) for k in range(1, plan.head + 1)]
         self._sources = {name: [plan.name(k) for k in plan.sources(plan.number(name))] for name in self._names}
         self._longest_s = dict(longest_s or {})
@@ -100,7 +102,9 @@ class Watch:
     def of(cls, config: Config, plan: Plan) -> Watch:
         """Return the watch over a run of a configuration."""
         names = [plan.name(k) for k in range(1, plan.head + 1)]
-        return cls(plan, config.run.patience, {name: longest_action_s(config, name) for name in names})
+        # Between hosts a message may have to wait until the way is there again.
+        lost_s = LOST_S if config.placer.kind == "local" else config.placer.lost_s
+        return cls(plan, config.run.patience, {name: longest_action_s(config, name) for name in names}, lost_s)
 
     def begin(self, now: float) -> None:
         """The workers were told to go, for the first time or again: everything before that is forgotten."""
@@ -163,7 +167,7 @@ class Watch:
 
     def _lost(self, now: float) -> Verdict | None:
         for (source, stage), missing in self._missing.items():
-            if now - missing.since >= LOST_S and missing.reports >= REPORTS:
+            if now - missing.since >= self.lost_s and missing.reports >= REPORTS:
                 report = self._reports[stage]
                 what = "never came: lost"
                 if source in report.damaged:

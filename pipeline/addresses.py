@@ -10,10 +10,14 @@ from .errors import ConfigError
 
 #: Where a machine would send what is for afar; nothing is sent to it (RFC 5737 and RFC 3849: for documentation).
 _AFAR = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
+#: The interface's name for: by which this machine reaches the others.
+AUTO = "auto"
 
 
 def resolve(interface: str) -> str:
     """Return the address, in figures, of an address or a name of this machine; raises ConfigError."""
+    if interface == AUTO:
+        return _own_address(socket.AF_INET)
     with contextlib.suppress(ValueError):
         return str(ipaddress.ip_address(interface))
     try:
@@ -48,6 +52,18 @@ def reachable(bound: str) -> str:
         if bound.startswith(anywhere):
             return tcp(_own_address(family), bound.removeprefix(anywhere))
     return bound
+
+
+def towards(address: str) -> str:
+    """Return this machine's address, in figures, by which it reaches a TCP address as ZeroMQ writes it; raises ConfigError."""
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    host = resolve(host.strip("[]"))
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        try:
+            asked.connect((host, int(port)))  # a datagram's: nothing is sent
+        except (OSError, ValueError, OverflowError) as error:
+            raise ConfigError(f"{address}: no way leads there from here ({error})") from None
+        return str(asked.getsockname()[0])
 
 
 def _own_address(family: socket.AddressFamily) -> str:

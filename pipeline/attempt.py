@@ -17,8 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import checkpoints, faults, faulty, probe, results, trace, transport
+from . import checkpoints, faults, faulty, probe, results, transport
 from .arrays import Weights
+from .aside import put_aside
 from .backup import ROUND_NS, Backup, settle_memory
 from .box import BoxWork
 from .checkpoints import Checkpoint
@@ -29,7 +30,6 @@ from .drive import advance
 from .emulate import Emulated
 from .emulation import Emulation
 from .errors import RunError, TimeboxError
-from .files import cut
 from .guard import Guard
 from .head import HeadWork
 from .heartbeat import heartbeat
@@ -154,7 +154,7 @@ class Attempt:
         if self.begin is None:
             results.save_weights(folder / "checkpoint" / "initial" / f"{name}.npz", self.work.weights())
         if orders.epoch:
-            self.cut()
+            put_aside(folder, name, self.begin, orders.epoch, is_head=isinstance(self.work, HeadWork))
         header = {"pid": os.getpid(), "wall_ns": seat.anchor.wall_ns, "mono_ns": seat.anchor.mono_ns}
         self.recorder = Recorder(
             folder,
@@ -186,22 +186,6 @@ class Attempt:
         except BaseException:
             self.recorder.close()
             raise
-
-    def cut(self) -> None:
-        """Cut this stage's files down to what the checkpoint has of them, and put aside what an earlier attempt wrote."""
-        folder, name, before = self.seat.folder, self.seat.name, f"epoch-{self.orders.epoch - 1}"
-        sizes = self.begin.files(name) if self.begin is not None else {}
-        appended = [folder / "journal" / f"{name}.txt", folder / "journal" / f"{name}.sums"]
-        if isinstance(self.work, HeadWork):
-            appended.append(folder / results.METRICS)
-        for path in appended:
-            aside = path.parent / before / path.name
-            if path.is_file():
-                cut(path, sizes.get(path.relative_to(folder).as_posix(), 0), aside)
-        path = trace.path_of(folder, name)
-        if path.is_file():
-            (path.parent / before).mkdir(exist_ok=True)
-            path.replace(path.parent / before / path.name)
 
     def emulated(self) -> Work:
         """Return the work that this stage does, with what is to be watched or slowed down in it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from . import checks_traced, levels, programs, sizes
+from . import checks_traced, checks_transport, levels, programs, sizes
 from .actions import stage_number
 from .errors import ConfigError, ScheduleError, WireError
 from .filled import CUTTING, parts
@@ -16,6 +16,7 @@ def check(config: Config) -> None:
     """Check what concerns more than one key; raises ConfigError."""
     _check_task(config)
     _check_data(config)
+    checks_transport.check(config)
     checks_traced.check(config)
     _check_schedule(config)
     _check_oracle(config)
@@ -128,17 +129,6 @@ def _check_data(config: Config) -> None:
         )
     if data.dir and data.source != "full":
         raise ConfigError("data.dir: only read with data.source full; add --data.source full, or leave data.dir out")
-    if config.transport.kind != "tcp":
-        usual = type(config.transport)()
-        for key in ("port", "interface", "curve", "insecure"):
-            if getattr(config.transport, key) != getattr(usual, key):
-                raise ConfigError(
-                    f"transport.{key}: only read with transport.kind tcp; add --transport.kind tcp, or leave it out"
-                )
-    if config.transport.curve == "on" and config.transport.insecure:
-        raise ConfigError(
-            "transport.insecure: what transport.curve encrypts is not plain text; leave out one of the two"
-        )
     if data.judge == "validation" and not data.validation:
         raise ConfigError("data.judge: validation needs images of its own; say how many with data.validation")
     if data.name in TASKS:

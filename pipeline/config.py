@@ -166,6 +166,7 @@ def _include(tree: dict[str, dict[str, Any]], folder: Path, source: str) -> None
 def complete(config: Config) -> Config:
     """Return `config` with what depends on other keys filled in, after checking it as a whole; raises ConfigError."""
     config = _checked(msgspec.to_builtins(config), "configuration")  # one made in Python is checked like a file
+    config = msgspec.structs.replace(config, transport=filled.transport(config))
     checks.check(config)
     config = msgspec.structs.replace(config, schedule=filled.schedule(config))
     faults.check(config)  # they need a plan, and that a complete configuration

@@ -56,15 +56,26 @@ def save_json(path: Path, document: Any, *, sync: bool = False) -> None:
 
 
 def cut(path: Path, size: int, aside: Path) -> None:
-    """Cut a file down to its first `size` bytes; what comes after is kept in `aside`, if there is anything."""
-    with path.open("r+b") as stream:
+    """Cut a file down to its first `size` bytes; what comes after is kept in `aside`, if there is anything.
+
+    What is left is a new file under the old name: whoever follows its growth from elsewhere sees that it is another one.
+    """
+    with path.open("rb") as stream:
         stream.seek(size)
         rest = stream.read()
         if not rest:
             return
         aside.parent.mkdir(parents=True, exist_ok=True)
         aside.write_bytes(rest)
-        stream.truncate(size)
+        stream.seek(0)
+        save(path, lambda made: _copy(stream, made, size))
+
+
+def _copy(source: BinaryIO, target: BinaryIO, size: int) -> None:
+    """Copy the first `size` bytes."""
+    while size and (part := source.read(min(size, 1 << 20))):
+        target.write(part)
+        size -= len(part)
 
 
 def to_json(document: Any, indent: int | None = None) -> str:

@@ -8,11 +8,18 @@ from . import programs
 from .errors import ConfigError
 from .plan import ONE_BY_ONE, Plan, rule_of
 from .schema import Config, Schedule
+from .schema_run import Transport
 
 #: Schedules that may cut a batch into micro-batches.
 CUTTING = ("gpipe", "1f1b", "own")
 #: The most parts that `gpipe` cuts a batch into if it is not told.
 USUAL_PARTS = 8
+
+
+def transport(config: Config) -> Transport:
+    """Return how messages travel: between hosts a folder's sockets do not do."""
+    wanted = config.transport
+    return wanted if config.placer.kind == "local" else msgspec.structs.replace(wanted, kind="tcp")
 
 
 def schedule(config: Config) -> Schedule:

@@ -54,16 +54,33 @@ def make(pair: Pair | None = None) -> Keys:
 
 def write(folder: Path, keys: Keys) -> Path:
     """Write a run's secrets into its private folder, where there are none yet, and return the file's path."""
-    path = folder / FILE
+    return write_private(folder / FILE, text(keys))
+
+
+def text(keys: Keys) -> str:
+    """Return a run's secrets as `parse` reads them."""
     pair = [part.decode() for part in keys.pair] if keys.pair else None
+    return json.dumps({"secret": keys.secret.hex(), "pair": pair})
+
+
+def write_private(path: Path, content: str) -> Path:
+    """Write a new file that nobody else can read, from its first moment on, and return its path; raises OSError."""
     number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)
     with open(number, "w", encoding="ascii") as stream:  # noqa: PTH123 (a descriptor)
-        json.dump({"secret": keys.secret.hex(), "pair": pair}, stream)
+        stream.write(content)
     return path
 
 
 def read(path: Path) -> Keys:
     """Return what a file holds; raises RunError for one that others can read, is not ours, or is damaged."""
+    keys = parse(read_private(path))
+    if keys is None:
+        raise RunError(f"{path}: the keys of the run are damaged; start the run again")
+    return keys
+
+
+def read_private(path: Path, most_bytes: int = _MOST_BYTES) -> bytes:
+    """Return what a small file holds that has to be a secret of ours; raises RunError for one that others can read."""
     try:
         # Without O_NONBLOCK a pipe in the file's place would hold us for ever.
         number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0))
@@ -76,16 +93,12 @@ def read(path: Path) -> Keys:
             if found.st_mode & 0o077:
                 mode = stat.S_IMODE(found.st_mode)
                 raise RunError(f"{path}: keys that others can read (mode {mode:04o}, not 0600); start the run again")
-            text = stream.read(_MOST_BYTES + 1)
+            return stream.read(most_bytes + 1)
     except OSError as error:
         raise RunError(f"{path}: the keys of the run cannot be read: {error.strerror}") from None
-    keys = _parse(text)
-    if keys is None:
-        raise RunError(f"{path}: the keys of the run are damaged; start the run again")
-    return keys
 
 
-def _parse(text: bytes) -> Keys | None:
+def parse(text: bytes) -> Keys | None:
     """Return the secrets that a text holds, or None. What is wrong with it is not told: an error must not show a part of it."""
     try:
         document = json.loads(text) if len(text) <= _MOST_BYTES else None

@@ -19,12 +19,13 @@ from typing import Any
 
 import numpy as np
 
+from . import aside
 from .arrays import Weights
 from .errors import RunError
 from .files import save, save_text, to_json
 from .ledger import Judged, Ledger
 
-METRICS = Path("metrics", "metrics.jsonl")
+METRICS = aside.METRICS
 
 
 def save_weights(path: Path, weights: Weights) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from .schema_emulate import Emulate, Seed
-from .schema_run import Checkpoint, Fault, Log, Run, Trace, Transport
+from .schema_run import Checkpoint, Fault, Log, Placer, Run, Trace, Transport
 
 Rate = Annotated[float, Meta(ge=0.0, le=1e6)]
 
@@ -235,6 +235,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     train: Train = Train()
     schedule: Schedule = Schedule()
     transport: Transport = Transport()
+    placer: Placer = Placer()
     log: Log = Log()
     trace: Trace = Trace()
     emulate: Emulate = Emulate()

@@ -18,13 +18,44 @@ class Transport(Struct, frozen=True, forbid_unknown_fields=True):
         int, Meta(ge=0, le=65_535, description="tcp: launcher's port, stage k takes port + k; 0: any free ones")
     ] = 0
     interface: Annotated[
-        str, Meta(min_length=1, max_length=255, description="tcp: the address or name that sockets bind to")
+        str,
+        Meta(
+            min_length=1,
+            max_length=255,
+            description="tcp: the address or name that sockets bind to; auto: by which this machine is reached",
+        ),
     ] = "127.0.0.1"
     curve: Annotated[
         Literal["auto", "on", "off"],
         Meta(description="tcp: encrypted by CurveZMQ, with keys made for the run; auto: off the loopback alone"),
     ] = "auto"
     insecure: Annotated[bool, Meta(description="tcp: plain text off the loopback is all right")] = False
+
+
+class Placer(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the stages' processes are."""
+
+    kind: Annotated[
+        Literal["local", "env", "ray"],
+        Meta(
+            description="this machine; wherever `timebox join` is started, by hand, srun, mpirun or Kubernetes; or a Ray "
+            "cluster. The last two come with transport.kind tcp"
+        ),
+    ] = "local"
+    wait_s: Annotated[
+        float, Meta(gt=0.0, le=1e6, description="env, ray: seconds that a stage's host may take to join")
+    ] = 300.0
+    lost_s: Annotated[
+        float,
+        Meta(ge=2.0, le=1e6, description="env, ray: seconds without a word after which a host, or a message, is lost"),
+    ] = 10.0
+    address: Annotated[
+        str, Meta(max_length=255, description="ray: an existing cluster's address, or auto; else one is started for it")
+    ] = ""
+    strategy: Annotated[
+        Literal["pack", "spread"], Meta(description="ray: on few nodes, or on as many as there are")
+    ] = "pack"
+    cpus: Annotated[float, Meta(ge=0.0, le=10_000, description="ray: processors that a stage reserves")] = 1.0
 
 
 class Log(Struct, frozen=True, forbid_unknown_fields=True):

@@ -30,9 +30,19 @@ class Worker:
     """One stage, its sockets, its files and its line to the launcher."""
 
     def __init__(
-        self, folder: Path, name: str, address: str, sockets: Path, begin: tuple[int, int | None], line: Lifeline
+        self,
+        folder: Path,
+        name: str,
+        address: str,
+        sockets: Path,
+        begin: tuple[int, int | None],
+        line: Lifeline,
+        interface: str = "",
     ) -> None:
-        """Connect to the launcher; `begin` is the epoch, and the checkpoint to go on from, if any."""
+        """Connect to the launcher; `begin` is the epoch, and the checkpoint to go on from, if any.
+
+        `interface`: where to bind, if not where the configuration says; it holds for the launcher's host.
+        """
         self.folder = folder
         self.name = name
         self.config: Config = load(folder / "config.toml")
@@ -41,6 +51,7 @@ class Worker:
         self.anchor = Anchor()
         self.log = WorkLog(folder / "logs" / f"{name}.log", name, self.config.log.level, self.anchor)
         self.sockets = sockets
+        self._interface = interface or self.config.transport.interface
         epoch, self._save = begin
         self.keys = keys.read(sockets / keys.FILE)
         self.strangers = Strangers(self.log.warning)
@@ -71,7 +82,7 @@ class Worker:
         most = self.plan.most_waiting(), payloads.most_bytes()
         links = self.links = transport.Links(self._context, *most, self.keys.pair)
         wanted = config.port + self.number if config.port else 0
-        address = addresses.endpoint(config.kind, str(self.sockets), self.name, wanted, config.interface)
+        address = addresses.endpoint(config.kind, str(self.sockets), self.name, wanted, self._interface)
         links.bind(address, "transport.port")
         return Seat(
             folder=self.folder,
@@ -117,6 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--epoch", type=int, default=0)
     parser.add_argument("--checkpoint", type=int)
     parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--interface", default="")
     options = parser.parse_args(arguments)
     stacks.keep(stacks.file_of(options.folder, options.stage))
     line = Lifeline(options.parent)
@@ -124,7 +136,8 @@ def main(arguments: list[str] | None = None) -> int:
         if line.is_orphan:
             return 1
         begin = options.epoch, options.checkpoint
-        return live(Worker(options.folder, options.stage, options.control, options.sockets, begin, line))
+        place = options.control, options.sockets
+        return live(Worker(options.folder, options.stage, *place, begin, line, options.interface))
     except RunError as error:  # before there was a line to the launcher
         sys.exit(str(error))
     finally:

@@ -12,11 +12,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     "errors schema_emulate schema_run schema levels presets config actions plan programs filled checks checks_traced "
-    "faults emulation costs mnist data arrays state stash sequences sizes drawn cells cells_rnn cells_gated "
+    "checks_transport faults emulation costs mnist data arrays state stash sequences sizes drawn cells cells_rnn cells_gated "
     "cells_dense traces oracles oracle_mlp oracle_controls oracle_own optimizers fitting heads files frames keys "
     "strangers seals",
     "lacks counters standing done stage schedules reckon steps weights ledger readout guard classifier work stepper "
-    "box head works payloads probe wire trace sums control results worklog checkpoints",
+    "box head works payloads probe wire trace sums control results worklog checkpoints aside",
     "addresses transport tape recorder",
     "maxplus drive grid simulate replay lifeline stacks backup emulate delays live heartbeat saver orders faulty "
     "attempt worker network reference",
