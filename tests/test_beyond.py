@@ -25,6 +25,9 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 #: Some seconds at 5 ms a hop: long enough to be cut in the middle.
 LONG = ["--schedule.kind", "locked", "--model.width", "16", "--train.epochs", "6", "--train.evaluate_every", "0"]
 CHECKPOINTS = ["--checkpoint.every", "50"]
+#: What the simulator is to predict: compute that sleeps, so that the network decides how long it takes.
+SLOW = ["--schedule.kind", "locked", "--model.width", "64", "--emulate.compute_ms", "5", "--train.epochs", "2"]
+SLOW += ["--train.evaluate_every", "0"]
 
 
 def digest_here(parent: Path, *flags: str) -> str:
@@ -114,8 +117,9 @@ def test_without_recovery_a_cut_ends_the_run_cleanly_and_it_is_resumed(four: Hos
     until("at work", lambda: run.forwards() >= 60)
     four.partition(four[2])
     assert run.wait(15) == 1
-    assert run.errors.read_text().splitlines()[3].startswith("timebox: box-2 "), run.errors.read_text()
-    assert f"its host {four[2].address} does not answer" in run.errors.read_text()
+    told = next(line for line in run.errors.read_text().splitlines() if line.startswith("timebox: "))
+    assert told.startswith("timebox: box-2 ")
+    assert told.endswith(f"its host {four[2].address} does not answer (2 s)")
     four.partition(four[2], False)
     run.nothing_is_left()
     assert run.summary()["status"] == "failed"
@@ -146,27 +150,33 @@ def test_from_another_host_without_the_key_nobody_takes_part(four: Hosts, tmp_pa
 
 def test_the_simulator_knows_how_long_a_run_takes_over_slow_links(four: Hosts, tmp_path: Path) -> None:
     """Fed with the hop as measured, and with what everything else takes from a run over links without a delay."""
-    flags = ["--schedule.kind", "locked", "--model.width", "64", "--emulate.compute_ms", "5"]
-    flags += ["--train.epochs", "2", "--train.evaluate_every", "0"]
-    quick = 0.0
-    calibration = tmp_path
-    for ms in (0, 1, 10, 50):
-        four.set_delay(ms)
-        place = tmp_path / str(ms)
-        place.mkdir()
-        hop = 1e3 * statistics.median(measure_hop(four[1], four[2], 8_192, 40))
-        run = Spread(four, place, "run", *flags)
-        run.all_join()
-        assert run.wait(120) == 0, run.errors.read_text()
-        run.nothing_is_left()
-        if not ms:
-            quick, calibration = hop, run.folder
-        words = ["-m", "launch", "simulate", "--json", *flags, "--calibration", str(calibration)]
-        words += ["--what-if", f"latency_ms={max(hop - quick, 0.0):.3f}"]
-        simulated = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, timeout=100)
-        assert simulated.returncode == 0, simulated.stderr
-        found = recording.load(run.folder)
-        real = (found.end_ns - found.origin_ns) / 1e9
-        error = json.loads(simulated.stdout)["makespan_s"] / real - 1
-        print(f"{ms} ms: a hop takes {hop:.2f} ms, the run {real:.2f} s, predicted {100 * error:+.1f} %")
-        assert abs(error) < (0.15 if ms >= 10 else 0.3), "an aim of 5 %, on a machine that others use"
+    quick, calibration, _ = measured(four, tmp_path / "quick", 0)
+    errors = {}
+    for ms in (1, 10, 50):
+        for attempt in range(3):  # others use this machine, too: a disturbed run says nothing of the simulator
+            hop, folder, real = measured(four, tmp_path / f"{ms}-{attempt}", ms)
+            words = ["-m", "launch", "simulate", "--json", *SLOW, "--calibration", str(calibration)]
+            words += ["--what-if", f"latency_ms={max(hop - quick, 0.0):.3f}"]
+            simulated = subprocess.run(
+                [sys.executable, *words], capture_output=True, text=True, check=False, timeout=100
+            )
+            assert simulated.returncode == 0, simulated.stderr
+            errors[ms] = json.loads(simulated.stdout)["makespan_s"] / real - 1
+            print(f"{ms} ms: a hop takes {hop:.2f} ms, the run {real:.2f} s, predicted {100 * errors[ms]:+.1f} %")
+            if abs(errors[ms]) < 0.05:
+                break
+    assert all(abs(error) < 0.15 for error in errors.values()), errors
+
+
+def measured(hosts: Hosts, place: Path, ms: float) -> tuple[float, Path, float]:
+    """Run over links of a delay; return the hop in ms as measured before and after it, the run's folder and its seconds."""
+    place.mkdir()
+    hosts.set_delay(ms)
+    hops = measure_hop(hosts[1], hosts[2], 8_192, 20)
+    run = Spread(hosts, place, "run", *SLOW)
+    run.all_join()
+    assert run.wait(120) == 0, run.errors.read_text()
+    run.nothing_is_left()
+    hops += measure_hop(hosts[1], hosts[2], 8_192, 20)
+    found = recording.load(run.folder)
+    return 1e3 * statistics.median(hops), run.folder, (found.end_ns - found.origin_ns) / 1e9
