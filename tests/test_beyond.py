@@ -154,7 +154,7 @@ def test_the_simulator_knows_how_long_a_run_takes_over_slow_links(four: Hosts, t
     errors = {}
     for ms in (1, 10, 50):
         for attempt in range(3):  # others use this machine, too: a disturbed run says nothing of the simulator
-            hop, folder, real = measured(four, tmp_path / f"{ms}-{attempt}", ms)
+            hop, _, real = measured(four, tmp_path / f"{ms}-{attempt}", ms)
             words = ["-m", "launch", "simulate", "--json", *SLOW, "--calibration", str(calibration)]
             words += ["--what-if", f"latency_ms={max(hop - quick, 0.0):.3f}"]
             simulated = subprocess.run(
