@@ -7,6 +7,9 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
+#: What they come as.
+KINDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 @contextlib.contextmanager
 def interruptions() -> Iterator[list[int]]:
@@ -17,7 +20,7 @@ def interruptions() -> Iterator[list[int]]:
         found.append(number)
 
     try:
-        numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+        numbers = set(KINDS)
         # Under nohup a closed terminal is to be survived.
         numbers -= {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
         before = {number: signal.signal(number, note) for number in numbers}

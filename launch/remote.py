@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -77,6 +77,7 @@ class _Hand:
     save: int = -1
     ended: Ended | None = None
     receiver: mirror.Receiver | None = None
+    rivals: dict[str, float] = field(default_factory=dict)  # others that came while it was there, and when
 
 
 class RemotePlacer:
@@ -272,6 +273,10 @@ class RemotePlacer:
         instance, host = body["instance"], body["host"]
         refuse = ""
         if hand.instance and hand.instance != instance:
+            # The one that was there may be dead. Either it says something after this, or it is lost in a while.
+            since = hand.rivals.setdefault(instance, now)
+            if hand.heard <= since + words.BEAT_S:
+                return
             refuse = f"{name} has a host already: {hand.host}"
         elif body["version"] != pipeline.__version__:
             refuse = f"it has timebox {body['version']}, the launcher {pipeline.__version__}"
@@ -283,6 +288,7 @@ class RemotePlacer:
         if hand.instance != instance:
             self._log.info(f"{name} has a host: {host}", source=name)
         hand.instance, hand.host, hand.heard = instance, host, now
+        hand.rivals.clear()
         self._say(name, "welcome", lost_s=self._config.placer.lost_s)
         if hand.order is not None and hand.ended is None:
             self._say(name, "start", start=hand.wanted, **hand.order)
@@ -352,7 +358,10 @@ class RemotePlacer:
         def state(name: str, pid: int) -> str:  # noqa: ARG001
             return self._hands[name].state if name in self._hands else "unknown"
 
-        return stacks.Reach(state, ask, lambda: self._wait(lambda: False, TICK_MS / 1000) and None)
+        def pause() -> None:
+            self._wait(lambda: False, TICK_MS / 1000)
+
+        return stacks.Reach(state, ask, pause)
 
     def end_all(self) -> None:
         """Kill the workers that are left, and let all agents go."""

@@ -66,7 +66,7 @@ class LiveRun:
         self.log = WorkLog(folder / "logs" / "launcher.log", "launcher", "info", Anchor())
         self._sockets: Path | None = None
         self._address = ""  # where the launcher is reached
-        self._went = False
+        self._told_of: int | None = None  # the epoch of which launcher.json tells
         self._saved: list[Heard] = []  # checkpoints that were written, and have not come yet
 
     def run(self, observe: Observer, on_go: Callable[[], None]) -> Supervisor:
@@ -160,10 +160,11 @@ class LiveRun:
                     if isinstance(command, Finish):
                         return
                     troubles += self._obey(server, command)
-            if self.supervisor.is_running and not self._went:
-                self._went = True
+            if self.supervisor.is_running and self._told_of != self.supervisor.epoch:
+                is_first, self._told_of = self._told_of is None, self.supervisor.epoch
                 self._write_state()  # with the endpoints
-                on_go()
+                if is_first:
+                    on_go()
             observe(self.supervisor)
 
     def _understand(self, name: str, frame: bytes) -> list[Event]:
