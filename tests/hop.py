@@ -22,7 +22,7 @@ from pipeline import addresses
 from pipeline.transport import Links, make_context
 
 #: Asked before it counts: connecting, and caches.
-WARM_UP = 20
+WARM_UP = 5
 
 
 def measure_hop(one: Host, other: Host, size: int, count: int = 200) -> list[float]:

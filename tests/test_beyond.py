@@ -172,11 +172,11 @@ def measured(hosts: Hosts, place: Path, ms: float) -> tuple[float, Path, float]:
     """Run over links of a delay; return the hop in ms as measured before and after it, the run's folder and its seconds."""
     place.mkdir()
     hosts.set_delay(ms)
-    hops = measure_hop(hosts[1], hosts[2], 8_192, 20)
+    hops = measure_hop(hosts[1], hosts[2], 8_192, 10)
     run = Spread(hosts, place, "run", *SLOW)
     run.all_join()
     assert run.wait(120) == 0, run.errors.read_text()
     run.nothing_is_left()
-    hops += measure_hop(hosts[1], hosts[2], 8_192, 20)
+    hops += measure_hop(hosts[1], hosts[2], 8_192, 10)
     found = recording.load(run.folder)
     return 1e3 * statistics.median(hops), run.folder, (found.end_ns - found.origin_ns) / 1e9
