@@ -99,10 +99,9 @@ def collect(folder: Path) -> dict[str, Any]:
     """Return everything that the page shows of a run; raises RunError where there is nothing to show."""
     config = load_config(folder / "config.toml")
     run = _empty(folder, config)
-    warnings = [links.in_plain_text(config)] if links.is_open(config) else []
-    warnings += [
-        f"something went wrong in it on purpose: {', '.join(told)}" for told in [faults.texts(config.fault)] if told
-    ]
+    warnings = [links.in_plain_text(config)] * links.is_open(config)
+    if told := faults.texts(config.fault):
+        warnings.append(f"something went wrong in it on purpose: {', '.join(told)}")
     if not run["untraced"]:
         try:
             found = recording.load(folder)
