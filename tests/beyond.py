@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hosts import Host, Hosts
+from hosts import Host, leftovers
 
 from launch import runs
 
@@ -27,7 +27,7 @@ def until(what: str, condition: Callable[[], Any], seconds: float = 30.0) -> Any
 class Spread:
     """A run whose launcher is on the first host and whose stages are on the next three."""
 
-    def __init__(self, hosts: Hosts, parent: Path, *words: str, ipv6: bool = False) -> None:
+    def __init__(self, hosts: Sequence[Host], parent: Path, *words: str, ipv6: bool = False) -> None:
         """Start the launcher; `words` are the command and its flags."""
         self.hosts, self.parent = hosts, parent
         self.errors = parent / "stderr"
@@ -57,6 +57,8 @@ class Spread:
         """Start a stage's agent, as a person would in a shell there."""
         host = host or self.hosts[1 + STAGES.index(stage)]
         environment = {"TIMEBOX_STAGE": stage, "TIMEBOX_JOIN": str(join or self.join), "TIMEBOX_HOST": host.address}
+        if not host.namespace:
+            environment["TIMEBOX_INTERFACE"] = host.address  # else all would be 127.0.0.1
         with (self.parent / f"agent-{host.number}").open("ab") as err:
             return host.python("-m", "launch", "join", env=environment, stderr=err, stdin=subprocess.DEVNULL)
 
@@ -83,5 +85,5 @@ class Spread:
         """Wait until every process has ended by itself; assert that no folder of theirs is left."""
         for agent in self.agents.values():
             agent.wait(30)
-        until("everything gone", lambda: not self.hosts.leftovers(), 10)
+        until("everything gone", lambda: not leftovers(self.hosts), 10)
         assert not self.join.exists()

@@ -163,8 +163,7 @@ class Hosts(Sequence[Host]):
 
     def leftovers(self) -> list[str]:
         """Return what is left on the hosts: processes, and the folders that runs make for their sockets and keys."""
-        found = [f"process {pid} on {host}" for host in self for pid in host.pids()]
-        return found + [f"{path} on {host}" for host in self for path in host.folder.glob("timebox-*")]
+        return leftovers(self)
 
     def close(self) -> None:
         """Remove everything."""
@@ -175,6 +174,12 @@ class Hosts(Sequence[Host]):
             self._link = None
         namespaces.remove([name for name in self._names if name in namespaces.mine()])
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def leftovers(hosts: Sequence[Host]) -> list[str]:
+    """Return what is left on hosts: processes, and the folders that runs make for their sockets and keys."""
+    found = [f"process {pid} on {host}" for host in hosts for pid in host.pids()]
+    return found + [f"{path} on {host}" for host in hosts for path in host.folder.glob("timebox-*")]
 
 
 @contextlib.contextmanager
