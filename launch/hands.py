@@ -90,7 +90,7 @@ class Hands:
     def say(self, name: str, word: str, **body: Any) -> None:
         """Tell a stage's agent something."""
         instance = self.by_name[name].instance
-        self._server.send(words.agent_of(name), control.encode(word, {"instance": instance, **body}))
+        self._server.send(words.agent_of(name), control.encode(word, {"instance": instance, **body}), instance)
 
     def wait(self, is_so: Any, most_s: float) -> bool:
         """Wait until something is so, and take in words meanwhile; those of workers are for later."""
@@ -170,7 +170,7 @@ class Hands:
         if refuse:
             self._log.warning(f"an agent on {host} is sent away: {refuse}", source=name)
             frame = control.encode("leave", {"instance": instance, "why": refuse})
-            self._server.send(words.agent_of(name), frame)
+            self._server.send(words.agent_of(name), frame, instance)
             return
         if hand.instance != instance:
             self._log.info(f"{name} has a host: {host}", source=name)

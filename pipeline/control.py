@@ -72,6 +72,11 @@ def missing(word: str, body: dict[str, Any]) -> str | None:
     return None
 
 
+def line_of(identity: bytes) -> bytes:
+    """Return the identity of a line, of whichever instance."""
+    return identity.partition(b"#")[0]
+
+
 class Line:
     """One end of the line between the launcher and a worker: seals what is said, opens what is heard."""
 
@@ -82,6 +87,10 @@ class Line:
         self.identity = name.encode() + b"-" + keyed(secret, f"identity of {name}", TAG).hexdigest().encode()
         seals = [keyed(secret, f"{way} {name}", TAG) for way in ("to launcher from", "from launcher to")]
         self._heard, self._said = seals if is_launcher else reversed(seals)
+
+    def at(self, instance: str) -> bytes:
+        """Return what the launcher's socket knows an instance of an agent by: a second one must not take the first's place."""
+        return self.identity + b"#" + instance.encode() if instance else self.identity
 
     def seal(self, frame: bytes) -> bytes:
         """Return a frame with its tag."""

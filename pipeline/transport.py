@@ -192,14 +192,19 @@ class Links:
 
 
 class ControlLink:
-    """A worker's line to the launcher."""
+    """A worker's line to the launcher, or an agent's: of those there may be several for one stage, each an `instance`."""
 
     def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], address: str, line: control.Line, pair: Pair | None = None
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        address: str,
+        line: control.Line,
+        pair: Pair | None = None,
+        instance: str = "",
     ) -> None:
         self._line = line
         self._dealer = context.socket(zmq.DEALER)
-        self._dealer.setsockopt(zmq.IDENTITY, line.identity)
+        self._dealer.setsockopt(zmq.IDENTITY, line.at(instance))
         self._dealer.setsockopt(zmq.LINGER, LINGER_MS)
         _connect(self._dealer, address, pair)
 
@@ -250,11 +255,11 @@ class ControlServer:
             self.close(0)
             raise
 
-    def send(self, name: str, frame: bytes) -> None:
-        """Say something to a worker; one that is gone is passed over."""
+    def send(self, name: str, frame: bytes, instance: str = "") -> None:
+        """Say something to a worker, or to an instance of an agent; one that is gone is passed over."""
         line = self._names[name]
         with contextlib.suppress(zmq.ZMQError):
-            self._router.send_multipart([line.identity, line.seal(frame)], zmq.NOBLOCK)
+            self._router.send_multipart([line.at(instance), line.seal(frame)], zmq.NOBLOCK)
 
     def receive(self, timeout_ms: int) -> tuple[str, bytes] | None:
         """Return a worker's name and what it said, or None after `timeout_ms` or after many strangers' words."""
@@ -262,7 +267,7 @@ class ControlServer:
             if not self._router.poll(timeout_ms):
                 return None
             identity, *parts = _parts(self._router)
-            line = self._lines.get(identity)
+            line = self._lines.get(control.line_of(identity))
             if line is None:
                 self._strangers.add("a word from nobody of this run was dropped")
             elif (frame := line.open(b"".join(parts))) is not None:
