@@ -2,7 +2,8 @@
 
 From a trace every nanosecond of a stage goes to the record at whose end it was over: an action's time is that from the
 end of whatever came before it to the end of its last part, choosing and journal included, and so are a message's. So
-actions, messages and waits add up to the stage's time, and a simulation that waits as long as the run takes as long.
+start, actions, messages and waits add up to the stage's time, and a simulation that waits as long as the run takes as
+long. The start, from the run's origin to the first record, is passed once: it belongs to no batch.
 
     hop     from the send's return to the waking of a receiver that slept; less than nothing where it was quicker
 """
@@ -51,7 +52,8 @@ def from_trace(found: Recording) -> Costs:
                 is_one = of_letter & (records["code"] == code)
                 costs[stage.number, KINDS[code]] = _by_batch(records["batch"][is_one], took[is_one], KINDS[code])
     pauses = {stage.number: samples for stage in found.stages if (samples := _pauses(stage))}
-    return Costs(actions, sends, takes, hops_of=_hops(found), pauses=pauses)
+    starts = {stage.number: _start(stage, found.origin_ns) for stage in found.stages}
+    return Costs(actions, sends, takes, hops_of=_hops(found), pauses=pauses, starts=starts)
 
 
 def _pauses(stage: StageRecords) -> Samples:
@@ -63,6 +65,12 @@ def _pauses(stage: StageRecords) -> Samples:
     if not len(waits):
         return ()
     return (round(float(np.maximum(array["start"][waits] - array["end"][waits - 1], 0).mean())),)
+
+
+def _start(stage: StageRecords, origin_ns: int) -> int:
+    """Return the time from the run's origin to a stage's first record: data, first pages of memory, connecting."""
+    records = stage.array[stage.array["kind"] != ord("m")]
+    return max(0, int(records["start"][0]) - origin_ns) if len(records) else 0
 
 
 def _by_batch(batches: Array, took: Array, kind: str = "") -> Samples:
@@ -89,7 +97,7 @@ def busy_ns(stage: StageRecords) -> int:
 def _spent(stage: StageRecords) -> tuple[Array, Array]:
     """Return the records but waits and gaps, and the time from the end of whatever was before each to its own end."""
     array = stage.array[stage.array["kind"] != ord("m")]
-    before = np.concatenate([[stage.go_ns], array["end"][:-1]])
+    before = np.concatenate([array["start"][:1], array["end"][:-1]])
     after_gap = np.concatenate([[False], array["kind"][:-1] == GAP])
     is_work = (array["kind"] != WAITED) & (array["kind"] != GAP) & ~after_gap
     return array[is_work], np.maximum(array["end"] - before, 0)[is_work]
@@ -208,7 +216,10 @@ def fitted(costs: Costs, plan: Plan, other: Plan, ratios: dict[tuple[int, str], 
         hops[j, k] = costs.hops.get((like[j], like[k])) or next(iter(known.values()), usual)
         hops_of |= {(j, k, kind): samples for kind, samples in known.items()}
     pauses = {k: costs.pauses[like[k]] for k in stages if like[k] in costs.pauses}
-    return replace(costs, actions=actions, sends=sends, takes=takes, hops=hops, hops_of=hops_of, pauses=pauses)
+    starts = {k: costs.starts[like[k]] for k in stages if like[k] in costs.starts}
+    return replace(
+        costs, actions=actions, sends=sends, takes=takes, hops=hops, hops_of=hops_of, pauses=pauses, starts=starts
+    )
 
 
 def _kinds(plan: Plan, number: int) -> str:

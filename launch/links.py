@@ -49,6 +49,11 @@ def is_open(config: Config) -> bool:
     return wanted.kind == "tcp" and not is_encrypted(config) and not addresses.is_loopback(wanted.interface)
 
 
+def in_plain_text(config: Config) -> str:
+    """Return what there is to say of a run whose links are open."""
+    return f"all was sent in plain text over {config.transport.interface}, where anybody might read it"
+
+
 def private_folder(kind: str = "ipc") -> Path:
     """Make a private (0700) folder for a run's secrets and, with a path short enough for that, its sockets."""
     for parent in (None, "/tmp"):

@@ -26,7 +26,7 @@ from pipeline.plan import Plan
 from pipeline.schema import TASKS, Config
 from pipeline.worklog import iso
 
-from . import breakdown, clocks, pack, quality, recording, runs, stats, task_words, window
+from . import breakdown, clocks, links, pack, quality, recording, runs, stats, task_words, window
 from .outfile import cannot_write, check_place
 from .recording import Recording
 from .window import Window
@@ -99,8 +99,9 @@ def collect(folder: Path) -> dict[str, Any]:
     """Return everything that the page shows of a run; raises RunError where there is nothing to show."""
     config = load_config(folder / "config.toml")
     run = _empty(folder, config)
-    told = faults.texts(config.fault)
-    warnings = [f"something went wrong in it on purpose: {', '.join(told)}"] if told else []
+    warnings = [links.in_plain_text(config)] * links.is_open(config)
+    if told := faults.texts(config.fault):
+        warnings.append(f"something went wrong in it on purpose: {', '.join(told)}")
     if not run["untraced"]:
         try:
             found = recording.load(folder)

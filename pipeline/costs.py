@@ -5,6 +5,7 @@
     takes     (stage, message kind)     the receiver's processor: receive, decode, keep
     hops      (source, target)          on the way; a receiver that sleeps wakes at its end
     pauses    stage                     from the end of its work to its sleep: seeing that there is nothing to do, records
+    starts    stage                     before its first action or message: not drawn, all stages start at once
 
 All in nanoseconds, each a tuple of samples, one is a constant; what is not named costs nothing. Samples of a run stand by
 its batches, and what was slow at one batch was so everywhere. So it is batches that are drawn, in blocks that keep their
@@ -46,6 +47,7 @@ class Costs:
     hops: Mapping[tuple[int, int], Samples] = field(default_factory=dict)
     hops_of: Mapping[tuple[int, int, str], Samples] = field(default_factory=dict)  # by message kind; go before `hops`
     pauses: Mapping[int, Samples] = field(default_factory=dict)
+    starts: Mapping[int, int] = field(default_factory=dict)
     latency_ns: int = 0  # added to every hop
     jitter_ns: int = 0
     bandwidth: float = 0.0  # bytes a second of every link; 0: no limit
@@ -60,7 +62,7 @@ class Costs:
         """Whether messages are free, actions and hops constant: nothing is drawn, and nothing takes turns on a link."""
         tables = (self.actions, self.hops)
         is_plain = not (self.sends or self.takes or self.hops_of or self.jitter_ns or self.bandwidth)
-        is_plain = is_plain and not (self.straggle or self.pauses or self.faults)
+        is_plain = is_plain and not (self.straggle or self.pauses or self.starts or self.faults)
         if self.emulation is not None and not self.emulation.is_constant:
             return False
         return is_plain and all(len(samples) == 1 for table in tables for samples in table.values())

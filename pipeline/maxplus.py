@@ -77,6 +77,7 @@ class _Recurrence:
             or costs.takes
             or costs.hops_of
             or costs.pauses
+            or costs.starts
             or costs.bandwidth
             or costs.jitter_ns
             or costs.straggle

@@ -252,7 +252,8 @@ def simulate(
     make = _Actor if costs.is_constant and not observers else _Costly
     for k in range(1, plan.head + 1):
         world.actors[k] = make(world, k, (works or {}).get(k))
-        world.heap.append((0, k))
+        world.actors[k].due = costs.starts.get(k, 0)
+        heapq.heappush(world.heap, (world.actors[k].due, k))
     actions = _run(world, [0] * costs.cores if 0 < costs.cores < plan.head else [])
     stuck = [actor.stage for actor in world.actors.values() if not actor.stage.is_done]
     if stuck:

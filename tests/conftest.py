@@ -12,6 +12,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hosts as _hosts
+import namespaces
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -24,7 +26,9 @@ tempfile.tempdir = None
 
 
 def pytest_unconfigure() -> None:
-    """Remove the folder at the very end, also where no test ran."""
+    """Remove the folder at the very end, also where no test ran; and hosts of sessions that were killed, ours included."""
+    namespaces.remove(namespaces.mine())
+    namespaces.sweep()
     shutil.rmtree(SCRATCH, ignore_errors=True)
 
 
@@ -56,6 +60,23 @@ def leaves_nothing() -> Iterator[None]:
     yield
     assert worker_processes() <= processes, "a worker process is left"
     assert socket_folders() <= folders, "a socket folder is left"
+
+
+@pytest.fixture
+def hosts() -> Iterator[_hosts.Hosts]:
+    """Three hosts with a network between them, the first of them a launcher's."""
+    _hosts.hosts_or_skip()
+    with _hosts.Hosts(3) as made:
+        yield made
+
+
+@pytest.fixture
+def aliases() -> Iterator[list[_hosts.Host]]:
+    """Three hosts that are addresses of the loopback."""
+    if why := _hosts.why_no_aliases():
+        pytest.skip(why)
+    with _hosts.aliases(3) as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)

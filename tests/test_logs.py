@@ -341,7 +341,7 @@ def test_a_hop_that_the_clocks_turn_round_says_so(tmp_path: Path) -> None:
         ({"action": "F"}, lambda line: "action" in line),
         ({"action": "F1", "stage": "box-1"}, lambda line: line.get("action") == "F1" and line["stage"] == "box-1"),
     ],
-    ids=str,
+    ids=["stage", "batch", "batch and stage", "action", "action and stage"],
 )
 def test_filters_combine(offset_ns: int, wanted: dict[str, Any], keeps: Any, tmp_path: Path) -> None:
     folder = made_up(tmp_path, offset_ns=offset_ns, steps=200).folder

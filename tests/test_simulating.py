@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import gzip
 import json
 import shutil
@@ -20,7 +21,9 @@ from launch.live import launch
 from launch.simulating import render
 from pipeline.config import resolve
 from pipeline.costs import Costs, Dice
+from pipeline.plan import Plan
 from pipeline.results import load_weights
+from pipeline.simulate import simulate
 from pipeline.trace import read_journal
 
 FLAGS: dict[str, Any] = {
@@ -81,8 +84,28 @@ def test_what_a_stage_spent_and_what_it_waited_add_up_to_its_time(runs_of: Calla
         is_wait = stage.array["kind"] == ord("w")
         idle = int((stage.array["start"] - before)[is_wait].sum()) + int((waits["end"] - waits["start"]).sum())
         rest = int(stage.array["end"][-1] - stage.array["end"][-2])  # the mark at the end
-        assert int(took.sum()) + idle + rest == stage.total_ns, stage.name
+        start = 0 if is_wait[1] else int(stage.array["start"][1]) - stage.go_ns  # a first wait has its pause in `idle`
+        assert start + int(took.sum()) + idle + rest == stage.total_ns, stage.name
         assert len(records) + len(waits) + 2 == len(stage.array)
+
+
+@pytest.mark.live
+def test_what_a_stage_needs_to_get_ready_is_passed_once_and_belongs_to_no_batch(
+    runs_of: Callable[[str], Path],
+) -> None:
+    run = runs_of("locked")
+    found = recording.load(run)
+    costs = calibrate.from_trace(found)
+    first = found.stages[0]
+    assert costs.starts[1] == first.array["start"][1] - found.origin_ns > 1_000_000
+    parts = first.array[1:3]
+    assert costs.actions[1, "F"][0] <= parts["end"][1] - parts["start"][0], "without it"
+    plan = Plan.of(found.config)
+    late = dataclasses.replace(costs, starts={**costs.starts, 1: costs.starts[1] + 10**9})
+    for seed in range(3):  # whichever batches are drawn, and however often
+        assert (
+            0.99e9 < simulate(plan, late, seed=seed).makespan_ns - simulate(plan, costs, seed=seed).makespan_ns < 1.01e9
+        )
 
 
 @pytest.mark.live

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from test_chaos import Launched, launched, no_worker_left, sockets_of, summary
 
-from launch import bench_hostile
+from launch import bench_hostile, report
 from pipeline import addresses, keys
 
 pytestmark = pytest.mark.live
@@ -176,6 +176,9 @@ def test_plain_text_that_was_asked_for_is_told(tmp_path: Path) -> None:
     assert [line["text"] for line in lines if line["level"] == "warning"] == [
         "all is sent in plain text over 0.0.0.0, where anybody may read it"
     ]
+    assert (
+        "all was sent in plain text over 0.0.0.0, where anybody might read it" in report.collect(run.folder)["warnings"]
+    )
 
 
 @pytest.mark.parametrize(

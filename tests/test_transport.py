@@ -26,11 +26,11 @@ def take(links: Links, within_ms: int = 2_000) -> list[bytes] | None:
 class Member:
     """A process of a run, as far as its sockets go."""
 
-    def __init__(self, pair: Pair | None, *, has_gate: bool = True) -> None:
+    def __init__(self, pair: Pair | None, *, has_gate: bool = True, address: str = LOOPBACK) -> None:
         self.context = make_context()
         self.gate = Gate(self.context, pair if has_gate else None)
         self.links = Links(self.context, 4, 1_000, pair)
-        self.address = self.links.bind(LOOPBACK, "test")
+        self.address = self.links.bind(address, "test")
 
     def close(self) -> None:
         self.links.close(0)
