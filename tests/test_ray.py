@@ -263,7 +263,10 @@ def test_without_an_address_a_cluster_is_started_for_the_run(tmp_path: Path, mon
 @pytest.mark.parametrize(
     ("flags", "why"),
     [
-        (["--placer.cpus", "3"], "placer.cpus: 3 stages of 3 need 9 processors, the cluster has 6 on 3 nodes, at most 2 on one"),
+        (
+            ["--placer.cpus", "3"],
+            "placer.cpus: 3 stages of 3 need 9 processors, the cluster has 6 on 3 nodes, at most 2 on one",
+        ),
         (["--placer.cpus", "1.5", "--model.boxes", "3"], "placer.cpus: 4 stages of 1.5 need 6 processors"),
         (["--model.boxes", "7"], "placer.cpus: 8 stages of 1 need 8 processors"),
     ],
