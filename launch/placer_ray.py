@@ -8,9 +8,13 @@ argument to each actor: who administers the cluster can read them.
 from __future__ import annotations
 
 import contextlib
+import logging
+import math
+import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +32,11 @@ from .interruptions import KINDS
 ANSWER_S = 30.0
 #: And whether there is one at all.
 KNOCK_S = 5.0
+#: How HTTP/2 begins, and its empty settings; the answer is a frame of the same kind, 4.
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+
+#: Whether this process has come to its cluster through us.
+_is_ours = False
 
 
 def _ray() -> Any:
@@ -39,35 +48,37 @@ def _ray() -> Any:
 
 
 @contextlib.contextmanager
-def _own_signals() -> Iterator[None]:
-    """Keep what this process does at a signal: Ray puts handlers of its own there."""
+def _undisturbed() -> Iterator[None]:
+    """Keep what this process does at a signal, and say nothing for Ray: it puts handlers of its own there, and warns."""
     before = {number: signal.getsignal(number) for number in KINDS}
+    log = logging.getLogger("ray")
+    level = log.level
+    log.setLevel(logging.ERROR)
     try:
         yield
     finally:
+        log.setLevel(level)
         with contextlib.suppress(ValueError):  # not the main thread
             for number, action in before.items():
                 signal.signal(number, action)
 
 
 def check(config: Config) -> None:
-    """Connect to the cluster, or start one, and see whether it has room; raises ConfigError, and leaves nothing then."""
+    """Connect to the cluster and see whether it has room; raises ConfigError, and leaves nothing then.
+
+    One that is started for the run has what it needs, and is started with it.
+    """
     ray = _ray()
-    wanted = config.placer
-    stages = config.model.boxes + 1
-    is_ours = not ray.is_initialized()
-    if is_ours:
+    if _is_its_own(config):
+        return
+    is_new = not ray.is_initialized()
+    if is_new:
         connect(ray, config)
     try:
-        there = float(ray.cluster_resources().get("CPU", 0.0))
-        largest = max((float(node["Resources"].get("CPU", 0.0)) for node in ray.nodes() if node["Alive"]), default=0.0)
-        if stages * wanted.cpus > there or wanted.cpus > largest:
-            raise ConfigError(
-                f"placer.cpus: {stages} stages of {wanted.cpus:g} need {stages * wanted.cpus:g} processors, the cluster has "
-                f"{there:g}, at most {largest:g} on a node; lower placer.cpus or model.boxes"
-            )
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        _check_room(config, [float(node["Resources"].get("CPU", 0.0)) for node in nodes])
         own = ray.util.get_node_ip_address()
-        others = {str(node["NodeManagerAddress"]) for node in ray.nodes() if node["Alive"]} - {own}
+        others = {str(node["NodeManagerAddress"]) for node in nodes} - {own}
         afar = sorted(each for each in others if not addresses.is_loopback(each))
         if afar and addresses.is_loopback(config.transport.interface):
             raise ConfigError(
@@ -75,36 +86,74 @@ def check(config: Config) -> None:
                 f"{', '.join(afar[:3])}; add --transport.interface auto"
             )
     except ConfigError:
-        if is_ours:
-            ray.shutdown()
+        if is_new:
+            _leave(ray)
         raise
+
+
+def _check_room(config: Config, nodes: list[float]) -> None:
+    """Raise ConfigError where nodes of so many processors cannot hold all stages, even if nobody else is there."""
+    cpus, stages = config.placer.cpus, config.model.boxes + 1
+    if cpus and sum(int(each / cpus + 1e-9) for each in nodes) < stages:
+        there = f"{sum(nodes):g}" + (f" on {len(nodes)} nodes, at most {max(nodes):g} on one" if len(nodes) > 1 else "")
+        raise ConfigError(
+            f"placer.cpus: {stages} stages of {cpus:g} need {stages * cpus:g} processors, the cluster has {there}; "
+            "lower placer.cpus or model.boxes"
+        )
+
+
+def _is_its_own(config: Config) -> bool:
+    """Whether the run has a cluster of its own, on this machine."""
+    return config.placer.address in ("", "local")
 
 
 def connect(ray: Any, config: Config) -> None:
     """Connect to the cluster at placer.address, or start one; raises ConfigError."""
-    wanted = config.placer
-    if wanted.address not in ("", "auto", "local"):
-        _knock(wanted.address)  # Ray itself would try for more than a minute
+    global _is_ours
+    wanted = config.placer.address
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
-    if wanted.address:
-        options["address"] = wanted.address
+    if _is_its_own(config):
+        # Whatever RAY_ADDRESS says, or is there already.
+        cpus = math.ceil((config.model.boxes + 1) * config.placer.cpus)
+        options |= {"address": "local", "num_cpus": max(1, cpus), "include_dashboard": False}
     else:
-        options |= {"num_cpus": max(1, round((config.model.boxes + 1) * wanted.cpus + 0.5)), "include_dashboard": False}
-    with _own_signals():
+        options["address"] = wanted
+        if told := os.environ.get("RAY_ADDRESS", "") if wanted == "auto" else wanted:
+            _knock(told)  # Ray itself would try for minutes
+    with _undisturbed():
         try:
             ray.init(**options)
-        except (ConnectionError, OSError, ValueError, RuntimeError, TimeoutError) as error:
+        except (ConnectionError, OSError, ValueError, RuntimeError, TimeoutError, ray.exceptions.RayError) as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise ConfigError(
-                f"placer.address: no Ray cluster answers at {wanted.address or 'this machine'}: {reason}"
-            ) from None
+            if _is_its_own(config):
+                raise ConfigError(f"placer.kind: Ray could not start a cluster here: {reason}") from None
+            if wanted == "auto" and isinstance(error, ConnectionError):
+                reason = "`ray start --head` starts one; placer.address takes HOST:PORT"
+            raise ConfigError(f"placer.address: no Ray cluster answers at {wanted}: {reason}") from None
+    _is_ours = True
+
+
+def _leave(ray: Any) -> None:
+    """Leave the cluster, unless whoever called us had come to it before."""
+    global _is_ours
+    if _is_ours:
+        _is_ours = False
+        with _undisturbed():
+            ray.shutdown()
 
 
 def _knock(address: str) -> None:
-    """Raise ConfigError where nobody listens at an address."""
+    """Raise ConfigError where nobody at an address speaks what Ray's servers do: HTTP/2."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdecimal():
+        raise ConfigError(f"placer.address: {address!r} is no address; HOST:PORT, or auto")
     try:
-        socket.create_connection((host, int(port)), KNOCK_S).close()
+        with socket.create_connection((host.strip("[]"), int(port)), KNOCK_S) as line:
+            if not os.environ.get("RAY_USE_TLS"):
+                line.sendall(_PREFACE)
+                head = line.recv(9)
+                if head[3:4] != b"\x04":
+                    raise OSError("what listens there is no Ray")
     except (OSError, ValueError, OverflowError) as error:
         raise ConfigError(f"placer.address: no Ray cluster answers at {address}: {error}") from None
 
@@ -117,12 +166,13 @@ class RayRecruiter:
         self._line = ""
         self._fault = ""  # why no stage can be placed
         self._group: Any = None
+        self._until = math.inf  # when the cluster should have given what is reserved
         self._actors: dict[str, Any] = {}
         self._polls: dict[str, Any] = {}
         self._names = stage_names(config.model.boxes)
 
     def open(self, meeting: joining.Meeting, folder: Path) -> None:  # noqa: ARG002
-        """Reserve what all stages need; what the cluster does not give in time is told of each of them."""
+        """Reserve what all stages need; raises ConfigError where there is no cluster."""
         ray = _ray()
         from ray.util.placement_group import placement_group
 
@@ -132,11 +182,7 @@ class RayRecruiter:
         wanted = self._config.placer
         bundle = {"CPU": wanted.cpus or 0.001}
         self._group = placement_group([bundle] * len(self._names), strategy=wanted.strategy.upper())
-        if not self._group.wait(min(wanted.wait_s, ANSWER_S)):
-            self._fault = (
-                f"placer.cpus: the cluster did not give {len(self._names)} times {wanted.cpus:g} processors within "
-                f"{min(wanted.wait_s, ANSWER_S):g} s: others use them"
-            )
+        self._until = time.monotonic() + min(wanted.wait_s, ANSWER_S)
 
     def recruit(self, name: str) -> None:
         """Place an actor; where its node has died, Ray finds another one for what was reserved there."""
@@ -144,8 +190,6 @@ class RayRecruiter:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         self.dismiss(name)
-        if self._fault:
-            return
         place = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=self._names.index(name))
         options = {"num_cpus": self._config.placer.cpus, "max_restarts": 0, "scheduling_strategy": place}
         root = str(Path(pipeline.__file__).parents[1])
@@ -153,11 +197,12 @@ class RayRecruiter:
         self._actors[name] = remote.remote(self._line, name, root)
 
     def fault(self, name: str) -> str:
-        """Return how an agent has ended that did not even come."""
+        """Return how an agent has ended that did not even come, or that the cluster has no room for it."""
         ray = _ray()
-        actor = self._actors.get(name)
-        if actor is None:
-            return self._fault
+        if lack := self._lack():
+            return lack
+        if (actor := self._actors.get(name)) is None:
+            return ""
         poll = self._polls.setdefault(name, actor.poll.remote())
         done, _ = ray.wait([poll], timeout=0)
         if not done:
@@ -168,6 +213,18 @@ class RayRecruiter:
         except ray.exceptions.RayError as error:
             return f"Ray could not keep its actor: {' '.join(str(error).split())[:200]}"
         return "" if code is None else f"its agent ended on its Ray node with exit code {code}; see Ray's logs"
+
+    def _lack(self) -> str:
+        """Return what the cluster has not given in time, if it is so."""
+        if time.monotonic() > self._until:
+            self._until = math.inf  # what was given once is given anew where a node dies
+            if not self._group.wait(1.0):
+                wanted = self._config.placer
+                self._fault = (
+                    f"placer.cpus: the cluster did not give {len(self._names)} times {wanted.cpus:g} processors within "
+                    f"{min(wanted.wait_s, ANSWER_S):g} s: others use them"
+                )
+        return self._fault
 
     def dismiss(self, name: str) -> None:
         """Kill the actor, whose agent ends with it."""
@@ -187,8 +244,7 @@ class RayRecruiter:
 
             with contextlib.suppress(ray.exceptions.RayError):
                 remove_placement_group(self._group)
-        with _own_signals():
-            ray.shutdown()
+        _leave(ray)
 
 
 def _hosted() -> type:

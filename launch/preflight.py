@@ -46,10 +46,10 @@ def check(config: Config, *, reference: bool) -> None:
         raise ConfigError("placer: a reference is one process, on this machine; leave out one of the two")
     if config.placer.kind == "local":
         mnist.locate(config.data)  # else each host looks for itself
-    if config.placer.kind == "ray":
-        from . import placer_ray
-
-        placer_ray.check(config)
     if not reference:
         links.check(config)
     runs.check_parent(config)
+    if config.placer.kind == "ray":  # the last, for it takes the longest and stays connected
+        from . import placer_ray
+
+        placer_ray.check(config)

@@ -50,7 +50,12 @@ class Placer(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(ge=2.0, le=1e6, description="env, ray: seconds without a word after which a host, or a message, is lost"),
     ] = 10.0
     address: Annotated[
-        str, Meta(max_length=255, description="ray: an existing cluster's address, or auto; else one is started for it")
+        str,
+        Meta(
+            max_length=255,
+            description="ray: an existing cluster's HOST:PORT, or auto for RAY_ADDRESS or this machine's; else one is started "
+            "for the run",
+        ),
     ] = ""
     strategy: Annotated[
         Literal["pack", "spread"], Meta(description="ray: on few nodes, or on as many as there are")
