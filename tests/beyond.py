@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -53,14 +54,17 @@ class Spread:
     def folder(self) -> Path:
         return (self.parent / "runs" / "latest").resolve()
 
-    def agent(self, stage: str, host: Host | None = None, join: Path | None = None) -> subprocess.Popen[Any]:
-        """Start a stage's agent, as a person would in a shell there."""
+    def agent(
+        self, stage: str, host: Host | None = None, join: Path | None = None, within: Sequence[str] = ()
+    ) -> subprocess.Popen[Any]:
+        """Start a stage's agent, as a person would in a shell there; `within` is a command to start it by."""
         host = host or self.hosts[1 + STAGES.index(stage)]
         environment = {"TIMEBOX_STAGE": stage, "TIMEBOX_JOIN": str(join or self.join), "TIMEBOX_HOST": host.address}
         if not host.namespace:
             environment["TIMEBOX_INTERFACE"] = host.address  # else all would be 127.0.0.1
         with (self.parent / f"agent-{host.number}").open("ab") as err:
-            return host.python("-m", "launch", "join", env=environment, stderr=err, stdin=subprocess.DEVNULL)
+            words = [*within, sys.executable, "-m", "launch", "join"]
+            return host.run(words, env=environment, stderr=err, stdin=subprocess.DEVNULL)
 
     def all_join(self, stages: Sequence[str] = STAGES) -> None:
         """Start the agents."""

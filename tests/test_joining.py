@@ -17,7 +17,7 @@ from beyond import STAGES, Spread, until
 from hosts import Host, aliases, why_no_aliases
 from test_chaos import ENDLESS, launched, summary
 
-from launch import recording, runs
+from launch import clocks, recording, runs
 from launch.cli import main
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
@@ -126,6 +126,33 @@ def test_over_addresses_of_the_loopback_a_run_has_the_same_bits_and_is_as_any_ot
     for command in (["replay"], ["order"], ["stats", "--json"], ["report"], ["logs"]):
         assert main([command[0], str(run.folder), *command[1:]]) == 0, capsys.readouterr().err
     assert (run.folder / "report.html").stat().st_size
+
+
+def test_a_host_whose_clock_is_another_is_understood(
+    four: list[Host], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ahead_s = 5_000
+    within = ["unshare", "-T", "--monotonic", str(ahead_s), "--fork", "--kill-child"]
+    if subprocess.run([*within, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs time namespaces (root, util-linux 2.36)")
+    run = Spread(four, tmp_path, "run", *SMALL, "--schedule.kind", "locked")
+    run.all_join(("box-1", "head"))
+    run.agents["box-2"] = run.agent("box-2", within=within)
+    assert run.wait() == 0, run.errors.read_text()
+    run.nothing_is_left()
+    assert run.summary()["digest"] == digest_here(tmp_path / "here", *SMALL, "--schedule.kind", "locked")
+    lines = clocks.read(run.folder)
+    assert lines["box-2"].offset_ns == pytest.approx(ahead_s * 1e9, abs=lines["box-2"].error_ns + 1e5)
+    assert 0 < lines["box-2"].error_ns < 2e8
+    found = recording.load(run.folder)
+    messages = found.messages
+    assert len(messages.sent) > 1_000
+    assert int((messages.taken - messages.sent).min()) >= -found.clock_error_ns
+    assert found.warnings == []
+    assert 0 < found.clock_error_ns < 5e6
+    assert (found.end_ns - found.origin_ns) / 1e9 < 60
+    assert main(["order", str(run.folder)]) == 0
+    assert "times of different hosts are aligned to within" in capsys.readouterr().out
 
 
 def test_ports_that_are_fixed_are_those_that_are_opened(four: list[Host], tmp_path: Path) -> None:
