@@ -67,8 +67,8 @@ class Agent:
         sockets.mkdir(mode=0o700)
         keys.write(sockets, meeting.keys)
         self._context = transport.make_context()
-        line = control.Line(meeting.keys.secret, words.agent_of(stage), is_launcher=False)
-        self._link = transport.ControlLink(self._context, meeting.address, line, meeting.keys.pair, self._instance)
+        line = control.Line(meeting.keys.secret, words.agent_of(stage), is_launcher=False, instance=self._instance)
+        self._link = transport.ControlLink(self._context, meeting.address, line, meeting.keys.pair)
         self.place = Place(self._root, stage, meeting.address, sockets, bind, is_sealed=meeting.keys.pair is not None)
         self._lost_s = 0.0  # until the launcher has said
         self._began = self._heard = self._looked = time.monotonic()

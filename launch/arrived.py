@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.checkpoints import CHUNK
+from pipeline import checkpoints
 
 
 @dataclass
@@ -46,9 +46,7 @@ class Arrivals:
             if read is None or read.inode != inode or read.size > size:
                 read = self._read[path] = _Read(inode)
             stream.seek(read.size)
-            while read.size < size and (part := stream.read(min(size - read.size, CHUNK))):
-                read.seal.update(part)
-                read.size += len(part)
+            read.size += checkpoints.absorb(read.seal, stream, size - read.size)
         if read.seal.hexdigest() == sha256:
             return True
         del self._read[path]  # it may be another file by the same number

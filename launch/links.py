@@ -50,8 +50,8 @@ def is_open(config: Config) -> bool:
 
 
 def in_plain_text(config: Config) -> str:
-    """Return what there is to say of a run whose links are open."""
-    return f"all was sent in plain text over {config.transport.interface}, where anybody might read it"
+    """Return what there is to say of a run whose links are open, in its log and in its report."""
+    return f"all is sent in plain text over {config.transport.interface}, where anybody may read it"
 
 
 def private_folder(kind: str = "ipc") -> Path:

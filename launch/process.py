@@ -103,17 +103,8 @@ def start_worker(
     folder: Path, stage: str, address: str, sockets: Path, epoch: int, save: int | None, interface: str = ""
 ) -> subprocess.Popen[bytes]:
     """Start a stage's worker as a child, on a run's folder; the other words are those of `pipeline.worker`."""
-    words = [
-        str(folder),
-        stage,
-        address,
-        "--parent",
-        str(os.getpid()),
-        "--epoch",
-        str(epoch),
-        "--sockets",
-        str(sockets),
-    ]
+    words = [str(folder), stage, address, "--sockets", str(sockets)]
+    words += ["--parent", str(os.getpid()), "--epoch", str(epoch)]
     words += [] if save is None else ["--checkpoint", str(save)]
     words += ["--interface", interface] if interface else []
     with (folder / "logs" / f"{stage}.out").open("ab") as out:

@@ -6,7 +6,6 @@ would need and is not there is named in `warnings`.
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,17 +15,17 @@ import msgspec
 import numpy as np
 
 import pipeline
-from pipeline import data, faults, steps, trace
+from pipeline import faults, steps, trace
 from pipeline.actions import ACTIONS, KINDS
 from pipeline.arrays import Array
 from pipeline.config import load as load_config
 from pipeline.errors import ConfigError, RunError, TimeboxError
 from pipeline.files import save_text
 from pipeline.plan import Plan
-from pipeline.schema import TASKS, Config
+from pipeline.schema import Config
 from pipeline.worklog import iso
 
-from . import breakdown, clocks, links, pack, quality, recording, runs, stats, task_words, window
+from . import breakdown, clocks, links, pack, predictions, quality, recording, runs, stats, task_words, window
 from .outfile import cannot_write, check_place
 from .recording import Recording
 from .window import Window
@@ -35,8 +34,6 @@ from .window import Window
 UNIT_NS, WIDE = 100, 2**32
 #: How the name of a page ends.
 SUFFIXES = (".html", ".htm")
-#: Most test images that are drawn; wrong ones come first.
-IMAGES = 80
 ORIGIN = "time zero is the first worker's go"
 
 
@@ -117,7 +114,7 @@ def collect(folder: Path) -> dict[str, Any]:
         run["oracle"] = quality.read(folder, Plan.of(config))
     except TimeboxError as error:
         warnings.append(str(error))
-    run["predictions"] = _predictions(folder, config, warnings)
+    run["predictions"] = predictions.collect(folder, config, run["epochs"], warnings)
     if run["stats"] is None and not run["epochs"]:
         raise RunError(f"{folder.name}: nothing to report: {'; '.join([*warnings, *filter(None, [run['untraced']])])}")
     return run | {"warnings": warnings}
@@ -272,30 +269,3 @@ def _units(ns: Array) -> Array:
 def _times(units: Array) -> tuple[str, Array]:
     """Return a column of times with its type, wide only where one of them is that long."""
     return ("f8" if (units >= WIDE).any() else "u4"), units
-
-
-def _predictions(folder: Path, config: Config, warnings: list[str]) -> dict[str, Any] | None:
-    """Return the final predictions with their images, wrong ones first; None where there are none."""
-    path = folder / "metrics" / "predictions.csv"
-    if not path.is_file():
-        return None
-    with path.open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    if config.data.name in TASKS:
-        return task_words.told(rows, config.data, runs.read_metrics(folder), IMAGES)
-    try:
-        split = data.load(config.data)
-    except TimeboxError as error:
-        warnings.append(f"the predictions are not drawn: {error}")
-        return None
-    places = {int(place): row for row, place in enumerate(split.test_places)}
-    shown = sorted(rows, key=lambda row: row["right"] == "true")[:IMAGES]
-    pixels = [split.test_images[places[int(row["image"])]] for row in shown]
-    return {
-        "pixels": pack.encoded(np.stack(pixels).astype(np.uint8).tobytes()) if pixels else "",
-        "labels": [int(row["label"]) for row in shown],
-        "predictions": [int(row["prediction"]) for row in shown],
-        "places": [int(row["image"]) for row in shown],
-        "total": len(rows),
-        "right": sum(row["right"] == "true" for row in rows),
-    }

@@ -101,9 +101,7 @@ class LiveRun:
         wanted, folder = self.config.transport, self._sockets
         assert folder is not None
         if links.is_open(self.config):
-            self.log.warning(
-                f"all is sent in plain text over {wanted.interface}, where anybody may read it", insecure=True
-            )
+            self.log.warning(links.in_plain_text(self.config), insecure=True)
         keys = links.make_keys(self.config, folder)
         address = addresses.endpoint(wanted.kind, str(folder), "launcher", wanted.port, wanted.interface)
         strangers = Strangers(self.log.warning)

@@ -225,11 +225,8 @@ def _check(plan: Plan, costs: Costs) -> None:
         )
     if plan.schedule == "1f1b" and plan.window < plan.head:
         raise ConfigError(f"abreast: 1f1b needs a window of {plan.head} batches, not {plan.window}")
-    plain = not (costs.sends or costs.takes or costs.hops_of or costs.pauses or costs.bandwidth or costs.jitter_ns)
-    plain = (
-        plain and not costs.starts and costs.emulation is None and not costs.faults and not 0 < costs.cores < plan.head
-    )
-    if not plain or any(len(each) > 1 for table in (costs.actions, costs.hops) for each in table.values()):
+    is_more = costs.emulation is not None or costs.faults or 0 < costs.cores < plan.head
+    if is_more or not costs.is_plain or not costs.has_constants:
         raise ConfigError(
             "abreast: constant actions and hops, stragglers, and a processor for each stage are what it can"
         )

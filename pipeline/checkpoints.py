@@ -16,7 +16,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from .errors import RunError
 from .files import save, save_json
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 FORMAT = "timebox-checkpoint-1"
 MANIFEST = "manifest.json"
 #: What is read of a file at a time.
-CHUNK = 1 << 20
+_CHUNK = 1 << 20
 
 
 class Checkpoint(NamedTuple):
@@ -66,14 +66,21 @@ def write_stage(run: Path, plan: Plan, number: int, stage: str, state: Weights) 
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
+def absorb(seal: Any, stream: BinaryIO, most: int) -> int:
+    """Read at most so many bytes into a digest, and return how many there were."""
+    left = most
+    while left > 0 and (part := stream.read(min(left, _CHUNK))):
+        seal.update(part)
+        left -= len(part)
+    return most - left
+
+
 def beginning(path: Path, size: int) -> dict[str, Any]:
     """Return bytes and sha256 of the first `size` bytes of a file that is appended to; raises RunError for a shorter one."""
-    found, left = hashlib.sha256(), size
+    found = hashlib.sha256()
     try:
         with path.open("rb") as stream:
-            while left and (part := stream.read(min(left, CHUNK))):
-                found.update(part)
-                left -= len(part)
+            left = size - absorb(found, stream, size)
     except OSError as error:
         raise RunError(f"{path}: cannot read it: {error.strerror}") from None
     if left:

@@ -80,11 +80,15 @@ def line_of(identity: bytes) -> bytes:
 class Line:
     """One end of the line between the launcher and a worker: seals what is said, opens what is heard."""
 
-    def __init__(self, secret: bytes, name: str, strangers: Strangers | None = None, *, is_launcher: bool) -> None:
+    def __init__(
+        self, secret: bytes, name: str, strangers: Strangers | None = None, *, is_launcher: bool, instance: str = ""
+    ) -> None:
+        """Make one end; several agents may come for one stage, and at their ends each is an `instance`."""
         self.name = name
         self.strangers = strangers or Strangers()
         #: What the launcher's socket knows the worker by.
         self.identity = name.encode() + b"-" + keyed(secret, f"identity of {name}", TAG).hexdigest().encode()
+        self.identity = self.at(instance)
         seals = [keyed(secret, f"{way} {name}", TAG) for way in ("to launcher from", "from launcher to")]
         self._heard, self._said = seals if is_launcher else reversed(seals)
 

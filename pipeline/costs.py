@@ -60,12 +60,20 @@ class Costs:
     @property
     def is_constant(self) -> bool:
         """Whether messages are free, actions and hops constant: nothing is drawn, and nothing takes turns on a link."""
-        tables = (self.actions, self.hops)
-        is_plain = not (self.sends or self.takes or self.hops_of or self.jitter_ns or self.bandwidth)
-        is_plain = is_plain and not (self.straggle or self.pauses or self.starts or self.faults)
         if self.emulation is not None and not self.emulation.is_constant:
             return False
-        return is_plain and all(len(samples) == 1 for table in tables for samples in table.values())
+        return self.is_plain and not self.straggle and not self.faults and self.has_constants
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether actions and hops are all that takes time, whatever is emulated, straggles or goes wrong on purpose."""
+        is_free = not (self.sends or self.takes or self.hops_of or self.jitter_ns or self.bandwidth)
+        return is_free and not self.pauses and not self.starts
+
+    @property
+    def has_constants(self) -> bool:
+        """Whether each action and each hop always takes the same."""
+        return all(len(samples) == 1 for table in (self.actions, self.hops) for samples in table.values())
 
 
 def _stretched(draw: Draw, stragglers: Stragglers) -> Draw:

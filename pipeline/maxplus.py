@@ -73,13 +73,7 @@ class _Recurrence:
                 "max-plus: it knows boxes that all learn by an oracle, by locked, or not at all; simulate the others"
             )
         if (
-            costs.sends
-            or costs.takes
-            or costs.hops_of
-            or costs.pauses
-            or costs.starts
-            or costs.bandwidth
-            or costs.jitter_ns
+            not costs.is_plain
             or costs.straggle
             or not (costs.emulation is None or costs.emulation.is_constant)
             or 0 < costs.cores < plan.head

@@ -46,7 +46,6 @@ class Own(Oracle):
     """A user's class behind the interface of ours; what it returns is checked, for others will build on it."""
 
     def __init__(self, code: str, name: str, shape: Shape, rng: np.random.Generator) -> None:
-        self._name = name
         self._source = Source(code, name, "Oracle")
         oracle = self._source.found(WANTED, SHOWN)
         self._own = self._call("__init__", oracle, shape, rng)
@@ -60,7 +59,7 @@ class Own(Oracle):
         made = self._call("predict", self._own.predict, sealed(h), y, batch)
         if not isinstance(made, np.ndarray) or made.shape != h.shape:
             shape = getattr(made, "shape", type(made).__name__)
-            raise RunError(f"{self._name}: Oracle.predict returned {shape}, an array {h.shape} is wanted")
+            raise RunError(f"{self._source.name}: Oracle.predict returned {shape}, an array {h.shape} is wanted")
         g: Array = np.empty_like(h) if out is None else out
         np.copyto(g, made, casting="same_kind")
         return g
@@ -69,11 +68,13 @@ class Own(Oracle):
         """Return the gradient by each weight, in arrays that may be written to."""
         made = self._call("gradient", self._own.gradient, sealed(h), y, error)
         if not isinstance(made, dict):
-            raise RunError(f"{self._name}: Oracle.gradient returned {type(made).__name__}, a dict of arrays is wanted")
+            raise RunError(
+                f"{self._source.name}: Oracle.gradient returned {type(made).__name__}, a dict of arrays is wanted"
+            )
         for key, G in made.items():
             if key not in self.weights or np.shape(G) != self.weights[key].shape:
                 wanted = f"{self.weights[key].shape} is wanted" if key in self.weights else "there is no such weight"
-                raise RunError(f"{self._name}: Oracle.gradient: {key} {np.shape(G)}: {wanted}")
+                raise RunError(f"{self._source.name}: Oracle.gradient: {key} {np.shape(G)}: {wanted}")
         return {key: np.array(G, self.weights[key].dtype) for key, G in made.items()}
 
     def see(self, h: Array, y: Array | None, target: Array, batch: int) -> None:
@@ -91,7 +92,7 @@ class Own(Oracle):
             return {}
         made = self._call("state", self._own.state)
         if not isinstance(made, dict) or not all(_is_plain(name, array) for name, array in made.items()):
-            raise RunError(f"{self._name}: Oracle.state returned no dict of arrays of numbers, which is wanted")
+            raise RunError(f"{self._source.name}: Oracle.state returned no dict of arrays of numbers, which is wanted")
         return counts(own=len(made)) | {f"own.{name}": np.array(array, order="C") for name, array in made.items()}
 
     def restore(self, saved: Saved) -> None:

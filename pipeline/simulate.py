@@ -72,7 +72,7 @@ class _Actor:
         self.outputs: dict[str, Arrays] = dict.fromkeys(KINDS, ())
         self.now = 0
         self.ended = 0  # its last action
-        self.due = 0  # the time of its valid entry on the heap
+        self.due = world.costs.starts.get(number, 0)  # the time of its valid entry on the heap
         self.asleep = False
         self.busy = 0
         self.inbox: deque[tuple[int, Message, Arrays]] = deque()  # by arrival
@@ -252,7 +252,6 @@ def simulate(
     make = _Actor if costs.is_constant and not observers else _Costly
     for k in range(1, plan.head + 1):
         world.actors[k] = make(world, k, (works or {}).get(k))
-        world.actors[k].due = costs.starts.get(k, 0)
         heapq.heappush(world.heap, (world.actors[k].due, k))
     actions = _run(world, [0] * costs.cores if 0 < costs.cores < plan.head else [])
     stuck = [actor.stage for actor in world.actors.values() if not actor.stage.is_done]

@@ -192,19 +192,14 @@ class Links:
 
 
 class ControlLink:
-    """A worker's line to the launcher, or an agent's: of those there may be several for one stage, each an `instance`."""
+    """A worker's line to the launcher, or an agent's."""
 
     def __init__(
-        self,
-        context: zmq.Context[zmq.Socket[bytes]],
-        address: str,
-        line: control.Line,
-        pair: Pair | None = None,
-        instance: str = "",
+        self, context: zmq.Context[zmq.Socket[bytes]], address: str, line: control.Line, pair: Pair | None = None
     ) -> None:
         self._line = line
         self._dealer = context.socket(zmq.DEALER)
-        self._dealer.setsockopt(zmq.IDENTITY, line.at(instance))
+        self._dealer.setsockopt(zmq.IDENTITY, line.identity)
         self._dealer.setsockopt(zmq.LINGER, LINGER_MS)
         _connect(self._dealer, address, pair)
 

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hosts import Host, leftovers
+from test_chaos import WORKERS, launched, summary, until
 
 from launch import runs
 
-STAGES = ("box-1", "box-2", "head")
+STAGES = WORKERS
 
 
-def until(what: str, condition: Callable[[], Any], seconds: float = 30.0) -> Any:
-    """Return what `condition` returns once it is true; fail after a deadline."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"after {seconds} s: not {what}"
-        time.sleep(0.02)
-    return found
+def digest_here(parent: Path, *flags: str) -> str:
+    """Return the digest of a run of this machine alone."""
+    parent.mkdir()
+    with launched(parent, *flags) as run:
+        assert run.wait(60) == 0, run.errors.read_text()
+    digest: str = summary(run)["digest"]
+    return digest
 
 
 class Spread:
@@ -84,6 +84,12 @@ class Spread:
         document = runs.read_json(self.folder / "summary.json")
         assert document is not None
         return document
+
+    def ends_well(self) -> dict[str, Any]:
+        """Wait until it has ended as it should, with nothing left; return its summary."""
+        assert self.wait() == 0, self.errors.read_text()
+        self.nothing_is_left()
+        return self.summary()
 
     def nothing_is_left(self) -> None:
         """Wait until every process has ended by itself; assert that no folder of theirs is left."""

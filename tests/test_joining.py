@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from beyond import STAGES, Spread, until
+from beyond import STAGES, Spread, digest_here
 from hosts import Host, aliases, why_no_aliases
-from test_chaos import ENDLESS, launched, summary
+from test_chaos import ENDLESS, until
 
 from launch import clocks, recording, runs
 from launch.cli import main
@@ -36,15 +36,6 @@ def four() -> Iterator[list[Host]]:
         pytest.skip(why)
     with aliases(4) as hosts:
         yield hosts
-
-
-def digest_here(parent: Path, *flags: str) -> str:
-    """Return the digest of a run of this machine alone."""
-    parent.mkdir()
-    with launched(parent, *flags) as run:
-        assert run.wait(60) == 0, run.errors.read_text()
-    digest: str = summary(run)["digest"]
-    return digest
 
 
 @pytest.fixture
@@ -117,9 +108,7 @@ def test_over_addresses_of_the_loopback_a_run_has_the_same_bits_and_is_as_any_ot
 ) -> None:
     run = Spread(four, tmp_path, "run", *SMALL, "--schedule.kind", kind)
     run.all_join()
-    assert run.wait() == 0, run.errors.read_text()
-    run.nothing_is_left()
-    assert run.summary()["digest"] == digest_here(tmp_path / "here", *SMALL, "--schedule.kind", kind)
+    assert run.ends_well()["digest"] == digest_here(tmp_path / "here", *SMALL, "--schedule.kind", kind)
     state: Mapping[str, Any] = runs.read_json(run.folder / "launcher.json") or {}
     told = {stage["name"]: stage["endpoint"].rpartition(":")[0] for stage in state["stages"]}
     assert told == {stage: f"tcp://{host.address}" for stage, host in zip(STAGES, four[1:], strict=True)}
@@ -138,9 +127,7 @@ def test_a_host_whose_clock_is_another_is_understood(
     run = Spread(four, tmp_path, "run", *SMALL, "--schedule.kind", "locked")
     run.all_join(("box-1", "head"))
     run.agents["box-2"] = run.agent("box-2", within=within)
-    assert run.wait() == 0, run.errors.read_text()
-    run.nothing_is_left()
-    assert run.summary()["digest"] == digest_here(tmp_path / "here", *SMALL, "--schedule.kind", "locked")
+    assert run.ends_well()["digest"] == digest_here(tmp_path / "here", *SMALL, "--schedule.kind", "locked")
     lines = clocks.read(run.folder)
     assert lines["box-2"].offset_ns == pytest.approx(ahead_s * 1e9, abs=lines["box-2"].error_ns + 1e5)
     assert 0 < lines["box-2"].error_ns < 2e8
@@ -159,8 +146,7 @@ def test_ports_that_are_fixed_are_those_that_are_opened(four: list[Host], tmp_pa
     first = 23_450
     run = Spread(four, tmp_path, "run", *SMALL, "--transport.port", str(first))
     run.all_join()
-    assert run.wait() == 0, run.errors.read_text()
-    run.nothing_is_left()
+    run.ends_well()
     state: Mapping[str, Any] = runs.read_json(run.folder / "launcher.json") or {}
     ports = [state["endpoint"], *(stage["endpoint"] for stage in state["stages"])]
     assert [int(each.rpartition(":")[2]) for each in ports] == [first, first + 1, first + 2, first + 3]
@@ -196,9 +182,7 @@ def test_what_is_killed_on_a_host_is_recovered(victim: str, four: list[Host], ca
     else:
         state: Mapping[str, Any] = runs.read_json(run.folder / "launcher.json") or {}
         os.kill(next(stage["pid"] for stage in state["stages"] if stage["name"] == "box-2"), signal.SIGKILL)
-    assert run.wait() == 0, run.errors.read_text()
-    run.nothing_is_left()
-    document = run.summary()
+    document = run.ends_well()
     assert document["digest"] == calm
     assert len(document["recoveries"]) == 1
     assert main(["replay", str(run.folder)]) == 0

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from conftest import SCRATCH, socket_folders, worker_processes
-from test_chaos import ENDLESS, Launched, launched, summary, until
+from test_chaos import ENDLESS, WORKERS, Launched, launched, summary, until
 
 from launch import runs
 from pipeline.trace import read_journal
@@ -24,7 +24,6 @@ cluster_utils = pytest.importorskip("ray.cluster_utils", reason="needs ray: pip 
 
 pytestmark = pytest.mark.live
 
-STAGES = ("box-1", "box-2", "head")
 #: The node that Ray's own server is on, and whoever starts runs here: it is never killed.
 FIRST = "127.0.0.2"
 NODE = {"num_cpus": 2, "object_store_memory": 80_000_000, "include_dashboard": False}
@@ -164,10 +163,10 @@ def test_a_run_on_a_cluster_is_a_run_like_any_other(
     assert results(here) == results(at_home(tmp_path, *flags))
     home = (tmp_path / "home" / "runs" / "latest").resolve()
     assert runs.read_metrics(run.folder) == runs.read_metrics(home)
-    for stage in STAGES:
+    for stage in WORKERS:
         assert read_journal(run.folder, stage) == read_journal(home, stage)
     places = {stage["name"]: stage["host"] for stage in here["stages"]}
-    assert set(places) == set(STAGES)
+    assert set(places) == set(WORKERS)
     assert len(set(places.values())) == count, places
     assert set(places.values()) <= {FIRST, *nodes.by_host}
 
@@ -239,7 +238,7 @@ def test_an_interrupt_ends_all_of_it(nodes: Nodes, tmp_path: Path) -> None:
         assert run.wait(10) == 130
     assert summary(run)["status"] == "interrupted"
     assert {path.name for path in (run.folder / "checkpoint" / "interrupted").iterdir()} == {
-        f"{stage}.npz" for stage in STAGES
+        f"{stage}.npz" for stage in WORKERS
     }
 
 
@@ -256,7 +255,7 @@ def test_without_an_address_a_cluster_is_started_for_the_run(tmp_path: Path, mon
     with launched(tmp_path, "--train.epochs", "1", "--placer", "ray", "--placer.cpus", "1.5") as run:
         assert run.wait(60) == 0, run.errors.read_text()
     assert "Ray" not in run.errors.read_text(), "its own warnings are not ours"
-    assert {stage["name"] for stage in summary(run)["stages"]} == set(STAGES)
+    assert {stage["name"] for stage in summary(run)["stages"]} == set(WORKERS)
     until("its processes gone", lambda: not agents() and not socket_folders())
 
 
