@@ -25,8 +25,8 @@ DESCRIPTION = "Asynchronous, decoupled training of a recurrent network cut along
 SHORT = (
     ("--recover", "run.recover", "N", "restart a worker that died or hangs up to N times, and go on from the last checkpoint"),
     (
-        "--placer", "placer.kind", "local|env|ray",
-        "where its stages are: this machine, wherever `timebox join` is started, or a Ray cluster",
+        "--placer", "placer.kind", "local|env|ray|own",
+        "where its stages are: this machine, wherever `timebox join` is started, a Ray cluster, or as --placer.file has it",
     ),
 )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Where a run's stages are: what the launcher asks of whoever starts their processes.
 
 local     a process of this machine, a child of the launcher; it writes into the run's folder itself (`launch.placer_local`)
-env, ray  an agent on another host, that starts the process and sends back what it writes (`launch.remote`)
+else      an agent on another host, that starts the process and sends back what it writes (`launch.remote`)
 """
 
 from __future__ import annotations

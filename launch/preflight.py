@@ -49,6 +49,10 @@ def check(config: Config, *, reference: bool) -> None:
     if not reference:
         links.check(config)
     runs.check_parent(config)
+    if config.placer.kind == "own":
+        from . import placer_own
+
+        placer_own.check(config)
     if config.placer.kind == "ray":  # the last, for it takes the longest and stays connected
         from . import placer_ray
 

@@ -220,6 +220,10 @@ def _recruiter(config: Config) -> Recruiter:
         from .placer_ray import RayRecruiter
 
         return RayRecruiter(config)
+    if config.placer.kind == "own":
+        from .placer_own import OwnRecruiter
+
+        return OwnRecruiter(config)
     from .placer_env import EnvRecruiter
 
     return EnvRecruiter()

@@ -8,7 +8,7 @@ from .own_code import Source
 from .schema import Config
 
 #: The group, the key that says `own`, and the class that is wanted of the group's file.
-OWN = (("oracle", "kind", "Oracle"), ("model", "cell", "Cell"), ("data", "name", "Task"))
+OWN = (("oracle", "kind", "Oracle"), ("model", "cell", "Cell"), ("data", "name", "Task"), ("placer", "kind", "Placer"))
 #: What is said of a file that cannot be read: what it is.
 WHAT = {"model": "cell", "data": "task"}
 

@@ -6,10 +6,10 @@ from .errors import ConfigError
 from .schema import Config
 from .schema_run import Placer
 
-#: Keys that one kind of placer, or two, read; nobody else does.
+#: Keys that some kinds of placer read; nobody else does.
 _READ_BY = {
-    "wait_s": ("env", "ray"),
-    "lost_s": ("env", "ray"),
+    "wait_s": ("env", "own", "ray"),
+    "lost_s": ("env", "own", "ray"),
     "address": ("ray",),
     "strategy": ("ray",),
     "cpus": ("ray",),
@@ -32,7 +32,7 @@ def check(config: Config) -> None:
     placer, usual_placer = config.placer, Placer()
     for key, kinds in _READ_BY.items():
         if placer.kind not in kinds and getattr(placer, key) != getattr(usual_placer, key):
-            reads = " or ".join(kinds)
+            reads = ", ".join(kinds[:-1]) + " or " * (len(kinds) > 1) + kinds[-1]
             raise ConfigError(
                 f"placer.{key}: only read with placer.kind {reads}; add --placer {kinds[-1]}, or leave it out"
             )

@@ -36,18 +36,24 @@ class Placer(Struct, frozen=True, forbid_unknown_fields=True):
     """Where the stages' processes are."""
 
     kind: Annotated[
-        Literal["local", "env", "ray"],
+        Literal["local", "env", "ray", "own"],
         Meta(
-            description="this machine; wherever `timebox join` is started, by hand, srun, mpirun or Kubernetes; or a Ray "
-            "cluster. The last two come with transport.kind tcp"
+            description="this machine; wherever `timebox join` is started, by hand, srun, mpirun or Kubernetes; a Ray cluster; "
+            "or your own way to start it, from placer.file. The last three come with transport.kind tcp"
         ),
     ] = "local"
+    file: Annotated[str, Meta(description="own: the Python file that holds the class Placer")] = ""
+    code: Annotated[str, Meta(max_length=1_000_000, description="own: the file's text, as read from it")] = ""
     wait_s: Annotated[
-        float, Meta(gt=0.0, le=1e6, description="env, ray: seconds that a stage's host may take to join")
+        float, Meta(gt=0.0, le=1e6, description="env, own, ray: seconds that a stage's host may take to join")
     ] = 300.0
     lost_s: Annotated[
         float,
-        Meta(ge=2.0, le=1e6, description="env, ray: seconds without a word after which a host, or a message, is lost"),
+        Meta(
+            ge=2.0,
+            le=1e6,
+            description="env, own, ray: seconds without a word after which a host, or a message, is lost",
+        ),
     ] = 10.0
     address: Annotated[
         str,
