@@ -28,7 +28,7 @@ from .compare_runs import PROCESSES, REFERENCE, VIRTUAL, Measured
 
 #: What may differ between repeats: groups whole, and keys.
 GROUPS, SEEDS = ("run", "log", "trace"), ("train.seed", "data.seed")
-#: What no label shows: the text of a schedule, whose file is shown; where the data were.
+#: What no label shows: the text of a schedule, or of code, whose file is shown; where the data were.
 SILENT = ("schedule.program", "data.dir")
 #: The folder above that of a sweep's runs holds this.
 SWEEP = "sweep.toml"
@@ -98,7 +98,11 @@ def grouped(measured: Sequence[Measured]) -> list[Row]:
 def labels(rows: Sequence[tuple[Config, str]]) -> list[str]:
     """Return a short and different name for each row, of what differs between them."""
     keys = [flat(config) for config, _ in rows]
-    varying = [key for key in keys[0] if len({each.get(key) for each in keys}) > 1 and key not in SILENT]
+    varying = [
+        key
+        for key in keys[0]
+        if len({each.get(key) for each in keys}) > 1 and not key.endswith(".code") and key not in SILENT
+    ]
     names = [_label(config, mode, rows, varying) for config, mode in rows]
     # A control is called by its rule, without the schedule, where that is enough.
     rest = [key for key in varying if not key.startswith("schedule.")]
@@ -165,7 +169,7 @@ def _words(key: str, value: Any) -> str:
         return word if value else "untied" if name == "tied" else f"no {word}"
     if isinstance(value, tuple):  # nobody is slowed, say: the others' labels tell who is
         return f"{word} {','.join(f'{who}={amount:g}' for who, amount in value)}" if value else ""
-    if key == "schedule.file":
+    if name == "file":
         return Path(str(value)).name
     return f"{word} {value:g}" if isinstance(value, float) else f"{word} {value}"
 

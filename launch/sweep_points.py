@@ -173,9 +173,11 @@ def _keys(table: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _beside(path: Path, keys: Mapping[str, Any]) -> dict[str, Any]:
-    """Return keys with a schedule's file looked for beside the sweep's own."""
-    file = keys.get("schedule.file")
-    return dict(keys) | ({"schedule.file": str(path.parent / file)} if isinstance(file, str) and file else {})
+    """Return keys with a user's own files looked for beside the sweep's."""
+    return {
+        key: str(path.parent / value) if key.endswith(".file") and isinstance(value, str) and value else value
+        for key, value in keys.items()
+    }
 
 
 def _of(config: Config, key: str) -> Any:

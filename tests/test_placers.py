@@ -45,7 +45,7 @@ def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
     [
         (["--placer", "env", "--transport.interface", "no.such.host.invalid"], "transport.interface: 'no.such.host.invalid'"),
         (["--placer", "env", "--transport.interface", "192.0.2.1"], "transport.interface: tcp://192.0.2.1:0 is no address of"),
-        (["--placer", "nosuch"], "flag: placer.kind: one of local, env, ray is wanted, not 'nosuch'"),
+        (["--placer", "nosuch"], "flag: placer.kind: one of local, env, ray, own is wanted, not 'nosuch'"),
         (["--placer", "env", "--reference"], "placer: a reference is one process"),
     ],
     ids=["no such interface", "an address of another machine", "no such placer", "reference"],
