@@ -68,10 +68,6 @@ class Line(NamedTuple):
     at_ns: int = 0
     samples: int = 0
 
-    def offset_at(self, launcher_ns: float) -> float:
-        """Return the offset at a moment of the launcher's clock, in nanoseconds."""
-        return self.offset_ns + self.drift_ppb * 1e-9 * (launcher_ns - self.at_ns)
-
     def launcher_time(self, host_ns: int) -> int:
         """Return a time of the host's monotonic clock by the launcher's, in nanoseconds."""
         drift, since = self.drift_ppb * 1e-9, host_ns - self.offset_ns - self.at_ns

@@ -35,7 +35,6 @@ RATIOS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 #: With a run's own costs every message is an event of its own.
 RUN_BOXES = (1, 2, 3, 4, 6, 8, 12)
 PROCESS = "one process"
-OTHERS = ("locked", "article", PROCESS)
 #: Batches of one simulation: enough that filling and draining the pipeline weigh little.
 BATCHES = 200
 UNIT_NS = 1_000_000

@@ -68,14 +68,8 @@ def of_run(folder: Path, calibration: Path | None, changes: Sequence[str]) -> Re
 
 def of_costs(config: Config, file: Path, changes: Sequence[str]) -> Request:
     """Return the request to simulate a configuration at the costs that a file gives; raises ConfigError."""
-    keys, world = _parse(changes)
-    config = changed(config, keys)
-    grid.check(config)
-    plan = Plan.of(config)
-    _check_world(config, world)
-    late = faults.in_virtual_time(config, plan)
-    costs = replace(costs_file.read(plan, file), emulation=emulated(config, plan), faults=late, **world)
-    return Request(config, costs, str(file), None, "simulated")
+    config, plan, besides = _changed(config, changes)
+    return Request(config, replace(costs_file.read(plan, file), **besides), str(file), None, "simulated")
 
 
 def of_config(config: Config, calibration: Path | None, changes: Sequence[str]) -> Request:
@@ -87,12 +81,7 @@ def of_config(config: Config, calibration: Path | None, changes: Sequence[str]) 
 def _request(
     base: Config, source: Recording | None, changes: Sequence[str], measured: Recording | None, label: str
 ) -> Request:
-    keys, world = _parse(changes)
-    config = changed(base, keys)
-    grid.check(config)
-    plan = Plan.of(config)
-    _check_world(config, world)
-    late = faults.in_virtual_time(config, plan)
+    config, plan, besides = _changed(base, changes)
     notes = []
     if source is None:
         costs = Costs(calibrate.from_arithmetic(config))
@@ -106,8 +95,17 @@ def _request(
             origin += ", arithmetic scaled by what it takes here" if ratios else ", fitted to the changed stages"
         costs, more = emulated_costs.padded(costs, source, config, plan)
         notes += more
-    costs = replace(costs, emulation=emulated(config, plan), faults=late, **world)
-    return Request(config, costs, origin, measured, label, notes)
+    return Request(config, replace(costs, **besides), origin, measured, label, notes)
+
+
+def _changed(base: Config, changes: Sequence[str]) -> tuple[Config, Plan, dict[str, Any]]:
+    """Return the changed configuration, its plan, and what it says of costs besides actions and hops; raises ConfigError."""
+    keys, world = _parse(changes)
+    config = changed(base, keys)
+    grid.check(config)
+    plan = Plan.of(config)
+    _check_world(config, world)
+    return config, plan, {"emulation": emulated(config, plan), "faults": faults.in_virtual_time(config, plan), **world}
 
 
 def _check_world(config: Config, world: Mapping[str, Any]) -> None:

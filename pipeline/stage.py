@@ -41,7 +41,6 @@ from __future__ import annotations
 from . import actions as kind
 from .actions import Action, Message
 from .errors import ScheduleError, WireError
-from .lacks import explain
 from .standing import Standing
 
 _new = tuple.__new__  # a NamedTuple's own is written in Python, and slower
@@ -120,9 +119,8 @@ class Stage(Standing):
 
     def start(self, action: Action) -> list[Message]:
         """Begin an enabled action and return the credits to give back; raises ScheduleError and changes nothing."""
-        lack = self.lack(action)
-        if lack is not None:
-            raise ScheduleError(f"{self.name}: {action} is not enabled: {explain(self, lack)}; {self.story()}")
+        if (why := self.refusal(action)) is not None:
+            raise ScheduleError(f"{self.name}: {action} is not enabled: {why}; {self.story()}")
         what, _, sibling = action
         if what in "FE" and self.number > 1:
             self.activation_owed += 1

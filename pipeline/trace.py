@@ -105,12 +105,6 @@ def read_sums(folder: Path, stage: str) -> Array:
     return np.frombuffer(content, "<u4", len(content) // 4)
 
 
-def read_header(folder: Path, stage: str) -> dict[str, Any]:
-    """Return what a stage's trace says of itself; raises RunError."""
-    with _open(folder, stage) as stream:
-        return _header(stream)
-
-
 def read_spans(folder: Path, stage: str) -> Iterator[Span]:
     """Yield the parts of a stage's actions, up to the last whole record; raises RunError."""
     with _open(folder, stage) as stream:

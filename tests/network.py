@@ -42,6 +42,7 @@ from pipeline.head import HeadWork
 from pipeline.learning import BACKWARD, EARLY, ONE_BY_ONE
 from pipeline.payloads import Payloads
 from pipeline.plan import EVALUATION_ROWS, LAG, Plan
+from pipeline.reference import Reference
 from pipeline.schedules import Program, Schedule, make_schedule
 from pipeline.schema import TASKS, Config, Data
 from pipeline.stage import Stage
@@ -432,6 +433,15 @@ def real_network(config: Config, schedules: Mapping[int, Schedule] | None = None
     """Return a network with the real arithmetic and the real wire format."""
     plan = Plan.of(config)
     return Network(plan, make_works(config), schedules, Payloads(config, plan))
+
+
+def reference_of(config: Config) -> Reference:
+    """Return the reference after its training, which has kept all that it told."""
+    reference = Reference(config, batches_of(config))
+    reference.ledger.keeps_all = True
+    for _ in reference.run():
+        pass
+    return reference
 
 
 def run_prompt(network: Network) -> None:

@@ -37,10 +37,10 @@ def numerical_gradient(loss: Callable[[], float], array: Array, step: float = 1e
     return found
 
 
-def assert_close(found: Array, expected: Array) -> None:
+def assert_close(found: Array, expected: Array, least: float = 1e-4) -> None:
     """Assert equality to 1e-6 of the largest entry, and that there is something to compare."""
     assert found.shape == expected.shape
-    assert np.abs(expected).max() > 1e-4
+    assert np.abs(expected).max() > least
     assert np.abs(found - expected).max() <= 1e-6 * np.abs(expected).max()
 
 

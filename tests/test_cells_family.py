@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from test_cells import assert_close, numerical_gradient
 
 from pipeline.arrays import Array, Scratch, Weights, sigmoid
 from pipeline.cell_own import OwnCell
@@ -17,6 +17,8 @@ from pipeline.cells_rnn import Rnn
 from pipeline.own_code import Source
 
 INPUTS, WIDTH, OUTPUTS, ROWS = 3, 4, 2, 3
+#: The largest entry of a gradient at the least, so that there is something to compare.
+LEAST = 1e-5
 #: A user's cell with two gates, after Ravanelli et al. 2018: h + u ⊙ (n − h).
 OWN = """
 import numpy as np
@@ -116,25 +118,6 @@ def some(kind: str, steps: int, first: bool, bias: bool, own: bool = False, dtyp
     return Case(cell, weights, x, h, normal(ROWS, cell.state), normal(steps, ROWS, OUTPUTS) if own else None)
 
 
-def slope(loss: Callable[[], float], array: Array, step: float = 1e-5) -> Array:
-    """Return ∂loss/∂array by central differences; `loss` reads `array`, which is left as it was."""
-    found = np.empty_like(array)
-    for place in np.ndindex(array.shape):
-        value = array[place]
-        array[place] = value + step
-        above = loss()
-        array[place] = value - step
-        found[place] = (above - loss()) / (2 * step)
-        array[place] = value
-    return found
-
-
-def assert_close(found: Array, expected: Array) -> None:
-    assert found.shape == expected.shape
-    assert np.abs(expected).max() > 1e-5
-    assert np.abs(found - expected).max() <= 1e-6 * np.abs(expected).max()
-
-
 def arrays_of(*found: Any) -> list[Array]:
     """Return every array in nested tuples, in order."""
     return [a for each in found for a in (arrays_of(*each) if isinstance(each, tuple) else [each]) if a is not None]
@@ -150,9 +133,9 @@ def test_the_gradient_is_that_of_central_differences(kind: str, own: bool, steps
     dense = case.cell.gradient(factors, case.weights)
     assert set(dense) == {*case.cell.touched()} | ({"Wfc", "bfc"} if own else set())
     for name, W in case.weights.items():
-        expected = slope(case.loss, W)
+        expected = numerical_gradient(case.loss, W)
         if name in dense:
-            assert_close(dense[name], expected)
+            assert_close(dense[name], expected, LEAST)
         else:
             assert not expected.any()
     if first:
@@ -161,7 +144,7 @@ def test_the_gradient_is_that_of_central_differences(kind: str, own: bool, steps
         assert case.h is not None
         assert entrance is not None
         case.h.setflags(write=True)
-        assert_close(entrance, slope(case.loss, case.h))
+        assert_close(entrance, numerical_gradient(case.loss, case.h), LEAST)
 
 
 @KIND

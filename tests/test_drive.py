@@ -18,21 +18,19 @@ from network import (
     make_plan,
     programs,
     real_network,
+    reference_of,
     run_hostile,
     run_prompt,
     schedules,
-    split_of,
     telling,
     whims,
 )
 
 from pipeline.actions import ACTIVATION, CREDIT_ACTIVATION, TARGET, Action, Message, format_journal, parse_journal
-from pipeline.data import Batches
 from pipeline.drive import advance
 from pipeline.errors import ScheduleError, WireError
 from pipeline.payloads import sends_factors
 from pipeline.plan import Plan
-from pipeline.reference import Reference
 from pipeline.schedules import Greedy, Program
 from pipeline.schema import Config
 from pipeline.stage import Stage
@@ -42,15 +40,6 @@ from pipeline.work import Arrays
 pytestmark = pytest.mark.in_process
 
 # Programs equal the reference
-
-
-def reference_of(config: Config) -> Reference:
-    """Return the reference after its training."""
-    reference = Reference(config, Batches(config, split_of(config.data)))
-    reference.ledger.keeps_all = True
-    for _ in reference.run():
-        pass
-    return reference
 
 
 def digests(network: Network) -> list[str]:

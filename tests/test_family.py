@@ -21,6 +21,7 @@ from network import (
     programs,
     random_plan,
     real_network,
+    reference_of,
     run_hostile,
     telling,
     whims,
@@ -94,15 +95,6 @@ def small(schedule: str, cell: str, data: str, tied: bool, boxes: int = 3, **mor
         "train.rate_input": 0.05, "train.rate_recurrent": 0.05, "train.rate_head": 0.05, "train.rate_oracle": 0.02,
     }  # fmt: skip
     return resolve(flags=flags | DATA[data] | more)
-
-
-def reference_of(config: Config) -> Reference:
-    """Return the reference after its training."""
-    reference = Reference(config, batches_of(config))
-    reference.ledger.keeps_all = True
-    for _ in reference.run():
-        pass
-    return reference
 
 
 def assert_judged_alike(mine: list[Judged], others: list[Judged]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from network import make_config, make_works, real_network, run_hostile, run_prompt, split_of
+from network import make_config, make_works, real_network, reference_of, run_hostile, run_prompt, split_of
 from test_replay import Recorded, assert_same
 
 from pipeline.actions import Action
@@ -79,15 +79,6 @@ BOXES = pytest.mark.parametrize("boxes", [1, 2, 4])
 def config_of(schedule: str, boxes: int, rule: dict[str, Any], tied: bool, **more: Any) -> Config:
     """Return a tiny network of a rule."""
     return make_config(schedule, boxes, {"data.batch": 2, "data.train": 6, "model.tied": tied, **rule, **more})
-
-
-def reference_of(config: Config) -> Reference:
-    """Return the reference after the whole run."""
-    reference = Reference(config, Batches(config, split_of(config.data)))
-    reference.ledger.keeps_all = True
-    for _ in reference.run():
-        pass
-    return reference
 
 
 def assert_as_the_reference(config: Config) -> None:

@@ -136,6 +136,12 @@ def test_points_besides_the_grid_have_their_own_keys_and_mode(write: Callable[[s
     assert found.points[5].values["oracle.kind"] == "frozen"
 
 
+def test_a_file_of_ones_own_is_looked_for_beside_the_sweep(write: Callable[[str], str], tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("class Cell:\n    gates = 2\n")
+    found = sweep_points.read(write('set."model.file" = "mine.py"\n[grid]\n"model.width" = [8]'))
+    assert found.points[0].config.model.file == str(tmp_path / "mine.py")
+
+
 def test_a_table_that_is_a_value_stays_one(write: Callable[[str], str]) -> None:
     found = sweep_points.read(write('[grid]\n"emulate.slow" = [{}, {"box-1" = 2.0, head = 1.0}]'))
     assert [point.values["emulate.slow"] for point in found.points] == [{}, {"box-1": 2.0, "head": 1.0}]

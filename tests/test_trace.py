@@ -13,7 +13,7 @@ from network import Network, make_plan, run_hostile
 from pipeline.actions import Action, Part
 from pipeline.errors import RunError
 from pipeline.recorder import LOT, Recorder
-from pipeline.trace import FIELDS, PARTS, Span, read_header, read_journal, read_records, read_spans
+from pipeline.trace import FIELDS, PARTS, Span, read_journal, read_records, read_spans
 from pipeline.trace import RECORD as FORM
 
 RECORD = 40
@@ -41,7 +41,7 @@ def test_what_is_written_is_read(tmp_path: Path, stage: str) -> None:
     journal, spans = write_run(tmp_path, stage)
     assert read_journal(tmp_path, stage) == journal
     assert list(read_spans(tmp_path, stage)) == spans
-    header = read_header(tmp_path, stage)
+    header = read_records(tmp_path, stage).header
     assert header["stage"] == stage
     assert (header["mono_ns"], header["wall_ns"]) == (10, 20)
 
@@ -96,7 +96,7 @@ def test_a_torn_journal_is_read_up_to_its_last_whole_lot(tmp_path: Path) -> None
         assert found == journal[: len(found)], content[:size]
 
 
-@pytest.mark.parametrize("read", [read_header, lambda folder, stage: list(read_spans(folder, stage)), read_journal])
+@pytest.mark.parametrize("read", [read_records, lambda folder, stage: list(read_spans(folder, stage)), read_journal])
 def test_a_missing_file_is_told(tmp_path: Path, read: object) -> None:
     assert callable(read)
     with pytest.raises(RunError, match=r"box-7\.\w+: cannot read the (trace|journal): No such file"):
@@ -113,7 +113,7 @@ def test_a_damaged_header_is_told(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "trace" / "box-2.trace"
     path.write_bytes(line + path.read_bytes().partition(b"\n")[2] if line else b"")
     with pytest.raises(RunError, match=r"box-2\.trace: not a trace of this version"):
-        read_header(tmp_path, "box-2")
+        read_records(tmp_path, "box-2")
     with pytest.raises(RunError, match="not a trace of this version"):
         list(read_spans(tmp_path, "box-2"))
 

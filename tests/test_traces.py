@@ -15,6 +15,7 @@ from network import (
     make_plan,
     make_works,
     real_network,
+    reference_of,
     run_hostile,
     run_prompt,
     split_of,
@@ -23,7 +24,7 @@ from network import (
 )
 from test_reckon import counters, moves, take_in_all
 from test_replay import Recorded, assert_bits, assert_same
-from test_rules import assert_as_the_reference, reference_of
+from test_rules import assert_as_the_reference
 
 from pipeline import traces
 from pipeline.actions import ACTIVATION, EVALUATION, GRADIENT, INCREMENT, Action, Message
