@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sizes import drawn, too_long
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
@@ -22,6 +23,8 @@ LAYERS = [
     "faulty attempt process worker network reference",
 ]
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names.split()}
+GROUPS = drawn("launch")
+GROUP = {name: group for group, names in enumerate(GROUPS.values()) for name in names}
 
 PIPELINE = sorted((ROOT / "pipeline").glob("*.py"))
 LAUNCH = sorted((ROOT / "launch").glob("*.py"))
@@ -87,6 +90,25 @@ def own(path: Path) -> set[str]:
 
 def test_every_file_of_the_pipeline_has_a_layer() -> None:
     assert {path.stem for path in PIPELINE} - {"__init__"} == set(LAYER)
+
+
+def test_the_pipeline_draws_its_layers_as_they_are() -> None:
+    assert [sorted(names) for names in drawn("pipeline").values()] == [sorted(names.split()) for names in LAYERS]
+
+
+def test_every_file_of_the_launcher_is_drawn_once() -> None:
+    names = [name for names in GROUPS.values() for name in names]
+    assert sorted(names) == sorted({path.stem for path in LAUNCH} - {"__init__"}), "launch/__init__.py draws them"
+
+
+@pytest.mark.parametrize("path", LAUNCH, ids=place)
+def test_a_file_of_the_launcher_imports_only_from_its_own_group_or_those_drawn_above(path: Path) -> None:
+    if path.stem != "__init__":
+        assert {name for name in own(path) & GROUP.keys() if GROUP[name] > GROUP[path.stem]} == set()
+
+
+def test_no_file_of_the_product_is_too_long() -> None:
+    assert too_long() == []
 
 
 @pytest.mark.parametrize("path", PIPELINE, ids=place)
