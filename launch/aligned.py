@@ -173,26 +173,26 @@ def refined(lines: Mapping[str, Line], arrays: Mapping[str, Array]) -> tuple[dic
     pieces = max(1, min(PIECES, UNKNOWNS // len(others)))
     first = min(int(array["start"].min()) for array in arrays.values())
     width = (max(int(array["end"].max()) for array in arrays.values()) - first) // pieces + 1
-    # Node 0 is the launcher's clock, which is right; then every clock has a node in each piece.
+    # Knot 0 is the launcher's clock, which is right; then every clock has a knot in each piece.
     begins = {line: 1 + place * pieces for place, line in enumerate(others)}
     # How far the unknown goes within a piece.
     may_turn = {line: min(2 * line.error_ns / pieces, 2 * MOST_DRIFT * width) for line in others}
     edges: list[tuple[Array, Array, Array]] = []
     for line in others:
-        nodes = np.arange(begins[line], begins[line] + pieces)
+        knots = np.arange(begins[line], begins[line] + pieces)
         zeros, error = np.zeros(pieces, np.int64), np.full(pieces, float(line.error_ns))
         turn = np.full(pieces - 1, may_turn[line])
-        edges += [(zeros, nodes, error), (nodes, zeros, error)]
-        edges += [(nodes[:-1], nodes[1:], turn), (nodes[1:], nodes[:-1], turn)]
+        edges += [(zeros, knots, error), (knots, zeros, error)]
+        edges += [(knots[:-1], knots[1:], turn), (knots[1:], knots[:-1], turn)]
 
-    def node(line: Line, ns: Array) -> Array:
+    def knot(line: Line, ns: Array) -> Array:
         found: Array = begins[line] + (ns - first) // width if line != OWN else np.zeros(len(ns), np.int64)
         return found
 
     for sources, targets, name, other in _crossings(names, lines, arrays):
         one, two = lines[name], lines[other]
-        loose = (may_turn.get(one, 0.0) + may_turn.get(two, 0.0)) / 2  # a node is the middle of its piece
-        edges.append((node(one, sources), node(two, targets), targets - sources + loose))
+        loose = (may_turn.get(one, 0.0) + may_turn.get(two, 0.0)) / 2  # a knot is the middle of its piece
+        edges.append((knot(one, sources), knot(two, targets), targets - sources + loose))
     heads, tails, lengths = (np.concatenate(column) for column in zip(*edges, strict=True))
     count = 1 + len(others) * pieces
     ranges = _ranges(heads, tails, lengths, count, max(line.error_ns for line in others))
@@ -210,8 +210,8 @@ def refined(lines: Mapping[str, Line], arrays: Mapping[str, Array]) -> tuple[dic
         bound, half = line.error_ns + slack, may_turn[line] / 2
         upper, lower = np.minimum(most[own] + half, bound), np.maximum(least[own] - half, -bound)
         edge = (late[1:] + late[:-1]) / 2
-        nodes = np.stack([late, np.append(edge, late[-1]), np.insert(edge, 0, late[0])])
-        away = np.maximum(upper - nodes, nodes - lower).max()
+        knots = np.stack([late, np.append(edge, late[-1]), np.insert(edge, 0, late[0])])
+        away = np.maximum(upper - knots, knots - lower).max()
         errors[line] = math.ceil(away) + 1
     return shifts, errors, math.ceil(slack)
 
@@ -240,11 +240,11 @@ def _crossings(
 def _ranges(
     heads: Array, tails: Array, lengths: Array, count: int, most_slack: float
 ) -> tuple[Array, Array, float] | None:
-    """Return the most and the least that each node may be above node 0, and by how much all bounds had to be widened.
+    """Return the most and the least that each knot may be above knot 0, and by how much all bounds had to be widened.
 
     None where that would have to be more than `most_slack`.
     """
-    # Of the messages between two nodes the one that was quickest says it all.
+    # Of the messages between two knots the one that was quickest says it all.
     key = heads * count + tails
     keys, places = np.unique(key, return_inverse=True)
     least = np.full(len(keys), np.inf)
@@ -271,7 +271,7 @@ def _ranges(
 
 
 def _paths(heads: Array, tails: Array, lengths: Array, count: int) -> Array | None:
-    """Return the lengths of the shortest paths from node 0, or None where a circle is shorter than nothing."""
+    """Return the lengths of the shortest paths from knot 0, or None where a circle is shorter than nothing."""
     found = np.full(count, np.inf)
     found[0] = 0.0
     for _ in range(count + 1):

@@ -96,7 +96,7 @@ def added(on: list[int], off: list[int]) -> list[float]:
 
 
 def interval(values: list[float]) -> tuple[float, float]:
-    """Return the 95 % interval of a median, by ranks: no assumption but that the values are independent.
+    """Return the 95 % interval of a median, by the order of the values: no assumption but that the values are independent.
 
     As many values are cut off at either end as leave the interval at 95 % or more by the binomial distribution. Of less
     than six values the least and the largest are returned, and that is less than 95 %.

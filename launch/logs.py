@@ -25,7 +25,7 @@ from pipeline.schema import Config
 Line = dict[str, Any]
 #: What a line may weigh, the lightest first.
 LEVELS = ("message", "action", "info", "warning", "error")
-_RANKS = {level: rank for rank, level in enumerate(LEVELS)}
+_WEIGHTS = {level: weight for weight, level in enumerate(LEVELS)}
 #: What every line has, and what one on an action has besides.
 _KEYS = {"ts": str, "mono_ns": int, "stage": str, "level": str, "text": str}
 _ACTION_KEYS = {"action": str, "part": str, "read": int, "written": int, "ms": (int, float)}
@@ -44,7 +44,7 @@ class Filter(NamedTuple):
 
     def __call__(self, line: Line) -> bool:
         """Whether to show a line. `--action F` takes all forwards, `--action F3` that of batch 3."""
-        if _RANKS.get(line["level"], len(LEVELS)) < _RANKS[self.level]:
+        if _WEIGHTS.get(line["level"], len(LEVELS)) < _WEIGHTS[self.level]:
             return False
         if self.stage is not None and line["stage"] != self.stage:
             return False
@@ -62,7 +62,7 @@ class Filter(NamedTuple):
 
     def takes(self, level: str) -> bool:
         """Whether lines of a level can be wanted at all."""
-        return _RANKS[level] >= _RANKS[self.level] and (level != "message" or self.action is None)
+        return _WEIGHTS[level] >= _WEIGHTS[self.level] and (level != "message" or self.action is None)
 
 
 def of_run(folder: Path, wanted: Filter) -> Filter:

@@ -49,7 +49,7 @@ def _ray() -> Any:
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Keep what this process does at a signal, and say nothing for Ray: it puts handlers of its own there, and warns."""
+    """Keep what this process does at a signal, and say nothing for Ray: it puts functions of its own there, and warns."""
     before = {number: signal.getsignal(number) for number in KINDS}
     log = logging.getLogger("ray")
     level = log.level

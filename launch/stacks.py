@@ -81,7 +81,7 @@ def ask(folder: Path, pids: Mapping[str, int], reach: Reach | None = None) -> di
 
 
 def is_ready(folder: Path, stage: str, pid: int) -> bool:
-    """Whether a worker has said that it may be asked: without a handler the signal would end it."""
+    """Whether a worker has said that it may be asked: before that the signal would end it."""
     return _begins(folder, stage, pid) is not None
 
 

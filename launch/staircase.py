@@ -289,11 +289,13 @@ class Painter:
 
 def apart(wanted: list[float], distance: float) -> list[float]:
     """Return places in the given, rising order that are at least so far apart, and else as near as can be to those wanted."""
-    groups: list[list[float]] = []  # of places less their rank's distance: each group shares its mean
-    for rank, place in enumerate(wanted):
-        groups.append([place - rank * distance])
+    groups: list[
+        list[float]
+    ] = []  # of places less their distance from the first at the least: each group shares its mean
+    for number, place in enumerate(wanted):
+        groups.append([place - number * distance])
         while len(groups) > 1 and np.mean(groups[-2]) > np.mean(groups[-1]):
             last = groups.pop()
             groups[-1] += last
     means = itertools.chain.from_iterable([float(np.mean(group))] * len(group) for group in groups)
-    return [mean + rank * distance for rank, mean in enumerate(means)]
+    return [mean + number * distance for number, mean in enumerate(means)]

@@ -2,7 +2,7 @@
 
     launcher dies ─┬─ the loop looks              stops in good order, within a round      has LEAVE_S seconds for it
                    ├─ the thread beside it looks  removes the sockets and ends the process after ABANDON_S: stuck in Python
-                   ├─ the kernel sends SIGHUP     a C handler sets an alarm, which kills   after 1 s: stuck in C as well
+                   ├─ the kernel sends SIGHUP     a C function sets an alarm, which kills  after 1 s: stuck in C as well
                    └─ the kernel sends SIGCONT    a stopped process goes on, to one of the above
 
 What no one does: remove the sockets where every worker is stuck in C code that keeps Python's lock.
@@ -36,8 +36,8 @@ def prctl(option: int, value: int) -> None:
 def alarm_at_hangup() -> None:
     """Let SIGHUP kill this process a second later, unless that is put off; needs neither Python's loop nor its lock.
 
-    A handler in Python runs when Python comes to it: never, in code that is stuck. So the C library's own `alarm` is the
-    handler. It takes a number of seconds and is given the signal's, which is 1; it may be called in a handler (POSIX).
+    What Python does at a signal it does when it comes to it: never, in code that is stuck. So it is the C library's own `alarm`
+    that is called. It takes a number of seconds and is given the signal's, which is 1; it may be called so (POSIX).
     """
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     libc = ctypes.CDLL(None)

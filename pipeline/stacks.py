@@ -1,6 +1,6 @@
 """A worker's stacks, in a file of its own: written when it is asked by SIGUSR1, and when it crashes.
 
-C code of Python's `faulthandler` writes them, in the signal's handler: a worker that is stuck, in Python or in C, tells where.
+C code of Python's `faulthandler` writes them, at the signal itself: a worker that is stuck, in Python or in C, tells where.
 One that is stopped does not.
 """
 
@@ -38,5 +38,5 @@ def keep(path: Path) -> None:
     faulthandler.enable(stream, all_threads=True)
     faulthandler.register(ASKS, stream, all_threads=True, chain=False)
     with contextlib.suppress(OSError):  # on a full disk: what the run itself has no room for is told by name
-        # After this it may be asked: without a handler the signal would kill.
+        # After this it may be asked: before it the signal would kill.
         stream.write(HEADER.format(pid=os.getpid()).encode())

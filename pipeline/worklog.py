@@ -83,12 +83,12 @@ class WorkLog:
 
     def __init__(self, path: Path, stage: str, level: str, anchor: Anchor) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._handler = _File(path, mode="a", encoding="utf-8")
-        self._handler.setFormatter(_JsonLines(stage, anchor))
+        self._file = _File(path, mode="a", encoding="utf-8")
+        self._file.setFormatter(_JsonLines(stage, anchor))
         self._stage = stage
         self._anchor = anchor
         self._logger = logging.Logger(stage, LEVELS[level])
-        self._logger.addHandler(self._handler)
+        self._logger.addHandler(self._file)
         self.tells_actions = LEVELS[level] <= ACTION
 
     def info(self, text: str, **fields: Any) -> None:
@@ -99,7 +99,7 @@ class WorkLog:
         """Tell one part of an action; there are many of them, so it goes past the logger to the same file."""
         line = {"ts": self._anchor.wall(mono_ns), "mono_ns": mono_ns, "stage": self._stage, "level": "action", **fields}
         line["text"] = text
-        stream = self._handler.stream
+        stream = self._file.stream
         assert stream is not None, "it is open until it is closed"
         with contextlib.suppress(OSError):
             stream.write(_encode(line) + "\n")
@@ -116,4 +116,4 @@ class WorkLog:
     def close(self) -> None:
         """Close the file."""
         with contextlib.suppress(OSError):  # what it had no room for
-            self._handler.close()
+            self._file.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +46,17 @@ IMPURE = {
 }
 #: Who may know zmq, and why: the edge, the benchmark that holds it against raw pyzmq, and the one that is a stranger to it.
 KNOW_ZMQ = {"pipeline/transport.py", "launch/bench.py", "launch/bench_hostile.py"}
+#: Words that mean something else to everybody (CONTRIBUTING: one word, one meaning), and whose they are where they stand.
+NOT_USED = {"node", "rank", "manager", "handler", "helper", "util"}
+OTHERS_WORDS = {
+    "pipeline/schema_run.py": {"node"},  # Ray's
+    "pipeline/worklog.py": {"handler"},  # logging's
+    "launch/bench_torch.py": {"rank"},  # torch's, as in the next one
+    "launch/torch_peer.py": {"rank"},
+    "launch/joining.py": {"rank"},  # Open MPI's and PMI's variables
+    "launch/keeper.py": {"node"},  # Ray's, as in the next one
+    "launch/placer_ray.py": {"node", "manager", "util"},
+}
 #: The log's lines carry the time at which they were written.
 KNOW_TIME = {"worklog"}
 
@@ -172,6 +184,13 @@ def test_the_pipeline_prints_nothing(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=place)
 def test_nobody_unpickles(path: Path) -> None:
     assert {name.partition(".")[0] for name in imports(path)} & {"pickle", "marshal", "shelve", "dill"} == set()
+
+
+@pytest.mark.parametrize("path", FILES, ids=place)
+def test_a_word_that_is_not_used_stands_nowhere_in_names_docstrings_comments_and_messages(path: Path) -> None:
+    text = path.read_text(encoding="utf-8").replace("importlib.util", "")
+    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", text)
+    assert {word.lower().removesuffix("s") for word in words} & NOT_USED == OTHERS_WORDS.get(place(path), set())
 
 
 def undocumented(node: ast.AST, prefix: str) -> Iterator[str]:
