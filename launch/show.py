@@ -144,6 +144,8 @@ def _epoch_table(epochs: Sequence[dict[str, Any]], partial: str, data: Data) -> 
     chosen = [row for row in epochs if row["epoch"] == 1 or row["epoch"] % stride == 0 or row is epochs[-1]]
     rows = []
     more = [name for name in ("whole", "level") if any(name in row for row in epochs)]
+    if data.name == "own" and all(row.get("whole") == row.get("accuracy") for row in epochs):
+        more = []  # examples are right or not, and nothing between
     for row in chosen:
         epoch = f"partial {row['epoch']}" if partial and row is epochs[-1] else row["epoch"]
         own = [share(row.get(name)) if name == "whole" else str(row.get(name, "–")) for name in more]

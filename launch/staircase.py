@@ -289,9 +289,7 @@ class Painter:
 
 def apart(wanted: list[float], distance: float) -> list[float]:
     """Return places in the given, rising order that are at least so far apart, and else as near as can be to those wanted."""
-    groups: list[
-        list[float]
-    ] = []  # of places less their distance from the first at the least: each group shares its mean
+    groups: list[list[float]] = []  # of places less what is before them at the least: each group shares its mean
     for number, place in enumerate(wanted):
         groups.append([place - number * distance])
         while len(groups) > 1 and np.mean(groups[-2]) > np.mean(groups[-1]):

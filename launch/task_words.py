@@ -132,6 +132,8 @@ def verdict(rows: Sequence[Mapping[str, str]], data: Data, epochs: Sequence[Mapp
     whole, count = sum(each == 1 for each in shares), f"{len(rows):,} {data.judge} {unit(data)}"
     if data.name == "adding":
         return f"{whole:,} of {count} told within 0.04 ({share(fmean(shares))})"
+    if data.name == "own" and whole == sum(shares):  # right or not, and nothing between
+        return f"{whole:,} of {count} right ({share(fmean(shares))})"
     level = next((row["level"] for row in reversed(epochs) if row.get("level")), None)
     of = f", at level {level} ({level_text(data.name, level)})" if level else ""
     return f"{share(fmean(shares))} of {RIGHT[data.name]}; {whole:,} of {count} wholly right{of}"

@@ -11,6 +11,7 @@ from handmade import make_folder
 from launch import Result, runs, show, task_words
 from pipeline.config import dump, resolve
 from pipeline.plan import Plan
+from pipeline.schema import Data
 
 pytestmark = pytest.mark.in_process
 
@@ -169,6 +170,13 @@ TOLD = {
 }
 
 
+#: The document of a run that has ended, as far as its tables need it.
+DONE: dict[str, Any] = {
+    "status": "done", "seconds": 1.0, "batches_per_s": None, "first_update_s": None, "digest": None,
+    "reference": False, "stages": [],
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("preset", TOLD)
 def test_the_end_of_a_task_is_told_in_its_units(
     preset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -179,11 +187,7 @@ def test_the_end_of_a_task_is_told_in_its_units(
     row = '{"epoch": 1, "cost": 0.5, "test_cost": 0.4, "accuracy": 0.75' + (f", {more}" if more else "") + "}"
     (tmp_path / "metrics" / "metrics.jsonl").write_text(f"{row}\n")
     config = resolve(preset)
-    document: dict[str, Any] = {
-        "status": "done", "seconds": 1.0, "batches_per_s": None, "first_update_s": None, "digest": None,
-        "reference": False, "stages": [],
-    }  # fmt: skip
-    show.result(Result(tmp_path, document), Plan.of(config), None, config.data)
+    show.result(Result(tmp_path, DONE), Plan.of(config), None, config.data)
     out = capsys.readouterr().out
     assert all(part in out for part in columns)
     assert "\n".join(lines) in out
@@ -193,6 +197,28 @@ def test_the_end_of_a_task_is_told_in_its_units(
     )  # fmt: skip
     assert made["rows"] == [["0", "8", "8", "1"]]
     assert len(made["columns"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("right", "accuracy", "has_whole", "line"),
+    [
+        ("0", "0.5", False, "1 of 2 test examples right (50.0 %)"),
+        ("0.5", "0.75", True, "75.0 % of examples right; 1 of 2 test examples wholly right"),
+    ],
+    ids=["right or not", "in part"],
+)
+def test_an_own_task_tells_the_same_share_once(
+    right: str, accuracy: str, has_whole: bool, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "metrics").mkdir()
+    table = f"example,label,prediction,right,output_0\n0,1,0.9,1,0.9\n1,1,0.2,{right},0.2\n"
+    (tmp_path / "metrics" / "predictions.csv").write_text(table)
+    row = f'{{"epoch": 1, "cost": 0.5, "test_cost": 0.4, "accuracy": {accuracy}, "whole": 0.5}}\n'
+    (tmp_path / "metrics" / "metrics.jsonl").write_text(row)
+    show.result(Result(tmp_path, DONE), Plan.of(resolve()), None, Data(name="own"))
+    out = capsys.readouterr().out
+    assert ("wholly right\n" in out) == has_whole
+    assert line in out
 
 
 def test_a_list_names_tasks_where_there_are_any(tmp_path: Path) -> None:
