@@ -14,6 +14,7 @@ from pipeline.errors import ConfigError
 
 from . import flags, studies
 from .tell import print_json, tell, warn
+from .terminal import say
 
 if TYPE_CHECKING:
     from pipeline.plan import Plan
@@ -72,7 +73,8 @@ def _resume(options: argparse.Namespace) -> int:
         if not options.json:
             show.announce(request.config, request.plan, reference=False)
             name, whole = request.folder.name, request.plan.steps
-            print(f"{name} goes on from batch {request.batch:,} of {whole:,} ({request.why})", flush=True)
+            say(f"{name} goes on from batch {request.batch:,} of {whole:,} ({request.why})")
+            sys.stdout.flush()
 
     with Progress(request.plan, quiet=options.json) as progress:
         result = resuming.resume(request, progress, announce)
@@ -215,7 +217,7 @@ def _replay(options: argparse.Namespace) -> int:
             made = {"run": folder.name, "until": options.until, "out": path and str(path), "arrays": shapes}
             print_json(made | {"same": difference is None, "first_difference": difference})
         else:
-            print(replay_text.render_moment(moment, path))
+            say(replay_text.render_moment(moment, path))
         if difference is not None:
             where = f"{difference['stage']}, {difference['action']}: {difference['array']}"
             warn(
@@ -234,7 +236,7 @@ def _doctor(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"checks": [check._asdict() for check in found]})
     else:
-        print(show.check_table(found))
+        say(show.check_table(found))
     return 1 if any(check.state == "fault" for check in found) else 0
 
 

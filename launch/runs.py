@@ -122,7 +122,7 @@ def all_runs(parent: Path) -> list[Path]:
 
 def _name(folder: Path) -> str:
     with contextlib.suppress(OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, AttributeError):
-        return str(tomllib.loads((folder / "config.toml").read_text()).get("run", {}).get("name", ""))
+        return str(tomllib.loads((folder / "config.toml").read_text(encoding="utf-8")).get("run", {}).get("name", ""))
     return ""
 
 
