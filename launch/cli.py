@@ -7,7 +7,6 @@ interrupted.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import pipeline
 from pipeline.errors import ConfigError, TimeboxError, plain
 
-from . import flags
+from . import flags, terminal
 from .benches import BENCHES
 from .commands import COMMANDS
 
@@ -70,12 +69,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.drawing:
             print(f"\n{error.drawing}\n", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
+    except UnicodeEncodeError as error:
+        print(f"timebox: {error.object[:99]!r}: no text by this locale's character set; set PYTHONUTF8=1", file=sys.stderr)
+        return 2
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
             print(f"timebox: {plain(error)}", file=sys.stderr)
             return 1
         # The reader, `head` say, has had enough; nothing more can be said to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        terminal.mute(sys.stdout)
         return 0
     except KeyboardInterrupt:
         return 130

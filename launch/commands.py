@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigError
 
-from . import flags, studies
+from . import flags, studies, terminal
 from .tell import print_json, tell, warn
 from .terminal import say
 
@@ -40,7 +40,8 @@ def _run(options: argparse.Namespace) -> int:
 
     def announce() -> None:
         if not options.json:
-            show.announce(config, plan, reference=options.reference)
+            with terminal.aside(sys.stdout):
+                show.announce(config, plan, reference=options.reference)
 
     with Progress(plan, quiet=options.json) as progress:
         result = launch(
@@ -71,10 +72,11 @@ def _resume(options: argparse.Namespace) -> int:
 
     def announce() -> None:
         if not options.json:
-            show.announce(request.config, request.plan, reference=False)
             name, whole = request.folder.name, request.plan.steps
-            say(f"{name} goes on from batch {request.batch:,} of {whole:,} ({request.why})")
-            sys.stdout.flush()
+            with terminal.aside(sys.stdout):
+                show.announce(request.config, request.plan, reference=False)
+                say(f"{name} goes on from batch {request.batch:,} of {whole:,} ({request.why})")
+                sys.stdout.flush()
 
     with Progress(request.plan, quiet=options.json) as progress:
         result = resuming.resume(request, progress, announce)
@@ -86,12 +88,17 @@ def _ended(options: argparse.Namespace, result: Result, config: Config, plan: Pl
     from . import show
 
     picture = show.draw_picture(result, config)
-    if options.json:
-        print_json(result.document)
-    else:
-        show.result(result, plan, picture, config.data)
+    try:
+        if options.json:
+            print_json(result.document)
+        else:
+            show.result(result, plan, picture, config.data)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who read it has gone; how the run has ended is not changed by that
+        terminal.mute(sys.stdout)
     if result.status == "failed":
-        show.failure(result)
+        with terminal.aside():
+            show.failure(result)
         return 2 if result.document.get("wrong_request") else 1
     return 130 if result.status == "interrupted" else 0
 

@@ -7,9 +7,9 @@ def main() -> int:
     """Run the command line and return its exit code."""
     try:
         from .cli import main as run_command
-        from .terminal import accept_any_text
+        from .terminal import prepare
 
-        accept_any_text()
+        prepare()
         return run_command()
     except KeyboardInterrupt:
         return 130

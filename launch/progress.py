@@ -85,7 +85,8 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trail: TracebackType | None
     ) -> None:
         if self._live is not None:
-            self._live.stop()
+            with terminal.aside():
+                self._live.stop()
 
     def __call__(self, state: Supervisor) -> None:
         """Show where the run is, when it is time to."""
@@ -109,7 +110,8 @@ class Progress:
             return
         if self._is_terminal:
             self._next = now + PICTURE_S
-            self._show(self.picture(state))
+            with terminal.aside():
+                self._show(self.picture(state))
         else:
             self._next = now + LINE_S
             terminal.say_aside(self.line(state))
@@ -118,7 +120,8 @@ class Progress:
         if self._live is None:
             terminal.say_aside(text)
         else:
-            self._live.console.print(text, highlight=False)
+            with terminal.aside():
+                self._live.console.print(text, highlight=False)
 
     def recovery(self, recovery: Recovery) -> str:
         """Return what a run survives, in words."""

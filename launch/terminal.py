@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import os
 import sys
 import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TextIO
 
 from .text import fold
@@ -23,7 +26,7 @@ COLUMNS = 80
 def draws_over() -> bool:
     """Whether standard error is a terminal that may be drawn over; TERM=dumb, or none, and NO_COLOR ask for plain lines."""
     is_capable = os.environ.get("TERM", "dumb") not in ("dumb", "unknown") and not os.environ.get("NO_COLOR")
-    return is_capable and sys.stderr.isatty()
+    return is_capable and columns(sys.stderr) is not None
 
 
 def columns(stream: TextIO) -> int | None:
@@ -38,27 +41,44 @@ def columns(stream: TextIO) -> int | None:
 
 def over(line: str) -> None:
     """Draw a line on standard error over the one that is there, cut to the terminal: one that wraps cannot be drawn over."""
-    print(f"\r\x1b[K{line[: (columns(sys.stderr) or COLUMNS) - 1]}", end="", file=sys.stderr, flush=True)
+    with aside():
+        print(f"\r\x1b[K{line[: (columns(sys.stderr) or COLUMNS) - 1]}", end="", file=sys.stderr, flush=True)
 
 
 def say(text: str = "") -> None:
     """Print text for people; what is too long for a line of the terminal goes on in the next one."""
-    _say(text, sys.stdout)
+    print(_fitted(text, sys.stdout))
 
 
 def say_aside(text: str) -> None:
     """Print the same on standard error, at once."""
-    _say(text, sys.stderr)
-    sys.stderr.flush()
+    with aside():
+        print(_fitted(text, sys.stderr), file=sys.stderr, flush=True)
 
 
-def _say(text: str, stream: TextIO) -> None:
+def _fitted(text: str, stream: TextIO) -> str:
     width = columns(stream)
-    print(text if width is None else fold(text, width), file=stream)
+    return text if width is None else fold(text, width)
 
 
-def accept_any_text() -> None:
-    """Let standard output and error take all we say, whatever their character set lacks."""
+@contextlib.contextmanager
+def aside(stream: TextIO | None = None) -> Iterator[None]:
+    """Say what work does not hang on: where nobody can take it, `head` and a full disk say, nothing more is said there."""
+    try:
+        yield
+    except OSError:
+        mute(stream or sys.stderr)
+
+
+def mute(stream: TextIO) -> None:
+    """Let what is still said on a stream go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def prepare() -> None:
+    """Let standard output and error take all we say, whatever their character set lacks, and where they are closed."""
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (to the end of the process)
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     codecs.register_error(_PLAIN_NAME, _plain)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
