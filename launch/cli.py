@@ -70,7 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"\n{error.drawing}\n", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
     except UnicodeEncodeError as error:
-        print(f"timebox: {error.object[:99]!r}: no text by this locale's character set; set PYTHONUTF8=1", file=sys.stderr)
+        print(
+            f"timebox: {error.object[:99]!r}: no text by this locale's character set; set PYTHONUTF8=1", file=sys.stderr
+        )
         return 2
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
