@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import logging
 import os
 import sys
 import unicodedata
@@ -79,6 +80,7 @@ def prepare() -> None:
     """Let standard output and error take all we say, whatever their character set lacks, and where they are closed."""
     sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (to the end of the process)
     sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # else it tells of a HOME that it cannot write to
     codecs.register_error(_PLAIN_NAME, _plain)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
