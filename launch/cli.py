@@ -247,7 +247,7 @@ def _dispatch(arguments: list[str]) -> int:
         "--into",
         type=Path,
         metavar="FILE",
-        help="put the table into a page as well, the README say: into the block after its line <!-- bench WHAT -->",
+        help="put the table into a page as well, as launch/FIGURES.md: into the block after its line <!-- bench WHAT -->",
     )
 
     options, rest = parser.parse_known_args(arguments)
