@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigError
 
-from . import flags, studies
+from . import flags, shelf, studies
 from .tell import print_json, tell, warn
 
 if TYPE_CHECKING:
@@ -256,6 +256,10 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "sweep": studies.sweep,
     "stability": studies.stability,
     "schedule": studies.schedule,
+    "open": shelf.open_page,
+    "export": shelf.export,
+    "import": shelf.take_in,
+    "prune": shelf.prune,
     "doctor": _doctor,
     "bench": studies.bench,
 }
