@@ -14,7 +14,11 @@ def show(folder: Path, *, wanted: bool = True) -> dict[str, Any]:
     page = folder / "report.html"
     if not _is_new(page, folder):
         report.write([folder], None)
-    return {"run": folder.name, "page": str(page), "is_open": wanted and _open(page)}
+    return {
+        "run": folder.name,
+        "page": str(page),
+        "is_open": wanted and bool(find()) and webbrowser.open(page.as_uri()),
+    }
 
 
 def _is_new(page: Path, folder: Path) -> bool:
@@ -25,15 +29,16 @@ def _is_new(page: Path, folder: Path) -> bool:
     return page.stat().st_mtime_ns >= max(changed, default=0)
 
 
-def _open(page: Path) -> bool:
-    """Whether a browser with a window was found; one for terminals would take the command's own."""
+def find() -> str:
+    """Return the name of a browser with a window, nothing where there is none; one for terminals would take the command's."""
     try:
         browser = webbrowser.get()
     except webbrowser.Error:
-        return False
-    if isinstance(browser, webbrowser.GenericBrowser) and not isinstance(browser, webbrowser.BackgroundBrowser):
-        return False
-    return browser.open(page.as_uri())
+        return ""
+    is_in_terminal = isinstance(browser, webbrowser.GenericBrowser) and not isinstance(
+        browser, webbrowser.BackgroundBrowser
+    )
+    return "" if is_in_terminal else Path(str(getattr(browser, "name", "") or "a browser")).name
 
 
 def render(document: dict[str, Any]) -> str:
