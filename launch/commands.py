@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigError
 
-from . import flags, studies, terminal
+from . import flags, shelf, studies, terminal
 from .tell import print_json, tell, warn
 from .terminal import say
 
@@ -265,6 +265,10 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "sweep": studies.sweep,
     "stability": studies.stability,
     "schedule": studies.schedule,
+    "open": shelf.open_page,
+    "export": shelf.export,
+    "import": shelf.take_in,
+    "prune": shelf.prune,
     "doctor": _doctor,
     "bench": studies.bench,
 }

@@ -199,12 +199,13 @@ def run_table(found: Sequence[dict[str, Any]]) -> str:
             item["boxes"],
             share(item["accuracy"]),
             number(item["seconds"], 1),
+            f"{item['bytes'] / 1e6:.1f}",
             item["status"] + (", faults on purpose" if item.get("faults") else ""),
         )
         for item in found
     ]
-    heads: tuple[str, ...] = ("run", "schedule", "boxes", "right", "seconds", "status")
-    left = (0, 1, 5)
+    heads: tuple[str, ...] = ("run", "schedule", "boxes", "right", "seconds", "MB", "status")
+    left = (0, 1, 6)
     if any(item["resumed_from"] is not None for item in found):
         rows = [(*row, number(item["resumed_from"], 0)) for row, item in zip(rows, found, strict=True)]
         heads = (*heads, "resumed from batch")
