@@ -7,7 +7,6 @@ interrupted.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import pipeline
 from pipeline.errors import ConfigError, TimeboxError, plain
 
-from . import flags
+from . import flags, shelf, terminal
 from .benches import BENCHES
 from .commands import COMMANDS
 
@@ -54,6 +53,7 @@ EPILOGS = {
     "simulate": "example: timebox simulate latest --what-if latency_ms=5 schedule.kind=locked",
     "schedule": "example: timebox schedule --schedule.kind 1f1b --model.boxes 4 --model.tied false > mine.txt; "
     "timebox run --schedule.file mine.txt --model.boxes 4 --model.tied false",
+    **shelf.EPILOGS,
     "doctor": "example: timebox doctor",
     "bench": "example: timebox bench hop",
 }
@@ -70,12 +70,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.drawing:
             print(f"\n{error.drawing}\n", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
+    except UnicodeEncodeError as error:
+        print(
+            f"timebox: {error.object[:99]!r}: no text by this locale's character set; set PYTHONUTF8=1", file=sys.stderr
+        )
+        return 2
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
             print(f"timebox: {plain(error)}", file=sys.stderr)
             return 1
         # The reader, `head` say, has had enough; nothing more can be said to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        terminal.mute(sys.stdout)
         return 0
     except KeyboardInterrupt:
         return 130
@@ -238,6 +243,7 @@ def _dispatch(arguments: list[str]) -> int:
     schedule.add_argument("--config", type=Path, metavar="FILE", help="a TOML file")
     if arguments[:1] == ["schedule"]:
         flags.add(schedule)
+    shelf.add(command, _add_run, _add_run_dir)
     _add_run_dir(command("doctor", "what this machine can and cannot do"))
     bench = command("bench", "measure this machine and this project on it, beside its peers, with the spread")
     known_benches = "; ".join(f"{name}: {what} ({repeats})" for name, (what, repeats) in BENCHES.items())
@@ -247,7 +253,7 @@ def _dispatch(arguments: list[str]) -> int:
         "--into",
         type=Path,
         metavar="FILE",
-        help="put the table into a page as well, the README say: into the block after its line <!-- bench WHAT -->",
+        help="put the table into a page as well, as launch/FIGURES.md: into the block after its line <!-- bench WHAT -->",
     )
 
     options, rest = parser.parse_known_args(arguments)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigError
 
-from . import flags, studies
+from . import flags, shelf, studies, terminal
 from .tell import print_json, tell, warn
+from .terminal import say
 
 if TYPE_CHECKING:
     from pipeline.plan import Plan
@@ -39,7 +40,8 @@ def _run(options: argparse.Namespace) -> int:
 
     def announce() -> None:
         if not options.json:
-            show.announce(config, plan, reference=options.reference)
+            with terminal.aside(sys.stdout):
+                show.announce(config, plan, reference=options.reference)
 
     with Progress(plan, quiet=options.json) as progress:
         result = launch(
@@ -70,9 +72,11 @@ def _resume(options: argparse.Namespace) -> int:
 
     def announce() -> None:
         if not options.json:
-            show.announce(request.config, request.plan, reference=False)
             name, whole = request.folder.name, request.plan.steps
-            print(f"{name} goes on from batch {request.batch:,} of {whole:,} ({request.why})", flush=True)
+            with terminal.aside(sys.stdout):
+                show.announce(request.config, request.plan, reference=False)
+                say(f"{name} goes on from batch {request.batch:,} of {whole:,} ({request.why})")
+                sys.stdout.flush()
 
     with Progress(request.plan, quiet=options.json) as progress:
         result = resuming.resume(request, progress, announce)
@@ -84,12 +88,17 @@ def _ended(options: argparse.Namespace, result: Result, config: Config, plan: Pl
     from . import show
 
     picture = show.draw_picture(result, config)
-    if options.json:
-        print_json(result.document)
-    else:
-        show.result(result, plan, picture, config.data)
+    try:
+        if options.json:
+            print_json(result.document)
+        else:
+            show.result(result, plan, picture, config.data)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who read it has gone; how the run has ended is not changed by that
+        terminal.mute(sys.stdout)
     if result.status == "failed":
-        show.failure(result)
+        with terminal.aside():
+            show.failure(result)
         return 2 if result.document.get("wrong_request") else 1
     return 130 if result.status == "interrupted" else 0
 
@@ -215,7 +224,7 @@ def _replay(options: argparse.Namespace) -> int:
             made = {"run": folder.name, "until": options.until, "out": path and str(path), "arrays": shapes}
             print_json(made | {"same": difference is None, "first_difference": difference})
         else:
-            print(replay_text.render_moment(moment, path))
+            say(replay_text.render_moment(moment, path))
         if difference is not None:
             where = f"{difference['stage']}, {difference['action']}: {difference['array']}"
             warn(
@@ -234,7 +243,7 @@ def _doctor(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"checks": [check._asdict() for check in found]})
     else:
-        print(show.check_table(found))
+        say(show.check_table(found))
     return 1 if any(check.state == "fault" for check in found) else 0
 
 
@@ -256,6 +265,10 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "sweep": studies.sweep,
     "stability": studies.stability,
     "schedule": studies.schedule,
+    "open": shelf.open_page,
+    "export": shelf.export,
+    "import": shelf.take_in,
+    "prune": shelf.prune,
     "doctor": _doctor,
     "bench": studies.bench,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 import sys
 import tempfile
@@ -15,8 +16,11 @@ from pipeline.files import remove_socket_folder
 from pipeline.schema import Config, Data
 from pipeline.schema_run import Run
 
-from . import plots, runs
+from . import browse, packages, plots, runs
 from .environment import BLAS_THREADS, PACKAGES, cores, version_of
+
+#: A worker and the launcher hold a few files for each stage that they know: what a run of three and one of a hundred want.
+FILES_OF_FEW, FILES_OF_MANY = 64, 1024
 
 
 class Check(NamedTuple):
@@ -33,18 +37,15 @@ def checks(parent: Path) -> Iterator[Check]:
     yield from _packages()
     yield _cores()
     yield _blas()
+    yield _files()
     yield _try("sockets", _sockets)
     yield _try("port", _port)
     yield _try("run folder", lambda: _writable(parent))
     yield _disk(parent)
     yield _try("packaged data", lambda: _data(Data()))
     yield _full_data()
-    available = plots.is_available()
-    yield Check(
-        "plot",
-        "ok" if available else "warning",
-        "matplotlib" if available else "no pictures: pip install 'timebox[plot]'",
-    )
+    yield _plot()
+    yield _browser()
 
 
 def _python() -> Check:
@@ -54,10 +55,16 @@ def _python() -> Check:
 
 
 def _packages() -> Iterator[Check]:
-    for name in PACKAGES[1:]:
+    wanted = {need.name: need.wanted for need in packages.needs()} or dict.fromkeys(PACKAGES[1:], "")
+    for name, bounds in wanted.items():
         version = version_of(name)
-        missing = version == "not installed"
-        yield Check(name, "fault" if missing else "ok", f"{version}; pip install {name}" if missing else version)
+        way_out = f"pip install '{name}{bounds.replace(' ', '')}'"
+        if version == "not installed":
+            yield Check(name, "fault", f"{version}; {way_out}")
+        elif not packages.is_met(version, bounds):
+            yield Check(name, "fault", f"{version}, and {bounds} is needed; {way_out}")
+        else:
+            yield Check(name, "ok", version)
 
 
 def _cores() -> Check:
@@ -78,6 +85,17 @@ def _blas() -> Check:
             "blas", "warning", f"{text}; OPENBLAS_CORETYPE={forced} is set and may slow it: unset it to measure"
         )
     return Check("blas", "ok", text)
+
+
+def _files() -> Check:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= FILES_OF_MANY:
+        return Check("open files", "ok", "without limit" if soft == resource.RLIM_INFINITY else f"{soft:,} at once")
+    way_out = f"`ulimit -n {FILES_OF_MANY if hard == resource.RLIM_INFINITY else min(hard, FILES_OF_MANY)}` allows more"
+    state = "warning" if soft >= FILES_OF_FEW else "fault"
+    return Check(
+        "open files", state, f"{soft:,} at once are few for {'many' if state == 'warning' else 'any'} boxes; {way_out}"
+    )
 
 
 def _try(name: str, look: Callable[[], str]) -> Check:
@@ -114,6 +132,18 @@ def _disk(parent: Path) -> Check:
         return Check("disk", "fault", f"{parent}: {error.strerror}")
     text = f"{free / 1e9:.1f} GB free; a run of preset article takes 40 MB"
     return Check("disk", "ok" if free > 1e9 else "warning", text)
+
+
+def _plot() -> Check:
+    if plots.is_available():
+        return Check("plot", "ok", f"matplotlib {version_of('matplotlib')}")
+    return Check("plot", "warning", "no pictures: pip install 'timebox[plot]'")
+
+
+def _browser() -> Check:
+    if name := browse.find():
+        return Check("browser", "ok", f"{name} shows reports")
+    return Check("browser", "warning", "none found; a report is one file, to be looked at elsewhere")
 
 
 def _data(data: Data) -> str:

@@ -7,7 +7,9 @@ def main() -> int:
     """Run the command line and return its exit code."""
     try:
         from .cli import main as run_command
+        from .terminal import prepare
 
+        prepare()
         return run_command()
     except KeyboardInterrupt:
         return 130

@@ -11,6 +11,9 @@ from pipeline.errors import ConfigError
 from pipeline.faults import key_of
 from pipeline.presets import PRESETS
 
+#: Letters of a key's words that still stand behind its flag; more would not fit a terminal of 80 columns.
+LONGEST = 32
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are ConfigErrors: one line with the nearest known flag."""
@@ -27,15 +30,18 @@ def add(parser: argparse.ArgumentParser) -> None:
         name = field.key.partition(".")[0]
         group = groups.setdefault(name, parser.add_argument_group(name))
         words = choices(field.type)
+        text, is_long = field.description, words and sum(map(len, words)) > LONGEST
+        if is_long:
+            text = f"{', '.join(words)}: {text}"
         default = "by schedule" if field.default is None else field.default or "none"
         if isinstance(field.default, bool | int | float):
             default = str(field.default).lower()
         group.add_argument(
             f"--{field.key}",
             dest=field.key,
-            metavar="|".join(words) if words else field.key.partition(".")[2].upper(),
+            metavar="|".join(words) if words and not is_long else field.key.partition(".")[2].upper(),
             default=argparse.SUPPRESS,
-            help=f"{field.description} ({default}{_of_article(field.key)})".replace("%", "%%"),
+            help=f"{text} ({default}{_of_article(field.key)})".replace("%", "%%"),
         )
 
 

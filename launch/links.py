@@ -58,10 +58,20 @@ def private_folder(kind: str = "ipc") -> Path:
     """Make a private (0700) folder for a run's secrets and, with a path short enough for that, its sockets."""
     for parent in (None, "/tmp"):
         folder = Path(tempfile.mkdtemp(prefix="timebox-", dir=parent))
-        if kind == "tcp" or len(os.fsencode(folder)) + len("/launcher") + 1 <= SOCKET_PATH:
+        is_short = len(os.fsencode(folder)) + len("/launcher") + 1 <= SOCKET_PATH
+        if kind == "tcp" or (is_short and _is_text(folder)):
             return folder
         folder.rmdir()
     raise ConfigError("transport.kind: no folder with a path short enough for sockets; set TMPDIR, or use tcp")
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a path can be told to others as text: not where its bytes are none by this locale."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def make_keys(config: Config, folder: Path) -> keys.Keys:

@@ -100,6 +100,10 @@ class Result:
 
         return Path(report.write([self.folder], out)["out"])
 
+    def show(self, height: int = 720) -> shown.Page:
+        """Write the offline page and show it where this stands last in a notebook's cell, `height` pixels high."""
+        return shown.Page(self.report(), height)
+
     def replay(self) -> dict[str, Any]:
         """Run it again from its journals, in a process of its own, and return the document of `timebox replay --json`."""
         from . import replaying

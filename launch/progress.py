@@ -6,13 +6,13 @@ Shares are of the time between the last two things that a worker said of itself,
 
 from __future__ import annotations
 
-import sys
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.plan import Plan
 
+from . import terminal
 from .supervise import Member, Recovery, Supervisor
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Progress:
     def __init__(self, plan: Plan, *, quiet: bool) -> None:
         self._plan = plan
         self._quiet = quiet
-        self._is_terminal = sys.stderr.isatty() and not quiet
+        self._is_terminal = terminal.draws_over() and not quiet
         self._next = 0.0 if self._is_terminal else time.monotonic() + LINE_S
         self._live: Live | None = None
         self._waits_since = time.monotonic()  # how long it waits for workers to stop
@@ -85,7 +85,8 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trail: TracebackType | None
     ) -> None:
         if self._live is not None:
-            self._live.stop()
+            with terminal.aside():
+                self._live.stop()
 
     def __call__(self, state: Supervisor) -> None:
         """Show where the run is, when it is time to."""
@@ -109,16 +110,18 @@ class Progress:
             return
         if self._is_terminal:
             self._next = now + PICTURE_S
-            self._show(self.picture(state))
+            with terminal.aside():
+                self._show(self.picture(state))
         else:
             self._next = now + LINE_S
-            print(self.line(state), file=sys.stderr, flush=True)
+            terminal.say_aside(self.line(state))
 
     def _tell(self, text: str) -> None:
         if self._live is None:
-            print(text, file=sys.stderr, flush=True)
+            terminal.say_aside(text)
         else:
-            self._live.console.print(text, highlight=False)
+            with terminal.aside():
+                self._live.console.print(text, highlight=False)
 
     def recovery(self, recovery: Recovery) -> str:
         """Return what a run survives, in words."""
@@ -185,7 +188,7 @@ class Share:
     def __init__(self, what: str, *, quiet: bool) -> None:
         self._what = what
         self._quiet = quiet
-        self._is_terminal = sys.stderr.isatty()
+        self._is_terminal = terminal.draws_over()
         self._began = self._told = time.monotonic()
 
     def __enter__(self) -> Share:
@@ -193,7 +196,7 @@ class Share:
 
     def __exit__(self, *_: object) -> None:
         if self._is_terminal and not self._quiet and self._told != self._began:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            terminal.over("")
 
     def __call__(self, done: int, whole: int) -> None:
         """Tell that so much of the whole is done."""
@@ -203,9 +206,4 @@ class Share:
         self._told = now
         left = (now - self._began) * (whole - done) / done
         text = f"{self._what}: {done:,} of {whole:,} ({done / max(whole, 1):.0%}), {left:.0f} s left"
-        print(
-            f"\r\x1b[K{text}" if self._is_terminal else text,
-            end="" if self._is_terminal else "\n",
-            file=sys.stderr,
-            flush=True,
-        )
+        (terminal.over if self._is_terminal else terminal.say_aside)(text)

@@ -272,7 +272,9 @@ def replay_until(folder: Path, until: str) -> dict[str, Array]:
 
 def _command(folder: Path, *more: str) -> str:
     command = [sys.executable, "-m", "launch", "replay", str(folder), "--json", *more]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, encoding="utf-8", errors="surrogateescape", check=False
+    )
     if done.returncode not in (SAME, DIFFERENT, NOT_COMPARABLE) or not done.stdout:
         raise ConfigError(done.stderr.strip().removeprefix("timebox: ") or f"replay ended with {done.returncode}")
     return done.stdout

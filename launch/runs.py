@@ -117,13 +117,23 @@ def all_runs(parent: Path) -> list[Path]:
     with contextlib.suppress(OSError):
         if not parent.is_dir():
             return []
-    return sorted(path for path in parent.iterdir() if not path.is_symlink() and is_run(path))
+    there = (path for path in parent.iterdir() if not path.name.startswith(".") and not path.is_symlink())
+    return sorted(path for path in there if is_run(path))
 
 
 def _name(folder: Path) -> str:
     with contextlib.suppress(OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, AttributeError):
-        return str(tomllib.loads((folder / "config.toml").read_text()).get("run", {}).get("name", ""))
+        return str(tomllib.loads((folder / "config.toml").read_text(encoding="utf-8")).get("run", {}).get("name", ""))
     return ""
+
+
+def size(folder: Path) -> int:
+    """Return how many bytes the files of a run have."""
+    found = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # a file that went while the run goes on
+            found += path.lstat().st_size if path.is_file() and not path.is_symlink() else 0
+    return found
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -177,6 +187,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "boxes": config.model.boxes if config else "",
         "accuracy": (summary or {}).get("accuracy"),
         "seconds": (summary or {}).get("seconds"),
+        "bytes": size(folder),
         "reference": bool(state.get("reference")),
         "stages": [
             {"name": stage["name"], "pid": stage.get("pid"), "host": stage.get("host")}

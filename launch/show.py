@@ -18,6 +18,7 @@ from . import logs, plots, runs, stacks, task_words
 from .doctor import Check
 from .environment import cores
 from .live import Result
+from .terminal import say
 from .text import number, share, table
 
 #: Most epochs, and most images, that are printed; the files have them all.
@@ -27,19 +28,19 @@ MOST_EPOCHS, MOST_IMAGES = 12, 40
 def announce(config: Config, plan: Plan, *, reference: bool) -> None:
     """Say what is about to run."""
     data = config.data
-    print(f"{config.schedule.kind}: {task_words.network(config)}")
+    say(f"{config.schedule.kind}: {task_words.network(config)}")
     images = f"{data.train:,} training and {judged(data):,} {data.judge} {task_words.unit(data)}"
     epochs, batches = _count(config.train.epochs, "epoch"), _count(plan.epoch_batches // plan.micro, "batch")
     if plan.micro > 1:
         batches += f", each in {plan.micro} micro-batches, which are what travels"
-    print(f"{task_words.task(config)}: {images}; {epochs} of {batches}")
-    print(f"boxes learn by {rule(config)}")
+    say(f"{task_words.task(config)}: {images}; {epochs} of {batches}")
+    say(f"boxes learn by {rule(config)}")
     if told := faults.texts(config.fault):
-        print(f"faults on purpose: {', '.join(told)}")
+        say(f"faults on purpose: {', '.join(told)}")
     if reference:
         print("one process, the reference loop")
     elif plan.head > cores():
-        print(f"{plan.head} processes on {cores()} cores: they share, so times tell less than they could")
+        say(f"{plan.head} processes on {cores()} cores: they share, so times tell less than they could")
     else:
         print(f"{plan.head} processes on {cores()} cores")
     sys.stdout.flush()
@@ -94,27 +95,27 @@ def result(outcome: Result, plan: Plan, picture: Path | None, data: Data | None 
             else _predictions(predictions, data.judge)
         )
         print()
-    print(f"{document['status']} in {document['seconds']:.1f} s", end="")
+    ended = f"{document['status']} in {document['seconds']:.1f} s"
     if document["batches_per_s"]:
-        print(f", {document['batches_per_s']:.0f} batches a second", end="")
+        ended += f", {document['batches_per_s']:.0f} batches a second"
     if document["first_update_s"]:
-        print(f", first update {document['first_update_s']:.2f} s after the command", end="")
-    print()
+        ended += f", first update {document['first_update_s']:.2f} s after the command"
+    say(ended)
     if document.get("resumed_from") is not None:
         times = _count(document["attempts"] - 1, "time")
         print(f"taken up again {times}, last from batch {document['resumed_from']:,}")
     if outcome.digest:
-        print(f"digest {outcome.digest} (equal digests: equal weights, bit for bit)")
-    print(f"run {outcome.folder}" + (f", cost curve {picture.relative_to(outcome.folder)}" if picture else ""))
+        say(f"digest {outcome.digest}\n  (equal digests: equal weights, bit for bit)")
+    say(f"run {outcome.folder}" + (f", cost curve {picture.relative_to(outcome.folder)}" if picture else ""))
     if outcome.status == "interrupted":
         batches = document["stages"][-1]["batches"]
         # A reference that is stopped does not tell its batch.
         where = "before its end" if batches is None else f"at batch {batches} of {plan.batches}"
         print(f"stopped {where}; what was there is kept in the run's folder")
         if late := _late(outcome.folder):
-            print(f"{late} when told to stop: timebox logs {_name(outcome.folder)} --why")
+            say(f"{late} when told to stop: timebox logs {_name(outcome.folder)} --why")
     elif outcome.status == "done" and not document["reference"]:
-        print(f"look into it: {_ways_in(outcome.folder)}")
+        say(f"look into it: {_ways_in(outcome.folder)}")
     sys.stdout.flush()
 
 
@@ -200,12 +201,13 @@ def run_table(found: Sequence[dict[str, Any]]) -> str:
             item["boxes"],
             share(item["accuracy"]),
             number(item["seconds"], 1),
+            f"{item['bytes'] / 1e6:.1f}",
             item["status"] + (", faults on purpose" if item.get("faults") else ""),
         )
         for item in found
     ]
-    heads: tuple[str, ...] = ("run", "schedule", "boxes", "right", "seconds", "status")
-    left = (0, 1, 5)
+    heads: tuple[str, ...] = ("run", "schedule", "boxes", "right", "seconds", "MB", "status")
+    left = (0, 1, 6)
     if any(item["resumed_from"] is not None for item in found):
         rows = [(*row, number(item["resumed_from"], 0)) for row, item in zip(rows, found, strict=True)]
         heads = (*heads, "resumed from batch")

@@ -1,21 +1,41 @@
-"""How a result looks where Python shows it by itself: one line at a prompt, a short table in a notebook. Pure but for one look.
+"""How a result looks where Python shows it by itself: one line at a prompt, a short table or the report in a notebook.
 
 A notebook's page is HTML that others may read: everything that comes from a run is escaped.
 """
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from .text import number, share
 
 #: Stages that a table lists; of more, how many there are.
 MOST_STAGES = 12
+
+
+class Page(NamedTuple):
+    """A report in the place where it is shown: a notebook has the whole page in a frame, a prompt its path."""
+
+    path: Path
+    height: int  # of the frame, in pixels
+
+    def __repr__(self) -> str:
+        return f"<{self.path}: open it in a browser>"
+
+    def _repr_html_(self) -> str:
+        # In a sandbox the page's scripts run, but not as the notebook's: the page is made of what a run has written. By
+        # `srcdoc` its links within itself would lead to the notebook.
+        page = base64.b64encode(self.path.read_bytes()).decode("ascii")
+        return (
+            f'<iframe src="data:text/html;charset=utf-8;base64,{page}" sandbox="allow-scripts allow-forms" '
+            f'height="{self.height}" style="width:100%;border:1px solid #ccc"></iframe>'
+        )
 
 
 def line(document: dict[str, Any]) -> str:

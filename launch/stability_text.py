@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import math
-import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import spread, text
+from . import spread, terminal, text
 from .stability_rules import CLASSES, CONVERGED, FLOWN, HIGH, SPIKE, WILD, rules
 from .sweep_text import duration
 
@@ -26,7 +25,7 @@ class Progress:
 
     def __init__(self, runs: int, quiet: bool) -> None:
         self._runs, self._quiet, self._done = runs, quiet, 0
-        self._is_terminal = sys.stderr.isatty()
+        self._is_terminal = terminal.draws_over()
         self._began = time.monotonic()
 
     def __enter__(self) -> Progress:
@@ -36,7 +35,7 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         if self._is_terminal and not self._quiet:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            terminal.over("")
 
     def __call__(self, what: str) -> None:
         """Tell that a run has ended."""
@@ -47,8 +46,7 @@ class Progress:
 
     def _show(self, line: str) -> None:
         if not self._quiet:
-            start, end = ("\r\x1b[K", "") if self._is_terminal else ("", "\n")
-            print(f"{start}{line}", end=end, file=sys.stderr, flush=True)
+            (terminal.over if self._is_terminal else terminal.say_aside)(line)
 
 
 def render(made: Mapping[str, Any]) -> str:

@@ -137,7 +137,7 @@ def _messages(document: dict[str, Any]) -> str:
         for row in document["messages"]
     ]
     note = "a hop: from encoded to received, as median and 99th percentile; awaited: the median hop where the receiver waited"
-    header = ("messages", "", "count", "bytes", "hop µs", "99 % µs", "awaited hop µs")
+    header = ("messages", "", "count", "bytes", "hop µs", "99 % µs", "awaited µs")
     return f"{table(header, rows, left=(0, 1))}\n{note}" if rows else ""
 
 

@@ -151,7 +151,7 @@ def schedule(options: argparse.Namespace) -> int:
     from . import schedule
 
     config = resolve(options.preset, options.config, flags.given(options))
-    return tell(options, schedule.document(config), schedule.text)
+    return tell(options, schedule.document(config), schedule.text, print)  # whole lines: they may be copied
 
 
 def bench(options: argparse.Namespace) -> int:

@@ -6,12 +6,11 @@ within minutes of it. Accuracies are compared only where each repeat has another
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
-from . import spread, text
+from . import spread, terminal, text
 from .spread import Spread
 from .supervise import Supervisor
 
@@ -78,7 +77,7 @@ class Progress:
 
     def __init__(self, runs: int, took: Sequence[tuple[int, float]], *, quiet: bool) -> None:
         self._runs, self._took, self._quiet = runs, [*took], quiet
-        self._is_terminal = sys.stderr.isatty()
+        self._is_terminal = terminal.draws_over()
         self._began = self._since = time.monotonic()
         self._next = 0.0
         self._text, self._todo = "", [0]
@@ -88,7 +87,7 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         if self._is_terminal and not self._quiet and self._text:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            terminal.over("")
 
     def begin(self, number: int, name: str, todo: Sequence[int]) -> None:
         """Tell that a run begins; `todo` are the points of this and all later ones."""
@@ -101,8 +100,9 @@ class Progress:
         """Take in how long a run took, and tell at once that it failed."""
         self._took.append((row["point"], row["seconds"]))
         if row["status"] == "failed" and not self._quiet:
-            start = "\r\x1b[K" if self._is_terminal else ""
-            print(f"{start}{self._text}: failed: {row['error']}", file=sys.stderr, flush=True)
+            if self._is_terminal:
+                terminal.over("")
+            terminal.say_aside(f"{self._text}: failed: {row['error']}")
 
     def __call__(self, state: Supervisor) -> None:  # noqa: ARG002
         """Show the time anew while a run goes on, on a terminal."""
@@ -118,8 +118,7 @@ class Progress:
         gone = f"; {duration(now - self._began)} gone"
         rest = "" if left is None else f", about {duration(max(left - (now - self._since), 0))} left"
         line = f"{self._text}{gone}{rest}"
-        print(f"\r\x1b[K{line}" if self._is_terminal else line, end="" if self._is_terminal else "\n", file=sys.stderr)
-        sys.stderr.flush()
+        (terminal.over if self._is_terminal else terminal.say_aside)(line)
 
 
 # Figures

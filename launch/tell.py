@@ -9,6 +9,8 @@ from typing import Any
 
 from pipeline.files import to_json
 
+from .terminal import say
+
 
 def print_json(document: Any) -> None:
     """Print one document, and nothing else."""
@@ -21,11 +23,13 @@ def warn(texts: Iterable[str]) -> None:
         print(f"timebox: warning: {text}", file=sys.stderr)
 
 
-def tell(options: argparse.Namespace, document: Any, render: Callable[[Any], str]) -> int:
+def tell(
+    options: argparse.Namespace, document: Any, render: Callable[[Any], str], write: Callable[[str], None] = say
+) -> int:
     """Print a document as JSON or as text, after its warnings, and return the exit code of a command that went well."""
     warn(document.get("warnings", ()))
     if options.json:
         print_json(document)
     else:
-        print(render(document))
+        write(render(document))
     return 0

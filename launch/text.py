@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import textwrap
 from collections.abc import Sequence
 
 
@@ -35,6 +37,20 @@ def share(value: float | None) -> str:
 def processors(cores: int) -> str:
     """Return on how many processors something was simulated; 0: one for each stage."""
     return f"{cores} processor{'s' * (cores > 1)}" if cores else "a processor for each stage"
+
+
+def fold(text: str, columns: int) -> str:
+    """Return a text whose lines end before a column, where words allow it; what goes on stands under what it belongs to."""
+    return "\n".join(line if len(line) <= columns else _folded(line, columns) for line in text.split("\n"))
+
+
+def _folded(line: str, columns: int) -> str:
+    gap = max((found.end() for found in re.finditer(r"^ +|\S {2,}(?=\S)", line)), default=0)
+    indent = gap if gap and gap <= columns // 2 else len(line) - len(line.lstrip()) + 2
+    words = textwrap.TextWrapper(
+        columns, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    )  # fmt: skip
+    return "\n".join(words.wrap(line))
 
 
 def terminal_width() -> int:

@@ -60,6 +60,8 @@ def parse_value(key: str, text: str, source: str) -> Any:
     if hint is None:
         close = difflib.get_close_matches(key, [field.key for field in fields()], 1)
         raise ConfigError(f"{source}: there is no key {key}{f'; did you mean {close[0]}?' if close else ''}")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):  # it could not be written down
+        raise ConfigError(f"{source}: {key}: {text!r} is no text by this locale's character set; set PYTHONUTF8=1")
     value: Any = text
     kind = _bare(hint)
     if typing.get_origin(kind) is dict or (_is_for_each(hint) and "=" in text):

@@ -24,8 +24,8 @@ from .schema import Config
 from .stage import Stage
 from .work import Arrays
 
-#: Columns that a drawing shows at most.
-COLUMNS = 26
+#: Columns that a drawing shows at most, and letters of a line: with a `#` before it, it fits a terminal of 80.
+COLUMNS, LETTERS = 26, 79
 
 
 class Grid(NamedTuple):
@@ -49,10 +49,11 @@ class Grid(NamedTuple):
         """Return the grid as text; of a long one its end if it is stuck, else its beginning."""
         rows = {name: [*row, f">{self.at}<"] if name == self.stuck else row for name, row in self.cells.items()}
         length = max((len(row) for row in rows.values()), default=0)
+        width = max((len(cell) for row in rows.values() for cell in row), default=1) + 1
+        left = max(map(len, rows)) + 2
+        most = min(most, max(1, (LETTERS - left - len("  …   …")) // width))
         first = max(length - most, 0) if self.stuck else 0
         shown = {name: [*row[first : first + most]] for name, row in rows.items()}
-        width = max((len(cell) for row in shown.values() for cell in row), default=1) + 1
-        left = max(map(len, shown)) + 2
         before, after = "… " if first else "  ", " …" if length > first + most else ""
         return "\n".join(
             (f"  {name:<{left}}{before}" + "".join(f"{cell:<{width}}" for cell in row)).rstrip() + after

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.in_process
 
 COMMANDS = (
     *("run", "list", "logs", "order", "stats", "timeline", "report", "compare", "sweep", "replay", "simulate"),
-    *("schedule", "stability", "doctor", "bench", "stacks", "stop"),
+    *("schedule", "stability", "doctor", "bench", "stacks", "stop", "open", "export", "import", "prune"),
 )
 
 

@@ -1,10 +1,9 @@
-"""Runs whose stages join by themselves, each on an address of its own: the README's shells, bits, rivals, killed agents."""
+"""Runs whose stages join by themselves, each on an address of its own: the page's shells, bits, rivals, killed agents."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pages
 import pytest
 from beyond import STAGES, Spread, digest_here
 from hosts import Host, aliases, why_no_aliases
@@ -23,7 +23,6 @@ from launch.cli import main
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
 
 Shell = Callable[..., "subprocess.Popen[bytes]"]
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 SMALL = ["--model.width", "16", "--train.epochs", "2", "--data.train", "400"]
 LONG = ["--schedule.kind", "locked", "--model.width", "16", "--train.epochs", "40", "--train.evaluate_every", "0"]
 LONG += ["--checkpoint.every", "200", "--placer.lost_s", "2"]
@@ -57,12 +56,11 @@ def shell(tmp_path: Path) -> Shell:
 
 
 def guide() -> list[str]:
-    """Return the commands that the README has for runs beyond one machine, in their order."""
-    section = README.partition("\n## Beyond one machine\n")[2].partition("\n## ")[0]
-    return [line for block in re.findall(r"```sh\n(.*?)```", section, re.DOTALL) for line in block.splitlines()]
+    """Return the commands that the page has for runs beyond one machine, in their order."""
+    return pages.commands(pages.section(pages.ROOT / "launch" / "README.md", "Beyond one machine"))
 
 
-def test_the_readme_s_shells_do_what_it_says(shell: Shell, tmp_path: Path) -> None:
+def test_the_page_s_shells_do_what_it_says(shell: Shell, tmp_path: Path) -> None:
     run_command, join_command, *_ = guide()
     launcher = shell(run_command)
     join = tmp_path / "runs" / "latest" / "join"

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from launch import pack
+from launch.shown import Page
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs chromium")
 CHROMIUM = next(
@@ -706,3 +707,26 @@ def test_a_report_of_no_run_says_so(visit: Any) -> None:
 def test_a_browser_that_cannot_inflate_is_told(visit: Any, small: str) -> None:
     page = visit(small.replace('typeof DecompressionStream === "function"', "false"), bypass_csp=True)
     assert "has no DecompressionStream" in page.locator("#timeline").inner_text()
+
+
+def test_a_notebook_has_the_whole_page_in_a_frame_that_cannot_reach_it(
+    browser: Any, small: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(small, encoding="utf-8")
+    page = browser.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    notebook = tmp_path / "notebook.html"
+    notebook.write_text(f"<!doctype html><p>a cell</p>{Page(path, 700)._repr_html_()}", encoding="utf-8")
+    page.goto(notebook.as_uri())
+    frame = page.frame_locator("iframe")
+    frame.get_by_role("spinbutton", name="batch").fill("7")
+    frame.get_by_role("button", name="Go to batch").click()
+    frame.get_by_text("Batch 7: ").wait_for()
+    frame.get_by_role("link", name="Predictions").click()
+    frame.locator("#predictions:focus").wait_for()
+    assert page.frames[1].evaluate("window.origin") == "null"
+    assert complaints == []
+    page.close()
+    assert repr(Page(path, 700)) == f"<{path}: open it in a browser>"

@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 
 from launch import results_page
-from launch.benches import BENCHES
 from pipeline.errors import ConfigError
 
 PAGE = "before\n<!-- bench hop -->\n```text\nold\ntable\n```\nafter\n<!-- bench start -->\n```text\nother\n```\n"
-README = Path(__file__).parents[1] / "README.md"
 
 
 def test_a_table_goes_into_its_block_alone(tmp_path: Path) -> None:
@@ -30,8 +28,3 @@ def test_a_page_without_one_block_for_it_is_refused_before_anything_is_measured(
         page.write_text(text)
     with pytest.raises(ConfigError, match=r"--into: .*page\.md"):
         results_page.check(page, "hop")
-
-
-@pytest.mark.parametrize("name", [name for name in BENCHES if name not in ("start", "replay", "predict")])
-def test_the_readme_has_a_block_for_each_table(name: str) -> None:
-    assert results_page.check(README, name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pages
 import pytest
 
 from launch import spread, sweep, sweep_plot, sweep_points, sweep_text
@@ -710,9 +710,9 @@ def test_the_command_knows_all_packaged_sweeps_by_name(capsys: pytest.CaptureFix
     assert all(name in told for name in sweep_points.named())
 
 
-def test_the_example_of_the_readme_is_a_request(write: Callable[[str], str]) -> None:
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    (example,) = [text for text in re.findall(r"```toml\n(.*?)```", readme, re.DOTALL) if "[grid]" in text]
+def test_the_example_of_the_page_is_a_request(write: Callable[[str], str]) -> None:
+    page = pages.ROOT / "launch" / "README.md"
+    (example,) = [text for text in pages.blocks(pages.read(page), "toml") if "[grid]" in text]
     found = sweep_points.read(write(example))
     assert [point.mode for point in found.points] == ["run"] * 4 + ["reference"] * 2
     assert [point.against for point in found.points] == [1, 2, 1, 2, 1, 2]

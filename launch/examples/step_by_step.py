@@ -169,7 +169,7 @@ print("cost of each epoch", [round(cost, 4) for cost in by_hand], "test images r
 
 # %%
 result = run(config)
-result  # in Jupyter: a short table and a link to the report
+result  # in Jupyter: a short table and a link to the report; `result.show()` has the report in the cell
 
 # %%
 print("box-1 began with", *result.journal["box-1"][:5], "and box-2 with", *result.journal["box-2"][:5])

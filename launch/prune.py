@@ -1,0 +1,87 @@
+"""Which runs of a folder go, and their removal. Never one that goes on, never what is no run, never through a link."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipeline.errors import ConfigError
+
+from . import runs
+
+
+class Choice(NamedTuple):
+    """What is to go: all but so many of the newest, what is older than so many days, and of these only what went wrong."""
+
+    keep: int | None = None
+    older_than: float | None = None
+    failed: bool = False
+
+
+def prune(parent: Path, choice: Choice, *, yes: bool) -> dict[str, Any]:
+    """Remove the chosen runs, or without `yes` tell which they are; raises ConfigError where nothing was chosen."""
+    if choice == Choice():
+        raise ConfigError("prune: nothing is chosen; say --keep N, --older-than DAYS or --failed")
+    for name, value in (("--keep", choice.keep), ("--older-than", choice.older_than)):
+        if value is not None and not 0 <= value < float("inf"):
+            raise ConfigError(f"{name}: a number from 0 on is wanted, not {value:g}")
+    runs.check_is_folder(parent, "--run.dir")
+    found = runs.all_runs(parent)
+    told = [_of(folder) for folder in chosen(found, choice)]
+    kept = [row for row in told if row["status"] == "running"]
+    gone = [row for row in told if row["status"] != "running"]
+    for row in gone if yes else ():
+        shutil.rmtree(parent / row["run"])
+    if yes and gone:
+        _mend_latest(parent)
+    return {
+        "runs": gone, "bytes": sum(row["bytes"] for row in gone), "removed": yes, "left": len(found) - len(gone),
+        "warnings": [f"{row['run']} goes on, and stays" for row in kept],
+    }  # fmt: skip
+
+
+def chosen(found: list[Path], choice: Choice) -> list[Path]:
+    """Return what a choice says of runs, the oldest first. Each part of it spares some; what no part spares goes."""
+    gone = found[: max(len(found) - choice.keep, 0)] if choice.keep is not None else list(found)
+    if choice.older_than is not None:
+        limit = datetime.now(UTC) - timedelta(days=min(choice.older_than, 1e5))
+        gone = [folder for folder in gone if _made(folder) < limit]
+    if choice.failed:
+        gone = [folder for folder in gone if runs.describe(folder)["status"] not in ("done", "simulated", "running")]
+    return gone
+
+
+def _made(folder: Path) -> datetime:
+    """Return when a run was made, which its id tells; of one with another name, when it was last changed."""
+    try:
+        return datetime.strptime(folder.name[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        return datetime.fromtimestamp(folder.stat().st_mtime, UTC)
+
+
+def _of(folder: Path) -> dict[str, Any]:
+    status = runs.describe(folder)["status"]
+    return {"run": folder.name, "status": status, "bytes": runs.size(folder)}
+
+
+def _mend_latest(parent: Path) -> None:
+    """Let `latest` point to the newest run that is left, if what it pointed to is gone."""
+    link = parent / runs.LATEST
+    if link.is_symlink() and not link.exists():
+        left = runs.all_runs(parent)
+        link.unlink()
+        if left:
+            runs.point_latest(parent, left[-1])
+
+
+def render(document: dict[str, Any]) -> str:
+    """Return what `timebox prune` prints."""
+    lines = [f"{row['run']}  {row['status']}, {row['bytes'] / 1e6:.1f} MB" for row in document["runs"]]
+    count, left = f"{len(lines)} run{'s' * (len(lines) != 1)}", f"{document['left']} left"
+    if not lines:
+        return f"no run is chosen by this; {left}"
+    if document["removed"]:
+        return "\n".join([*lines, f"removed {count}, {document['bytes'] / 1e6:.1f} MB; {left}"])
+    return "\n".join([*lines, f"would remove {count}, {document['bytes'] / 1e6:.1f} MB; add --yes to do it; {left}"])
