@@ -12,13 +12,15 @@ Names are imported when they are first used, so that `import launch` costs nothi
 What the files are for, from what all use to what uses all; a file imports only from its own group or those above it:
 
     what all use
-        text  tell  outfile  plots  palette  environment  process  interruptions  events  links  runs  task_words
-        spread  fallback  flags  sweeper
+        text  terminal  tell  outfile  plots  palette  environment  packages  process  interruptions  events  links
+        runs  task_words  spread  fallback  flags  sweeper
     reading a run
         clocks  recording  window  lines  aligned  causal  logs  follow  order  order_text  breakdown  critical
         staleness  stats  stats_text  quality  vitals  stacks  why  why_text
     pictures and pages
         timeline  chrome  staircase  report  pack  predictions
+    whole runs
+        archive  prune  browse
     replay
         replaying  replay_text  own_files
     virtual time
@@ -39,7 +41,7 @@ What the files are for, from what all use to what uses all; a file imports only 
         bench_rules  bench_rules_text  bench_family  bench_family_text  bench_hostile  hostile  bench_kills
         bench_checkpoints  bench_soak
     the command line
-        entry  cli  commands  studies  show  doctor  __main__
+        entry  cli  commands  studies  shelf  show  doctor  __main__
 """
 
 import importlib
