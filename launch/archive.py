@@ -209,7 +209,7 @@ def _forget_processes(folder: Path) -> None:
     """Take the processes' numbers out of launcher.json: here they are anybody's."""
     state = runs.read_json(folder / "launcher.json")
     if state is not None:
-        stages = [{**stage, "pid": None} for stage in state.get("stages", []) if isinstance(stage, dict)]
+        stages = [{**stage, "pid": None} for stage in runs.stages_of(state)]
         save_json(folder / "launcher.json", {**state, "pid": None, "started_ticks": None, "stages": stages})
 
 

@@ -209,7 +209,7 @@ def _evaluations(
         return [], False
     try:
         judged = [(int(row["epoch"]), float(row["accuracy"])) for row in runs.read_metrics(folder) if "accuracy" in row]
-    except (OSError, ValueError, TypeError, KeyError):
+    except (RunError, ValueError, TypeError, KeyError):
         warnings.append(f"{folder / 'metrics' / 'metrics.jsonl'}: cannot be read; how it learnt is left out")
         return [], False
     ends = {} if found is None else _evaluation_ends(found)

@@ -23,15 +23,21 @@ def collect(folder: Path, config: Config, epochs: list[dict[str, Any]], warnings
     path = folder / "metrics" / "predictions.csv"
     if not path.is_file():
         return None
-    with path.open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    if config.data.name in TASKS:
-        return task_words.told(rows, config.data, epochs, IMAGES)
     try:
-        split = data.load(config.data)
+        with path.open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        if config.data.name in TASKS:
+            return task_words.told(rows, config.data, epochs, IMAGES)
+        return _with_images(rows, data.load(config.data))
     except TimeboxError as error:
         warnings.append(f"the predictions are not drawn: {error}")
-        return None
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):
+        warnings.append(f"the predictions are not drawn: {path}: damaged, or of other data than config.toml says")
+    return None
+
+
+def _with_images(rows: list[dict[str, str]], split: data.Split) -> dict[str, Any]:
+    """Return predictions with their images; raises KeyError, ValueError, TypeError for rows that are none of this data."""
     places = {int(place): row for row, place in enumerate(split.test_places)}
     shown = sorted(rows, key=lambda row: row["right"] == "true")[:IMAGES]
     pixels = [split.test_images[places[int(row["image"])]] for row in shown]

@@ -145,4 +145,4 @@ def read(folder: Path, plan: Plan) -> list[dict[str, Any]]:
     except OSError as error:
         raise RunError(f"{path}: cannot read the oracles' table: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, csv.Error) as error:  # TypeError: a row that is too short
-        raise RunError(f"{path}: damaged: {type(error).__name__}: {error}") from None
+        raise RunError(f"{path}: damaged: its rows are not those of oracles: {error}") from None

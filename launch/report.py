@@ -107,7 +107,10 @@ def collect(folder: Path) -> dict[str, Any]:
             warnings += run["stats"]["warnings"]
         except TimeboxError as error:
             warnings.append(str(error))
-    run["epochs"] = runs.read_metrics(folder)
+    try:
+        run["epochs"] = runs.read_metrics(folder)
+    except TimeboxError as error:
+        warnings.append(str(error))
     run["right_words"], run["cost_words"] = task_words.right(config.data), task_words.cost(config.data)
     run["partial"] = runs.partial_epoch(folder, run["status"], run["epochs"], Plan.of(config)) or None
     try:

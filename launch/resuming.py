@@ -121,7 +121,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _end_orphans(folder: Path) -> None:
     """Wait for workers whose launcher has died, and kill those that do not go: they must not write beside the new ones."""
-    stages = (runs.read_json(folder / "launcher.json") or {}).get("stages", [])
+    stages = runs.stages_of(runs.read_json(folder / "launcher.json") or {})
     deadline = time.monotonic() + ORPHANS_S
     for stage in stages:
         pid = stage.get("pid")

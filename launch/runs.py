@@ -145,9 +145,25 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Return a run's epochs, as many as there are."""
+    """Return a run's epochs, as many as there are; raises RunError for what is no table of them."""
     path = folder / "metrics" / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    if not path.is_file():
+        return []
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if all(isinstance(row["epoch"], int) and "cost" in row for row in rows):
+            return rows
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, TypeError, KeyError):
+        pass
+    raise RunError(f"{path}: damaged: its lines are not those of epochs")
+
+
+def stages_of(state: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what launcher.json or summary.json tells of stages; nothing where that cannot be read."""
+    found = state.get("stages")
+    return [stage for stage in found if isinstance(stage, dict)] if isinstance(found, list) else []
 
 
 def partial_epoch(folder: Path, status: str, epochs: Sequence[dict[str, Any]], plan: Plan) -> str:
@@ -190,8 +206,8 @@ def describe(folder: Path) -> dict[str, Any]:
         "bytes": size(folder),
         "reference": bool(state.get("reference")),
         "stages": [
-            {"name": stage["name"], "pid": stage.get("pid"), "host": stage.get("host")}
-            for stage in (summary or {}).get("stages", state.get("stages", []))
+            {"name": stage.get("name"), "pid": stage.get("pid"), "host": stage.get("host")}
+            for stage in stages_of(summary or {}) or stages_of(state)
         ],
         "resumed_from": resumed_from(state),
         "faults": faults.texts(config.fault) if config else [],

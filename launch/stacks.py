@@ -158,7 +158,7 @@ def collect(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ConfigError(f"{folder.name} has no workers: {error.filename} is missing") from None
     pids = {stage["name"]: stage["pid"] for stage in document["stages"] if isinstance(stage["pid"], int)}
-    elsewhere = {stage["name"] for stage in state.get("stages", []) if stage.get("is_elsewhere")}
+    elsewhere = {stage["name"] for stage in runs.stages_of(state) if stage.get("is_elsewhere")}
     if elsewhere:
         found = ask(folder, pids, through(state)) if status == "running" else {}
     else:

@@ -39,7 +39,7 @@ def stop(folder: Path, *, now: bool, tell: Callable[[str], None]) -> dict[str, A
         "status": runs.describe(folder)["status"],
         "was_running": was_running,
         "seconds": round(time.monotonic() - began, 3),
-        "batches": {stage["name"]: stage.get("batches") for stage in summary.get("stages", [])},
+        "batches": {stage.get("name"): stage.get("batches") for stage in runs.stages_of(summary)},
         "ended_workers": ended,
         "warnings": [],
     }
@@ -75,9 +75,9 @@ def _send(pid: int, number: int) -> None:
 def _end_workers(folder: Path, state: dict[str, Any]) -> list[str]:
     """Kill workers that outlived their launcher, which none should, and return their names."""
     found = []
-    for stage in state.get("stages", []):
+    for stage in runs.stages_of(state):
         pid, name = stage.get("pid"), stage.get("name")
-        if stage_state(stage, folder.name) not in ("gone", "unknown"):
+        if isinstance(pid, int) and stage_state(stage, folder.name) not in ("gone", "unknown"):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
                 found.append(str(name))

@@ -51,7 +51,7 @@ def collect(folder: Path) -> dict[str, Any]:
     seen = {k: signs(folder, plan.name(k), warnings, alignment.of(plan.name(k))) for k in standings}
     away = sent_away(folder)
     at = _moment(status, standings, seen, away.stopped_ns)
-    known = {each.get("name"): each for each in state.get("stages", []) if isinstance(each, dict)}
+    known = {each.get("name"): each for each in runs.stages_of(state)}
     stages = []
     for k, standing in standings.items():
         name = plan.name(k)

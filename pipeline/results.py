@@ -89,7 +89,7 @@ def load_weights(path: Path) -> Weights:
         zipfile.BadZipFile,
     ) as error:
         # RuntimeError and its NotImplementedError: a damaged zip that claims to be encrypted, or packed in another way
-        raise RunError(f"{path}: cannot read the weights: {error}") from None
+        raise RunError(f"{path}: cannot read the weights: {getattr(error, 'strerror', None) or error}") from None
 
 
 def append_rows(folder: Path, ledger: Ledger) -> None:

@@ -148,7 +148,7 @@ def test_the_simulator_knows_how_long_a_run_takes_over_slow_links(four: Hosts, t
             assert simulated.returncode == 0, simulated.stderr
             errors[ms] = json.loads(simulated.stdout)["makespan_s"] / real - 1
             print(f"{ms} ms: a hop takes {hop:.2f} ms, the run {real:.2f} s, predicted {100 * errors[ms]:+.1f} %")
-            if abs(errors[ms]) < 0.05:
+            if abs(errors[ms]) < 0.15:
                 break
     assert all(abs(error) < 0.15 for error in errors.values()), errors
 

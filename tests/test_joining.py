@@ -23,8 +23,8 @@ from launch.cli import main
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
 
 Shell = Callable[..., "subprocess.Popen[bytes]"]
-SMALL = ["--model.width", "16", "--train.epochs", "2", "--data.train", "400"]
-LONG = ["--schedule.kind", "locked", "--model.width", "16", "--train.epochs", "40", "--train.evaluate_every", "0"]
+SMALL = ["--model.width", "16", "--train.epochs", "2", "--data.train", "250"]
+LONG = ["--schedule.kind", "locked", "--model.width", "16", "--train.epochs", "20", "--train.evaluate_every", "0"]
 LONG += ["--checkpoint.every", "200", "--placer.lost_s", "2"]
 
 
@@ -62,7 +62,8 @@ def guide() -> list[str]:
 
 def test_the_page_s_shells_do_what_it_says(shell: Shell, tmp_path: Path) -> None:
     run_command, join_command, *_ = guide()
-    launcher = shell(run_command)
+    short = ["--train.epochs", "4"]
+    launcher = shell(" ".join([run_command, *short]))
     join = tmp_path / "runs" / "latest" / "join"
     until("a join file", lambda: launcher.poll() is not None or (join.is_file() and join.stat().st_size))
     told = (tmp_path / "said").read_text()
@@ -76,7 +77,7 @@ def test_the_page_s_shells_do_what_it_says(shell: Shell, tmp_path: Path) -> None
     assert [agent.wait(20) for agent in agents] == [0, 0, 0]
     folder = (tmp_path / "runs" / "latest").resolve()
     assert runs.read_json(folder / "summary.json")["digest"] == digest_here(
-        tmp_path / "here", "--model.width", width(folder)
+        tmp_path / "here", "--model.width", width(folder), *short
     )  # type: ignore[index]
     assert not join.exists()
 
