@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 
 import pytest
 
 import pipeline
+from launch import cli, commands
 from launch.cli import main
 from pipeline.config import fields
 
@@ -16,7 +18,20 @@ pytestmark = pytest.mark.in_process
 
 COMMANDS = (
     *("run", "list", "logs", "order", "stats", "timeline", "report", "compare", "sweep", "replay", "simulate"),
-    *("schedule", "stability", "doctor", "bench", "stacks", "stop", "open", "export", "import", "prune"),
+    *(
+        "schedule",
+        "stability",
+        "doctor",
+        "bench",
+        "stacks",
+        "stop",
+        "open",
+        "export",
+        "import",
+        "prune",
+        "join",
+        "resume",
+    ),
 )
 
 
@@ -41,6 +56,31 @@ def test_help_of_every_command_ends_with_an_example_of_flags_it_has(
     for flag in (word for word in words if word.startswith("--")):
         assert re.search(rf"{re.escape(flag)}[ ,\]]", usage), f"the example uses {flag}, which the command has not"
     assert "--json" in usage
+
+
+def test_every_example_of_a_help_can_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in commands.COMMANDS:
+        monkeypatch.setitem(commands.COMMANDS, name, lambda _: 0)
+    examples = [text.partition("example: ")[2] for text in cli.EPILOGS.values()]
+    lines = [line.partition(" > ")[0] for text in examples for line in text.split("; ")]
+    assert len(lines) >= len(commands.COMMANDS)
+    for line in lines:
+        first, *words = shlex.split(line)
+        assert (first, main(words)) == ("timebox", 0), line
+
+
+def test_the_help_of_every_command_fits_80_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for command in ([], *([name] for name in commands.COMMANDS)):
+        with pytest.raises(SystemExit):
+            main([*command, "--help"])
+        assert [line for line in capsys.readouterr().out.splitlines() if len(line) > 80] == []
+
+
+def test_the_commands_under_test_are_all_there_are() -> None:
+    assert {*COMMANDS, "join", "resume"} == set(commands.COMMANDS)  # those two have tests of their own
 
 
 @pytest.mark.parametrize("words", [[], ["--help"]], ids=["bare", "help"])
