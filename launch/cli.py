@@ -25,7 +25,7 @@ SHORT = (
     ("--recover", "run.recover", "N", "restart a worker that died or hangs up to N times, and go on from the last checkpoint"),
     (
         "--placer", "placer.kind", "local|env|ray|own",
-        "where its stages are: this machine, wherever `timebox join` is started, a Ray cluster, or as --placer.file has it",
+        "where its stages are: this machine, wherever `timebox join` is started, a Ray cluster, or your own way to start it",
     ),
 )  # fmt: skip
 

@@ -6,7 +6,7 @@ import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import faults
 from pipeline.learning import rule_of, target_of
@@ -15,11 +15,13 @@ from pipeline.schema import TASKS, Config, Data
 from pipeline.sizes import judged, reads
 
 from . import logs, plots, runs, stacks, task_words
-from .doctor import Check
 from .environment import cores
 from .live import Result
 from .terminal import say
 from .text import number, share, table
+
+if TYPE_CHECKING:
+    from .doctor import Check  # with it comes the report, and with that numpy
 
 #: Most epochs, and most images, that are printed; the files have them all.
 MOST_EPOCHS, MOST_IMAGES = 12, 40
