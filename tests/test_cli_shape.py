@@ -29,8 +29,6 @@ COMMANDS = (
         "export",
         "import",
         "prune",
-        "join",
-        "resume",
     ),
 )
 
