@@ -115,7 +115,9 @@ def unpack(archive: Path, parent: Path) -> dict[str, Any]:
     except IsADirectoryError:
         raise ConfigError(f"{archive}: a folder, not an archive; a run that is a folder needs no import") from None
     except OSError as error:
-        raise ConfigError(f"{archive}: cannot be read into {parent}: {error.strerror or error}") from None
+        raise ConfigError(
+            f"{archive}: cannot be taken into {parent}: {error.strerror or error}; choose another --run.dir"
+        ) from None
 
 
 def _unpack(archive: Path, opened: zipfile.ZipFile, parent: Path) -> dict[str, Any]:
@@ -140,7 +142,7 @@ def _unpack(archive: Path, opened: zipfile.ZipFile, parent: Path) -> dict[str, A
             target.parent.mkdir(parents=True, exist_ok=True)
             _take(archive, opened, f"{run}/{name}", entry, target)
         if not runs.is_run(part):
-            raise ConfigError(f"{archive}: holds no run: config.toml or logs are not in it")
+            raise ConfigError(f"{archive}: holds no run: config.toml or logs are not in it; export the run again")
         _forget_processes(part)
         part.rename(folder)
     finally:

@@ -86,7 +86,9 @@ def merged(folder: Path, wanted: Filter, warnings: list[str]) -> Iterator[Line]:
     """
     is_reference = (runs.read_json(folder / "launcher.json") or {}).get("reference")
     if is_reference and not any((folder / "logs").glob("*.log")):
-        raise ConfigError(f"{folder.name} has no logs: a reference runs in one process, without workers")
+        raise ConfigError(
+            f"{folder.name} has no logs: a reference runs in one process, without workers; `timebox run` has them"
+        )
     sources = Sources(folder, wanted, warnings)
     is_empty = sources.is_empty
     for entry in causal(sources.feeds()):

@@ -64,7 +64,7 @@ def document(
         except ConfigError as error:
             left_out.append((folder.name, str(error)))
     if not measured:
-        raise ConfigError(f"no run to compare: {'; '.join(text for _, text in left_out)}")
+        raise ConfigError(f"no run to compare: {'; '.join(text for _, text in left_out)}; name others")
     named = {run.folder for run in measured}
     if controls:
         measured += _new(compare_controls.run(grouped(measured), repeats, say), measured)

@@ -152,9 +152,11 @@ def load(folder: Path) -> Recording:
     plan = Plan.of(config)
     recording = Recording(folder, config, plan, [])
     if config.trace.level == "off":
-        raise ConfigError(f"{folder.name} has no trace: it ran with trace.level off")
+        raise ConfigError(f"{folder.name} has no trace: it ran with trace.level off; with `full` it has one")
     if not (folder / "trace").is_dir():
-        raise ConfigError(f"{folder.name} has no trace: a reference runs in one process, or the run never began")
+        raise ConfigError(
+            f"{folder.name} has no trace: a reference, or a run that never began; `timebox run` records one"
+        )
     alignment = aligned.of_run(folder, plan)
     recording.warnings += alignment.warnings
     recording.clock_error_ns = alignment.error_ns

@@ -167,11 +167,15 @@ def _prepare(folder: Path) -> tuple[_Record, Replay]:
     config = load_config(folder / "config.toml")
     plan = Plan.of(config)
     if not (folder / "journal").is_dir():
-        raise ConfigError(f"{folder.name} has no journals: a reference runs in one process, or the run never began")
+        raise ConfigError(
+            f"{folder.name} has no journals: a reference, or a run that never began; `timebox run` records them"
+        )
     summary = runs.read_json(folder / "summary.json") or {}
     record = _Record(folder, plan, summary, {}, {}, list(own_files.changed(config)))
     if record.summary.get("status") == "simulated" and not (folder / "checkpoint").is_dir():
-        raise ConfigError(f"{folder.name} was simulated without arithmetic: there are no bits to have again")
+        raise ConfigError(
+            f"{folder.name} was simulated without arithmetic: it has no bits; `simulate --arithmetic` computes them"
+        )
     try:
         sealed = {stage["name"]: stage.get("seal") for stage in record.summary.get("stages", [])}
     except (TypeError, KeyError, AttributeError):

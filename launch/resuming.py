@@ -67,9 +67,9 @@ def prepare(folder: Path, recover: int | None = None, *, anew: bool = False) -> 
     if status == "running":
         raise ConfigError(f"{folder.name} is running; `timebox stop {folder.name}` ends it")
     if status == "done":
-        raise ConfigError(f"{folder.name} is done: nothing is left to go on with")
+        raise ConfigError(f"{folder.name} is done: nothing is left to go on with; `timebox run` begins a new one")
     if status == "simulated":
-        raise ConfigError(f"{folder.name} was simulated: nothing is left to go on with")
+        raise ConfigError(f"{folder.name} was simulated: nothing is left to go on with; `timebox run` trains")
     if recover is not None:
         config = msgspec.structs.replace(config, run=msgspec.structs.replace(config.run, recover=recover))
     plan = Plan.of(config)
@@ -115,7 +115,9 @@ def _alone(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise ConfigError(f"{folder.name} is being resumed by another command") from None
+            raise ConfigError(
+                f"{folder.name} is being resumed by another command; `timebox list` tells when that has ended"
+            ) from None
         yield
 
 

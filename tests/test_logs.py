@@ -458,7 +458,9 @@ def test_a_reference_has_no_logs_and_the_request_is_wrong(tmp_path: Path, capsys
     for flags in ([], ["--follow"], ["--json"]):
         code, out, err = ask(capsys, folder, *flags)
         assert (code, out) == (2, "")
-        assert err == [f"timebox: {folder.name} has no logs: a reference runs in one process, without workers"]
+        assert err == [
+            f"timebox: {folder.name} has no logs: a reference runs in one process, without workers; `timebox run` has them"
+        ]
 
 
 # Damage

@@ -681,7 +681,7 @@ def test_a_byte_that_changed_in_the_sums_names_the_array(folder: Path, capsys: p
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (without("journal"), "run has no journals: a reference runs in one process, or the run never began"),
+        (without("journal"), "run has no journals: a reference, or a run that never began"),
         (without("journal/box-2.txt"), "box-2.txt: cannot read the journal: No such file or directory; a run replays"),
         (without("journal/head.sums"), "head.sums: cannot read the sums: No such file or directory; a run replays"),
         (in_bytes("journal/box-1.txt", lambda old: old[:0]), "box-1.txt: is not what box-1 wrote"),
