@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
 
 Shell = Callable[..., "subprocess.Popen[bytes]"]
 SMALL = ["--model.width", "16", "--train.epochs", "2", "--data.train", "250"]
-LONG = ["--schedule.kind", "locked", "--model.width", "16", "--train.epochs", "20", "--train.evaluate_every", "0"]
+LONG = ["--schedule.kind", "locked", "--model.width", "16", "--train.epochs", "12", "--train.evaluate_every", "0"]
 LONG += ["--checkpoint.every", "200", "--placer.lost_s", "2"]
 
 
