@@ -173,6 +173,7 @@ def _manifest(archive: Path, opened: zipfile.ZipFile) -> dict[str, Any]:
             all(_is_plain(name) for name in names)
             and len(PurePosixPath(run).parts) == 1
             and run != runs.LATEST
+            and not any(str(above) in files for name in files for above in PurePosixPath(name).parents)
             and all(isinstance(size, int) and size >= 0 for size in sizes)
             and all(isinstance(entry["sha256"], str) for entry in files.values())
         )

@@ -45,13 +45,13 @@ class Grid(NamedTuple):
         """Return the share of the units in which a stage has nothing to do."""
         return 1 - sum(map(bool, self.cells[name])) / max(self.length, 1)
 
-    def draw(self, most: int = COLUMNS) -> str:
+    def draw(self, most: int = COLUMNS, letters: int = LETTERS) -> str:
         """Return the grid as text; of a long one its end if it is stuck, else its beginning."""
         rows = {name: [*row, f">{self.at}<"] if name == self.stuck else row for name, row in self.cells.items()}
         length = max((len(row) for row in rows.values()), default=0)
         width = max((len(cell) for row in rows.values() for cell in row), default=1) + 1
         left = max(map(len, rows)) + 2
-        most = min(most, max(1, (LETTERS - left - len("  …   …")) // width))
+        most = min(most, max(1, (letters - left - len("  …   …")) // width))
         first = max(length - most, 0) if self.stuck else 0
         shown = {name: [*row[first : first + most]] for name, row in rows.items()}
         before, after = "… " if first else "  ", " …" if length > first + most else ""

@@ -1,6 +1,6 @@
 """Run all tests on two processors: those that start processes one after the other, and beside them, as time allows, the rest.
 
-A run of processes leaves a processor idle for a good part of its time; the others, which compute in one process, fill that. They
+A run of processes leaves a processor idle for a good part of its time; the others, which compute in one process, fill it. They
 are niced, so that what waits for a moment of real time gets it.
 
     python tests/all.py [what pytest takes besides]

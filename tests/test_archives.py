@@ -185,7 +185,7 @@ CHANGES = {
     "a backslash": (named("logs\\x"), "manifest.json is not one"),
     "a line's end": (named("logs/a\nb"), "manifest.json is not one"),
     "a name too long": (named("x" * 300), "manifest.json is not one"),
-    "a file below a file": (named("config.toml/x"), "cannot be read"),
+    "a file below a file": (named("config.toml/x"), "manifest.json is not one"),
     "a run above": (put("run", "../x"), "manifest.json is not one"),
     "a run called latest": (put("run", "latest"), "manifest.json is not one"),
     "no files": (put("files", []), "manifest.json is not one"),
