@@ -6,11 +6,13 @@ An archive is a ZIP file. Its first member, ID/manifest.json, names every other 
     20261122-030405-article/checkpoint/final/…
 
 Nothing is taken from an archive but what its manifest says, so that neither paths that lead elsewhere, nor links, nor files
-that grow without bound come in; the ZIP's own directory is not believed. A run's join file is a key and stays where it is.
+that grow without bound come in; the ZIP's own directory is not believed. A run's join file is a key and stays where it is, and
+so do pages that are made from the rest: a browser runs what is in them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -23,18 +25,25 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 import pipeline
+from pipeline import mnist
+from pipeline.checks_own import OWN
 from pipeline.config import load
 from pipeline.errors import ConfigError
 from pipeline.files import save, save_json, to_json
+from pipeline.schema import TASKS
 
 from . import outfile, runs
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-#: Keys, and what is only of use while the run goes on.
-STAYS = {"join"}
+#: Keys, what is only of use while the run goes on, and what is made from the rest.
+STAYS = {"join", "report.html", "timeline.html"}
 LARGEST_MANIFEST = 1 << 26
 CHUNK = 1 << 20
+#: How members are packed; others are not read.
+PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+#: An archive may unpack to so many times its size and so many bytes besides; DEFLATE reaches 1,000, a run's files far less.
+TIMES, BESIDES = 200, 1 << 26
 
 Tell = Callable[[int, int], None]
 
@@ -45,6 +54,8 @@ def export(folder: Path, out: Path | None, observe: Tell) -> dict[str, Any]:
     if runs.describe(folder)["status"] == "running":
         raise ConfigError(f"{run} goes on; export it when it has ended, `timebox stop {run}` ends it")
     out = Path(f"{run}.zip") if out is None else out
+    if out.suffix.lower() != ".zip" and not out.is_dir():
+        raise ConfigError(f"--out: {out.name!r} is no kind of archive; its name ends with .zip")
     outfile.check_place(out, f"{run}.zip")
     if out.exists():
         raise ConfigError(f"--out: {out} is there already; choose another file with --out, or remove it")
@@ -64,10 +75,14 @@ def export(folder: Path, out: Path | None, observe: Tell) -> dict[str, Any]:
                     (folder / name).open("rb") as source,
                     archive.open(_member(run, name), "w", force_zip64=True) as part,
                 ):
+                    digest = hashlib.sha256()
                     for piece in iter(lambda: source.read(CHUNK), b""):
                         part.write(piece)
+                        digest.update(piece)
                         done += len(piece)
                         observe(done, whole)
+                if digest.hexdigest() != files[name]["sha256"]:
+                    raise ConfigError(f"{folder / name}: is being written; export the run again when that has ended")
 
     save(out, write)
     return {
@@ -96,9 +111,11 @@ def _member(run: str, name: str) -> zipfile.ZipInfo:
 def _wants(folder: Path) -> str:
     """Return what a replay of the run wants besides; nothing where the package has it."""
     data = load(folder / "config.toml").data
+    if data.name in TASKS or data.source == "packaged":
+        return ""
     if data.dir:
-        return f"the files of MNIST that it read from {data.dir}: a replay elsewhere takes --data.dir"
-    return "all of MNIST, which a replay elsewhere fetches" if data.source == "full" else ""
+        return f"the files of MNIST, read from {data.dir}: elsewhere, say where they are by data.dir in its config.toml"
+    return f"all of MNIST, which `timebox run --data.source full` fetches into {mnist.cache_folder()}"
 
 
 def unpack(archive: Path, parent: Path) -> dict[str, Any]:
@@ -106,7 +123,7 @@ def unpack(archive: Path, parent: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(archive) as opened:
             return _unpack(archive, opened, parent)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeDecodeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         if isinstance(error, zipfile.BadZipFile) and "not a zip" in str(error):
             raise ConfigError(f"{archive}: not an archive of `timebox export`, or only a part of one") from None
         raise _damaged(archive, "what is compressed cannot be read") from None
@@ -129,33 +146,59 @@ def _unpack(archive: Path, opened: zipfile.ZipFile, parent: Path) -> dict[str, A
         if all(_is_same(folder / name, entry) for name, entry in files.items() if name != "launcher.json"):
             return {"run": run, "folder": str(folder), "files": len(files), "is_new": False}
         raise ConfigError(f"{folder} is there already, and it is not the same; import it elsewhere with --run.dir")
-    parent.mkdir(parents=True, exist_ok=True)
-    whole = sum(entry["bytes"] for entry in files.values())
-    if whole > shutil.disk_usage(parent).free:
-        raise ConfigError(
-            f"{archive}: {whole / 1e9:.1f} GB, and {parent} has not as much free; choose another --run.dir"
-        )
-    part = parent / f".{run}.{os.getpid()}.part"
+    _check_size(archive, sum(entry["bytes"] for entry in files.values()), parent)
+    made = [path for path in (parent, *parent.parents) if not path.exists()]
+    part = parent / f".{os.getpid()}.part"
     try:
+        (part / "logs").mkdir(parents=True)  # that of a run in virtual time is empty
         for name, entry in files.items():
             target = part / name
             target.parent.mkdir(parents=True, exist_ok=True)
             _take(archive, opened, f"{run}/{name}", entry, target)
         if not runs.is_run(part):
-            raise ConfigError(f"{archive}: holds no run: config.toml or logs are not in it; export the run again")
+            raise ConfigError(f"{archive}: holds no run: config.toml is not in it; export the run again")
+        warnings = list(_warnings(part, folder))
         _forget_processes(part)
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+        with contextlib.suppress(OSError):  # where the run has come in, they are not empty
+            for path in made:
+                path.rmdir()
     if not (parent / runs.LATEST).exists():
         runs.point_latest(parent, folder)
-    return {"run": run, "folder": str(folder), "files": len(files), "is_new": True}
+    return {"run": run, "folder": str(folder), "files": len(files), "is_new": True, "warnings": warnings}
+
+
+def _check_size(archive: Path, whole: int, parent: Path) -> None:
+    """Raise ConfigError for an archive that would blow up, or has no room."""
+    size = archive.stat().st_size
+    if whole > BESIDES + TIMES * size:
+        raise _damaged(archive, f"{size / 1e6:.1f} MB would unpack to {whole / 1e6:,.0f} MB, which no run does")
+    nearest = next(path for path in (parent, *parent.absolute().parents) if path.exists())
+    if whole > shutil.disk_usage(nearest).free:
+        raise ConfigError(
+            f"{archive}: {whole / 1e6:,.1f} MB, and {parent} has not as much free; choose another --run.dir"
+        )
+
+
+def _warnings(folder: Path, place: Path) -> Iterator[str]:
+    """Yield what somebody should know before a run that came from elsewhere is replayed; raises ConfigError."""
+    config = load(folder / "config.toml")
+    if own := [group for group, _, _ in OWN if getattr(config, group).code]:
+        texts = " and ".join(f"{group}.code" for group in own)
+        yield f"replay and resume run its own {texts}: read that in {place / 'config.toml'} if you do not know who wrote it"
+    if wants := _wants(folder):
+        with contextlib.suppress(ConfigError):
+            mnist.locate(config.data, check=False)
+            return
+        yield f"replay and resume want {wants}"
 
 
 def _manifest(archive: Path, opened: zipfile.ZipFile) -> dict[str, Any]:
     """Return an archive's manifest, with every name in it looked at."""
     first = opened.infolist()[0] if opened.infolist() else None
-    if first is None or not first.filename.endswith(f"/{MANIFEST}"):
+    if first is None or not first.filename.endswith(f"/{MANIFEST}") or first.compress_type not in PACKED:
         raise ConfigError(f"{archive}: a ZIP file, but not one of `timebox export`: it does not begin with {MANIFEST}")
     with opened.open(first) as stream:
         text = stream.read(LARGEST_MANIFEST)
@@ -173,6 +216,7 @@ def _manifest(archive: Path, opened: zipfile.ZipFile) -> dict[str, Any]:
             all(_is_plain(name) for name in names)
             and len(PurePosixPath(run).parts) == 1
             and run != runs.LATEST
+            and not STAYS & {*files}
             and not any(str(above) in files for name in files for above in PurePosixPath(name).parents)
             and all(isinstance(size, int) and size >= 0 for size in sizes)
             and all(isinstance(entry["sha256"], str) for entry in files.values())
@@ -196,10 +240,12 @@ def _take(archive: Path, opened: zipfile.ZipFile, member: str, entry: dict[str, 
     """Write one member into a new file, no more of it than the manifest says."""
     left, digest = entry["bytes"], hashlib.sha256()
     try:
-        source = opened.open(member)
+        info = opened.getinfo(member)
     except KeyError:
         raise _damaged(archive, f"{member} is missing") from None
-    with source, target.open("xb") as stream:
+    if info.compress_type not in PACKED:
+        raise _damaged(archive, f"{member} is packed in another way than `timebox export` does")
+    with opened.open(info) as source, target.open("xb") as stream:
         while left and (piece := source.read(min(left, CHUNK))):
             digest.update(piece)
             stream.write(piece)

@@ -1,15 +1,27 @@
-"""Which runs of a folder go, and their removal. Never one that goes on, never what is no run, never through a link."""
+"""Which runs of a folder go, and their removal. Never one that goes on, never what is no run, never through a link.
+
+A folder with a config.toml and with logs may be anybody's work: it goes only if its configuration is one of ours, and if it
+has no folder that no run has. A run that says neither that it goes on nor how it ended may be about to begin, or belong to
+another machine: it stays while something is written in it.
+"""
 
 from __future__ import annotations
 
 import shutil
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.errors import ConfigError
+from pipeline.config import read_toml
+from pipeline.errors import ConfigError, plain
 
 from . import runs
+
+#: The folders that a run may have.
+FOLDERS = ("checkpoint", "journal", "logs", "metrics", "probe", "trace")
+#: Seconds after which a run in which nothing was written has died.
+STILL_S = 60.0
 
 
 class Choice(NamedTuple):
@@ -28,22 +40,25 @@ def prune(parent: Path, choice: Choice, *, yes: bool) -> dict[str, Any]:
         if value is not None and not 0 <= value < float("inf"):
             raise ConfigError(f"{name}: a number from 0 on is wanted, not {value:g}")
     runs.check_is_folder(parent, "--run.dir")
-    found = runs.all_runs(parent)
-    told = [_of(folder) for folder in chosen(found, choice)]
-    kept = [row for row in told if row["status"] == "running"]
-    gone = [row for row in told if row["status"] != "running"]
-    for row in gone if yes else ():
-        shutil.rmtree(parent / row["run"])
-    if yes and gone:
+    found = sorted(runs.all_runs(parent), key=_made)
+    gone, kept = [], []
+    for folder in chosen(found, choice):
+        row = _of(folder)
+        why = _why_not(folder, row["status"]) or (_remove(folder) if yes else "")
+        if why:
+            kept.append(f"{folder.name} {why}, and stays")
+        else:
+            gone.append(row)
+    if yes:
         _mend_latest(parent)
     return {
         "runs": gone, "bytes": sum(row["bytes"] for row in gone), "removed": yes, "left": len(found) - len(gone),
-        "warnings": [f"{row['run']} goes on, and stays" for row in kept],
+        "warnings": kept,
     }  # fmt: skip
 
 
 def chosen(found: list[Path], choice: Choice) -> list[Path]:
-    """Return what a choice says of runs, the oldest first. Each part of it spares some; what no part spares goes."""
+    """Return what a choice says of runs, which come the oldest first. Each part of it spares some; what no part spares goes."""
     gone = found[: max(len(found) - choice.keep, 0)] if choice.keep is not None else list(found)
     if choice.older_than is not None:
         limit = datetime.now(UTC) - timedelta(days=min(choice.older_than, 1e5))
@@ -66,11 +81,43 @@ def _of(folder: Path) -> dict[str, Any]:
     return {"run": folder.name, "status": status, "bytes": runs.size(folder)}
 
 
+def _why_not(folder: Path, status: str) -> str:
+    """Return why a run must not go; nothing where it may."""
+    if status == "running":
+        return "goes on"
+    try:
+        if (
+            not read_toml(folder / "config.toml").keys() >= {"model", "schedule"}
+            or status == "config.toml cannot be read"
+        ):
+            return "has not the config.toml of a run"
+    except (ConfigError, OSError):
+        return "has not the config.toml of a run"
+    if others := sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name not in FOLDERS):
+        return f"holds {others[0]}, which no run has"
+    written = [folder / "config.toml", *folder.glob("*.json"), *(folder / "logs").iterdir()]
+    if status == "died" and time.time() - max(path.lstat().st_mtime for path in written) < STILL_S:
+        return f"may go on, for it was written in less than {STILL_S:.0f} s ago"
+    return ""
+
+
+def _remove(folder: Path) -> str:
+    """Remove a run that nobody takes up again meanwhile; return why it could not be removed, or nothing."""
+    try:
+        with runs.alone(folder):
+            if runs.describe(folder)["status"] == "running":
+                return "goes on"
+            shutil.rmtree(folder)
+    except (ConfigError, OSError) as error:
+        return f"cannot be removed: {plain(error)}"
+    return ""
+
+
 def _mend_latest(parent: Path) -> None:
     """Let `latest` point to the newest run that is left, if what it pointed to is gone."""
     link = parent / runs.LATEST
     if link.is_symlink() and not link.exists():
-        left = runs.all_runs(parent)
+        left = sorted(runs.all_runs(parent), key=_made)
         link.unlink()
         if left:
             runs.point_latest(parent, left[-1])

@@ -6,12 +6,11 @@ What was done after that is done again; what an earlier attempt wrote of it is k
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,7 +89,7 @@ def resume(
 ) -> Result:
     """Let a run go on and return what became of it; raises ConfigError before it starts."""
     folder, since_ns = request.folder, time.monotonic_ns()
-    with _alone(folder):
+    with runs.alone(folder):
         _end_orphans(folder)
         request = prepare(folder, request.recover, anew=request.anew)  # another command may have taken it up meanwhile
         plan, begin = request.plan, request.begin
@@ -106,19 +105,6 @@ def resume(
         live.attempts = [*request.attempts, attempt(plan, epoch, save, request.why)]
         runs.point_latest(folder.parent, folder)
         return carry_out(live, request.config, observe, since_ns)
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the run, so that nobody else takes it up at the same time; raises ConfigError if somebody does."""
-    with (folder / "config.toml").open("rb") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigError(
-                f"{folder.name} is being resumed by another command; `timebox list` tells when that has ended"
-            ) from None
-        yield
 
 
 def _end_orphans(folder: Path) -> None:

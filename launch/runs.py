@@ -7,6 +7,7 @@ runs/latest                       a link to the newest
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import tomllib
@@ -213,6 +214,19 @@ def describe(folder: Path) -> dict[str, Any]:
         "faults": faults.texts(config.fault) if config else [],
         **({"task": f"{task}, level {level}" if level else task} if task else {}),
     }
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the run, so that nobody else takes it up or removes it at the same time; raises ConfigError if somebody does."""
+    with (folder / "config.toml").open("rb") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(
+                f"{folder.name} is being resumed by another command; `timebox list` tells when that has ended"
+            ) from None
+        yield
 
 
 def resumed_from(state: dict[str, Any]) -> int | None:

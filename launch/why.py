@@ -168,9 +168,10 @@ def _first_cause(folder: Path, document: dict[str, Any]) -> dict[str, Any]:
         return _cause("unknown", None, f"not known: {status}, which tells how the run ended")
     if status == "died":
         pid = (runs.read_json(folder / "launcher.json") or {}).get("pid")
-        return _cause(
-            "launcher", None, f"the launcher (process {pid}) is gone and has written no summary: it was killed"
-        )
+        who = (
+            f"the launcher (process {pid})" if pid else "the launcher"
+        )  # of a run that was imported there is no number
+        return _cause("launcher", None, f"{who} is gone and has written no summary: it was killed")
     if not any(stage["has_begun"] for stage in stages):
         return _start(folder, document)
     suspects = [stage for stage in stages if _is_suspect(stage, status)]

@@ -88,6 +88,55 @@ def test_a_run_that_goes_on_stays(shelf: Path, capsys: pytest.CaptureFixture[str
     assert f"{first.name} goes on, and stays" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("text", ["", "[tool]\nx = 1\n", "no TOML"])
+@pytest.mark.parametrize("words", [["--failed"], ["--keep", "0"]])
+def test_work_that_only_looks_like_a_run_stays(
+    text: str, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Any project may have a config.toml and logs; `--failed` took it for a run that cannot be read."""
+    (tmp_path / "site" / "logs").mkdir(parents=True)
+    (tmp_path / "site" / "config.toml").write_text(text)
+    os.utime(tmp_path / "site" / "config.toml", (0, 0))
+    assert main(["prune", *words, "--yes", "--run.dir", str(tmp_path)]) == 0
+    assert "site has not the config.toml of a run, and stays" in capsys.readouterr().err
+    assert (tmp_path / "site" / "config.toml").read_text() == text
+
+
+def test_a_run_that_holds_somebodys_folder_stays(shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = runs.all_runs(shelf)[0]
+    (first / "runs").mkdir()  # as of `timebox run` in the run's folder
+    assert main(["prune", "--keep", "0", "--yes", "--run.dir", str(shelf)]) == 0
+    assert names(shelf) == ["r0"]
+    assert f"{first.name} holds runs, which no run has, and stays" in capsys.readouterr().err
+
+
+def test_a_run_that_may_be_about_to_begin_stays(shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Between its folder and its launcher.json there is nothing by which it differs from one that died."""
+    first, second = runs.all_runs(shelf)[:2]
+    for folder in (first, second):
+        (folder / "summary.json").unlink()
+    os.utime(second / "config.toml", (0, 0))
+    assert main(["prune", "--failed", "--yes", "--run.dir", str(shelf)]) == 0
+    assert f"{first.name} may go on" in capsys.readouterr().err
+    assert (first.is_dir(), second.is_dir()) == (True, False)
+
+
+def test_a_run_that_is_taken_up_again_stays(shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = runs.all_runs(shelf)[0]
+    with runs.alone(first):
+        assert main(["prune", "--keep", "0", "--yes", "--run.dir", str(shelf)]) == 0
+    assert names(shelf) == ["r0"]
+    assert "being resumed by another command" in capsys.readouterr().err
+
+
+def test_the_newest_is_the_last_that_was_made_whatever_its_name(shelf: Path) -> None:
+    """Names were compared: an old run called `simulated` was spared, and this morning's removed."""
+    old = runs.all_runs(shelf)[0].rename(shelf / "simulated")
+    os.utime(old, (0, 0))
+    assert main(["prune", "--keep", "1", "--yes", "--run.dir", str(shelf)]) == 0
+    assert names(shelf) == ["r4"]
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [
