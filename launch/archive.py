@@ -144,7 +144,7 @@ def _unpack(archive: Path, opened: zipfile.ZipFile, parent: Path) -> dict[str, A
     folder = parent / run
     if folder.exists():
         if all(_is_same(folder / name, entry) for name, entry in files.items() if name != "launcher.json"):
-            return {"run": run, "folder": str(folder), "files": len(files), "is_new": False}
+            return {"run": run, "folder": str(folder), "files": len(files), "is_new": False, "warnings": []}
         raise ConfigError(f"{folder} is there already, and it is not the same; import it elsewhere with --run.dir")
     _check_size(archive, sum(entry["bytes"] for entry in files.values()), parent)
     made = [path for path in (parent, *parent.parents) if not path.exists()]

@@ -161,6 +161,12 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     raise RunError(f"{path}: damaged: its lines are not those of epochs")
 
 
+def _figure(summary: dict[str, Any] | None, key: str) -> float | None:
+    """Return a figure of a summary; None where there is none, or something else in its place: a table of runs has them all."""
+    found = (summary or {}).get(key)
+    return found if isinstance(found, int | float) else None
+
+
 def stages_of(state: dict[str, Any]) -> list[dict[str, Any]]:
     """Return what launcher.json or summary.json tells of stages; nothing where that cannot be read."""
     found = state.get("stages")
@@ -202,8 +208,8 @@ def describe(folder: Path) -> dict[str, Any]:
         "status": status,
         "schedule": config.schedule.kind if config else "",
         "boxes": config.model.boxes if config else "",
-        "accuracy": (summary or {}).get("accuracy"),
-        "seconds": (summary or {}).get("seconds"),
+        "accuracy": _figure(summary, "accuracy"),
+        "seconds": _figure(summary, "seconds"),
         "bytes": size(folder),
         "reference": bool(state.get("reference")),
         "stages": [

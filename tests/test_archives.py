@@ -323,6 +323,16 @@ def test_an_import_says_whose_code_a_replay_runs_and_which_images_it_wants(
     assert "want the files of MNIST" in err
 
 
+def test_one_run_that_tells_nonsense_does_not_cost_the_list(
+    original: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "runs" / original.name
+    shutil.copytree(original, copy)
+    (copy / "summary.json").write_text(json.dumps({"status": "done", "accuracy": "all", "seconds": [1], "stages": 3}))
+    assert main(["list", "--run.dir", str(tmp_path / "runs")]) == 0
+    assert original.name in capsys.readouterr().out
+
+
 def test_what_is_no_archive_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "there is no such file" in refused(capsys, "import", tmp_path / "none.zip")
     assert "a folder, not an archive" in refused(capsys, "import", tmp_path)
