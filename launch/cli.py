@@ -30,7 +30,7 @@ SHORT = (
 )  # fmt: skip
 
 EPILOGS = {
-    "run": "example: timebox run --preset digits --schedule.kind decoupled --schedule.window 4",
+    "run": "example: timebox run --preset digits --schedule.window 4 --run.name mine",
     "join": "TIMEBOX_INTERFACE says where the stage binds, if not by the way to the launcher. "
     "example: timebox join runs/latest/join --stage box-1",
     "resume": "example: timebox run --checkpoint.every 500; timebox resume latest",
@@ -51,8 +51,8 @@ EPILOGS = {
     "train.seed and data.seed k further. example: timebox stability published --seeds 3 --out fan.svg",
     "replay": "example: timebox replay latest --until box-1:T17 --out moment.npz",
     "simulate": "example: timebox simulate latest --what-if latency_ms=5 schedule.kind=locked",
-    "schedule": "example: timebox schedule --schedule.kind 1f1b --model.boxes 4 --model.tied false > mine.txt; "
-    "timebox run --schedule.file mine.txt --model.boxes 4 --model.tied false",
+    "schedule": "example: timebox schedule --schedule.kind 1f1b --model.tied false > mine.txt; "
+    "timebox run --schedule.file mine.txt --model.tied false",
     **shelf.EPILOGS,
     "doctor": "example: timebox doctor",
     "bench": "example: timebox bench hop",

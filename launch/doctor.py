@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline import addresses, mnist, transport
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, plain
 from pipeline.files import remove_socket_folder
 from pipeline.schema import Config, Data
 from pipeline.schema_run import Run
 
-from . import browse, packages, plots, runs
+from . import browse, links, packages, plots, runs
 from .environment import BLAS_THREADS, PACKAGES, cores, version_of
 
 #: A worker and the launcher hold a few files for each stage that they know: what a run of three and one of a hundred want.
@@ -91,7 +91,8 @@ def _files() -> Check:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= FILES_OF_MANY:
         return Check("open files", "ok", "without limit" if soft == resource.RLIM_INFINITY else f"{soft:,} at once")
-    way_out = f"`ulimit -n {FILES_OF_MANY if hard == resource.RLIM_INFINITY else min(hard, FILES_OF_MANY)}` allows more"
+    most = FILES_OF_MANY if hard == resource.RLIM_INFINITY else min(hard, FILES_OF_MANY)
+    way_out = f"`ulimit -n {most}` allows more" if most > soft else "root alone can allow more; take fewer boxes"
     state = "warning" if soft >= FILES_OF_FEW else "fault"
     return Check(
         "open files", state, f"{soft:,} at once are few for {'many' if state == 'warning' else 'any'} boxes; {way_out}"
@@ -102,17 +103,18 @@ def _try(name: str, look: Callable[[], str]) -> Check:
     try:
         return Check(name, "ok", look())
     except (ConfigError, OSError) as error:
-        return Check(name, "fault", str(error))
+        return Check(name, "fault", plain(error))
 
 
 def _sockets() -> str:
-    folder = Path(tempfile.mkdtemp(prefix="timebox-"))
+    folder = links.private_folder()
     try:
         server = transport.ControlServer(addresses.endpoint("ipc", str(folder), "doctor", 0), 1024)
         server.close()
     finally:
         remove_socket_folder(folder)
-    return f"ipc in {folder.parent}"
+    elsewhere = folder.parent != Path(tempfile.gettempdir())
+    return f"ipc in {folder.parent}{'; the path that TMPDIR names is too long for them' if elsewhere else ''}"
 
 
 def _port() -> str:
@@ -129,9 +131,11 @@ def _disk(parent: Path) -> Check:
     try:
         free = shutil.disk_usage(next(path for path in (parent, *parent.absolute().parents) if path.exists())).free
     except OSError as error:
-        return Check("disk", "fault", f"{parent}: {error.strerror}")
+        return Check("disk", "fault", f"{parent}: {error.strerror}; choose another folder with --run.dir")
     text = f"{free / 1e9:.1f} GB free; a run of preset article takes 40 MB"
-    return Check("disk", "ok" if free > 1e9 else "warning", text)
+    if free > 1e9:
+        return Check("disk", "ok", text)
+    return Check("disk", "warning", f"{text}; `timebox prune` makes room, or choose another folder with --run.dir")
 
 
 def _plot() -> Check:

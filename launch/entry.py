@@ -1,4 +1,4 @@
-"""Where the command begins: before the imports, so that Ctrl-C ends it silently from the first moment."""
+"""Where the command begins: before the imports, so that Ctrl-C ends it silently, and a missing package in a line."""
 
 import sys
 
@@ -13,6 +13,18 @@ def main() -> int:
         return run_command()
     except KeyboardInterrupt:
         return 130
+    except ModuleNotFoundError as error:
+        missing = str(error.name).partition(".")[0]
+        if missing in ("launch", "pipeline"):
+            raise
+        print(f"timebox: {sys.executable} {_lacks(missing)}", file=sys.stderr)
+        return 1
+
+
+def _lacks(missing: str) -> str:
+    if missing == "tomllib":
+        return "is too old a Python; 3.11 or newer is needed"
+    return f"has no package {missing}; pip install timebox, in a checkout pip install '.', brings all that is needed"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from pipeline.config import choices, fields, parse_value
@@ -15,8 +16,33 @@ from pipeline.presets import PRESETS
 LONGEST = 32
 
 
+class _Help(argparse.HelpFormatter):
+    """Help whose usage has one word for all keys of the configuration, and whose examples stand each on their own line."""
+
+    def add_usage(
+        self,
+        usage: str | None,
+        actions: Iterable[argparse.Action],
+        groups: Iterable[Any],
+        prefix: str | None = None,
+    ) -> None:
+        all_of_them = list(actions)
+        others = [each for each in all_of_them if "." not in each.dest or f"--{each.dest}" not in each.option_strings]
+        if len(others) < len(all_of_them):
+            others.insert(1, argparse.Action(["--GROUP.KEY"], "", metavar="VALUE"))
+        super().add_usage(usage, others, groups, prefix)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        prose, _, examples = text.partition("example: ")
+        told = [super()._fill_text(prose, width, indent)] if prose else []
+        return "\n".join([*told, *(f"example: {each}" for each in examples.split("; ") if each)])
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are ConfigErrors: one line with the nearest known flag."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(formatter_class=_Help, **settings)
 
     def error(self, message: str) -> NoReturn:
         """Raise ConfigError."""

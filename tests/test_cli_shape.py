@@ -48,10 +48,9 @@ def test_help_of_every_command_ends_with_an_example_of_flags_it_has(
 ) -> None:
     text = shown(capsys, command, "--help")
     assert text.startswith(f"usage: timebox {command}")
-    usage, _, example = text.rpartition("example: ")
-    words = example.split()
-    assert words[:2] == ["timebox", command]
-    for flag in (word for word in words if word.startswith("--")):
+    usage, *examples = text.split("example: ")
+    (example,) = (words for words in map(str.split, examples) if words[:2] == ["timebox", command])
+    for flag in (word for word in example if word.startswith("--")):
         assert re.search(rf"{re.escape(flag)}[ ,\]]", usage), f"the example uses {flag}, which the command has not"
     assert "--json" in usage
 
@@ -75,6 +74,23 @@ def test_the_help_of_every_command_fits_80_columns(
         with pytest.raises(SystemExit):
             main([*command, "--help"])
         assert [line for line in capsys.readouterr().out.splitlines() if len(line) > 80] == []
+
+
+def test_the_usage_of_a_command_that_takes_all_keys_is_short(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    usage, _, options = capsys.readouterr().out.partition("\n\n")
+    assert "[--GROUP.KEY VALUE]" in usage
+    assert len(usage.splitlines()) < 8
+    assert "--model.width" in options
+
+
+def test_an_example_stands_on_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["schedule", "--help"])
+    first, second = capsys.readouterr().out.splitlines()[-2:]
+    assert first == "example: timebox schedule --schedule.kind 1f1b --model.tied false > mine.txt"
+    assert second == "example: timebox run --schedule.file mine.txt --model.tied false"
 
 
 def test_the_commands_under_test_are_all_there_are() -> None:
