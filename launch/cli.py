@@ -82,6 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader, `head` say, has had enough; nothing more can be said to it.
         terminal.mute(sys.stdout)
         return 0
+    except MemoryError:
+        print(
+            "timebox: there is not enough memory for it; choose fewer batches or a smaller --model.width",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         return 130
 

@@ -168,9 +168,10 @@ def _figure(summary: dict[str, Any] | None, key: str) -> float | None:
 
 
 def stages_of(state: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what launcher.json or summary.json tells of stages; nothing where that cannot be read."""
+    """Return what launcher.json or summary.json tells of stages; what cannot be read as a stage with a name is left out."""
     found = state.get("stages")
-    return [stage for stage in found if isinstance(stage, dict)] if isinstance(found, list) else []
+    told = found if isinstance(found, list) else []
+    return [stage for stage in told if isinstance(stage, dict) and isinstance(stage.get("name"), str)]
 
 
 def partial_epoch(folder: Path, status: str, epochs: Sequence[dict[str, Any]], plan: Plan) -> str:

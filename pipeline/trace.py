@@ -42,6 +42,8 @@ MESSAGE_CODE = {kind: code for code, kind in enumerate(KINDS)}
 WAIT_CODE = {why: code for code, why in enumerate(WAITS)}
 SENT, TAKEN, WAITED, GAP, MARK = (ord(letter) for letter in "stwgm")
 GO, DONE = 0, 1
+#: Times that make sense: from an hour before the trace was begun to a year after, in nanoseconds.
+EARLIEST_NS, LONGEST_NS = 3_600_000_000_000, 365 * 86_400_000_000_000
 LAYOUT = "BBHIIIIIqq"
 RECORD = struct.Struct("<" + LAYOUT)
 #: The same record as numpy names it.
@@ -151,6 +153,8 @@ def read_records(folder: Path, stage: str, offset: int = 0) -> Records:
     for kind, codes in _CODES.items():
         limits[kind] = codes
     is_good = (array["code"] < limits[array["kind"]]) & (array["start"] <= array["end"]) & (array["start"] > 0)
+    if isinstance(anchor := header.get("mono_ns"), int):  # a byte that was lost or added shifts all that comes after it
+        is_good &= (array["start"] >= anchor - EARLIEST_NS) & (array["end"] < min(anchor + LONGEST_NS, 1 << 62))
     is_message = (array["kind"] == SENT) | (array["kind"] == TAKEN)
     is_good &= ~is_message | (array["c"] <= array["end"] - array["start"])
     if not is_good.all():

@@ -12,6 +12,7 @@ import pytest
 
 from launch import resolve, run
 from launch.cli import main
+from pipeline import trace
 
 pytestmark = pytest.mark.in_process
 
@@ -86,6 +87,75 @@ def test_a_damaged_file_is_told_in_a_line_or_gone_without(
     for command in READ_BY[file]:
         code, err = told(command, folder, capsys)
         assert holds(code, err) or (command == "replay" and code in (1, 3)), f"{command}: {code}: {err}"
+
+
+#: Damages that leave a file readable, and make nonsense of something in it: the file, the damage, the commands that met it.
+NONSENSE: dict[str, tuple[str, Callable[[bytes], bytes], tuple[str, ...]]] = {
+    "a stage's name is a list": (
+        "launcher.json",
+        lambda _: b'{"stages": [{"name": [3]}]}',
+        ("stop", "logs --why", "stacks"),
+    ),
+    "a stage's seal is a list": (
+        "summary.json",
+        lambda _: b'{"stages": [{"name": [3]}]}',
+        ("stop", "replay", "compare"),
+    ),
+    "a figure is a word": ("summary.json", lambda _: b'{"seconds": "x", "accuracy": [3]}', ("list", "compare")),
+    "bytes before an end": (
+        "trace/box-1.trace",
+        lambda content: _shifted(content, 32),
+        ("report", "simulate", "stats"),
+    ),
+    "bytes before a batch": (
+        "trace/box-1.trace",
+        lambda content: _shifted(content, 4),
+        ("report", "simulate", "stats"),
+    ),
+    "a clock is too far": ("trace/head.trace", lambda trace: _with_clock(trace, 10**40), ("report", "stats", "order")),
+}
+
+
+def _shifted(content: bytes, offset: int) -> bytes:
+    """Put two bytes into a record in the middle of a trace."""
+    begin = content.index(b"\n") + 1
+    place = begin + (len(content) - begin) // trace.RECORD.size // 2 * trace.RECORD.size + offset
+    return content[:place] + b"\xff\xfe" + content[place:]
+
+
+def _with_clock(content: bytes, mono_ns: int) -> bytes:
+    header, _, records = content.partition(b"\n")
+    return json.dumps({**json.loads(header), "mono_ns": mono_ns}).encode() + b"\n" + records
+
+
+@pytest.mark.parametrize(("file", "damage", "commands"), NONSENSE.values(), ids=NONSENSE)
+def test_nonsense_in_a_file_that_can_be_read_is_told_or_gone_without(
+    file: str,
+    damage: Callable[[bytes], bytes],
+    commands: tuple[str, ...],
+    sound: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "runs" / sound.name
+    shutil.copytree(sound, folder)
+    (folder / file).write_bytes(damage((folder / file).read_bytes()))
+    for command in commands:
+        code, err = told(command, folder, capsys)
+        assert holds(code, err) or (command == "replay" and code in (1, 3)), f"{command}: {code}: {err}"
+
+
+@pytest.mark.parametrize("offset", [4, 32])
+def test_a_trace_with_bytes_between_is_read_up_to_there(offset: int, sound: Path, tmp_path: Path) -> None:
+    """What comes after is shifted; a record of it may look like one, of another year."""
+    folder = tmp_path / "runs" / sound.name
+    shutil.copytree(sound, folder)
+    whole = trace.read_records(folder, "box-1").array
+    path = trace.path_of(folder, "box-1")
+    path.write_bytes(_shifted(path.read_bytes(), offset))
+    _, left, faults, _ = trace.read_records(folder, "box-1")
+    assert left.tolist() == whole[: len(whole) // 2].tolist()
+    assert any("make no sense" in fault for fault in faults)
 
 
 def test_a_run_without_damage_is_read_by_all(sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
