@@ -75,13 +75,24 @@ def prepare(folder: Path, recover: int | None = None, *, anew: bool = False) -> 
     begin, warnings = checkpoints.newest(folder, plan)
     if begin is None and warnings and not anew:
         raise ConfigError(f"{folder.name}: no checkpoint of it is whole: {'; '.join(warnings)}; --anew gives them up")
+    strange = [] if begin or anew else sorted((folder / "checkpoint").glob(f"batch-*/{checkpoints.MANIFEST}"))
+    if strange:  # they would be removed, by a configuration that was emptied or cut, say
+        raise ConfigError(
+            f"{folder / 'config.toml'}: was changed after {strange[-1].parent.name} was saved; put back what it was, "
+            "or --anew gives its checkpoints up"
+        )
     if begin is None:
         warnings.append(
             "there is no complete checkpoint: it begins anew; --checkpoint.every sets how often one is taken"
         )
-    attempts = [each for each in state.get("attempts", []) if isinstance(each, dict)]
+    told = state.get("attempts")
+    attempts = [each for each in told if _is_attempt(each)] if isinstance(told, list) else []
     why = str(summary.get("error") or f"it {status}" if status == "died" else f"it was {status}")
     return Request(folder, config, plan, begin, attempts, why, warnings, recover, anew)
+
+
+def _is_attempt(told: object) -> bool:
+    return isinstance(told, dict) and isinstance(told.get("epoch", 0), int)
 
 
 def resume(
@@ -97,7 +108,7 @@ def resume(
         on_checked()
         save = None if begin is None else begin.save
         # At least one more than any that has left a trace of itself: launcher.json may be lost.
-        known = [int(each.get("epoch", 0)) for each in request.attempts]
+        known = [each.get("epoch", 0) for each in request.attempts]
         epoch = max([0, *known, *([int(begin.manifest["epoch"])] if begin is not None else [])]) + 1
         _put_aside(folder, epoch - 1)
         checkpoints.forget_later(folder, plan, save)

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from launch import resolve, run
+from launch import resolve, resuming, run
 from launch.cli import main
 from pipeline import trace
+from pipeline.errors import ConfigError
 
 pytestmark = pytest.mark.in_process
 
@@ -156,6 +157,29 @@ def test_a_trace_with_bytes_between_is_read_up_to_there(offset: int, sound: Path
     _, left, faults, _ = trace.read_records(folder, "box-1")
     assert left.tolist() == whole[: len(whole) // 2].tolist()
     assert any("make no sense" in fault for fault in faults)
+
+
+@pytest.mark.parametrize("kept", ["", "[train]", "[checkpoint]"])
+def test_a_configuration_that_was_cut_costs_a_run_no_checkpoint(kept: str, sound: Path, tmp_path: Path) -> None:
+    """Resumed with what is usual for what was lost, it would have been another run in the place of this one."""
+    folder = tmp_path / "runs" / sound.name
+    shutil.copytree(sound, folder)
+    (folder / "summary.json").unlink()  # as if it had died
+    path = folder / "config.toml"
+    text = path.read_text()
+    path.write_text(text[: text.index(kept)] if kept else "")
+    with pytest.raises(ConfigError, match=r"config\.toml: was changed after batch-\d+ was saved; .* --anew"):
+        resuming.prepare(folder)
+    assert resuming.prepare(folder, anew=True).begin is None
+
+
+@pytest.mark.parametrize("attempts", [7, "x", [3], [{"epoch": "x"}], None])
+def test_attempts_that_cannot_be_read_keep_nothing_from_going_on(attempts: object, sound: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / sound.name
+    shutil.copytree(sound, folder, ignore=shutil.ignore_patterns("summary.json"))
+    path = folder / "launcher.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "attempts": attempts}))
+    assert resuming.prepare(folder, anew=True).attempts == []
 
 
 def test_a_run_without_damage_is_read_by_all(sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
