@@ -80,8 +80,9 @@ class Host:
 
     def pids(self) -> list[int]:
         """Return the processes that live here, of those that were started here and of their children."""
-        if self.namespace:
-            return namespaces.pids(self.namespace)
+        if self.namespace:  # who was just started may not have entered it yet
+            started = {process.pid for process in self._started if process.poll() is None}
+            return sorted({*namespaces.pids(self.namespace), *started})
         mine = f"TMPDIR={self.folder}".encode()
         found = []
         for place in Path("/proc").glob("[0-9]*"):
