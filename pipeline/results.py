@@ -75,8 +75,12 @@ def read_looks(path: Path) -> dict[int, Weights]:
 def load_weights(path: Path) -> Weights:
     """Return the arrays of an npz file; raises RunError."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
+        with path.open("rb") as stream:  # numpy leaves a file open that it cannot read
+            if stream.read(2) != b"PK":  # of others numpy says how to load them unsafely
+                raise ValueError("no npz file")
+            stream.seek(0)
+            with np.load(stream, allow_pickle=False) as stored:
+                return {name: stored[name] for name in stored.files}
     except (
         OSError,
         ValueError,
