@@ -76,7 +76,7 @@ def load_weights(path: Path) -> Weights:
     """Return the arrays of an npz file; raises RunError."""
     try:
         with path.open("rb") as stream:  # numpy leaves a file open that it cannot read
-            if stream.read(2) != b"PK":  # of others numpy says how to load them unsafely
+            if stream.read(4) not in (b"PK\3\4", b"PK\5\6"):  # of others numpy says how to load them unsafely
                 raise ValueError("no npz file")
             stream.seek(0)
             with np.load(stream, allow_pickle=False) as stored:
