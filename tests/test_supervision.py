@@ -118,8 +118,8 @@ def test_a_worker_that_crashes_leaves_its_stack(tmp_path: Path) -> None:
     error = first_error(run)
     assert (error["stage"], error["error"]) == ("head", "killed by SIGSEGV")
     assert error["stacks"]["head"].startswith("Fatal Python error: Segmentation fault")
-    told = run.errors.read_text()  # the newest calls: how it began may be too far down to be shown
-    assert re.search(r"  head is at \(newest call first\):\n    +File .*pipeline/\w+\.py", told), told
+    told = run.errors.read_text()  # the newest calls, numpy's or zmq's among them; how it began may be too far down
+    assert re.search(r"  head is at \(newest call first\):(\n    +File .*)*?\n    +File .*pipeline/\w+\.py", told), told
 
 
 def test_a_launcher_that_was_stopped_for_longer_than_patience_blames_nobody(tmp_path: Path) -> None:
