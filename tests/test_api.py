@@ -19,6 +19,8 @@ import launch
 from launch import Config, ConfigError, Result, RunError, resolve, run
 from launch.shown import html, line
 
+pytestmark = pytest.mark.patient
+
 ROOT = Path(__file__).parents[1]
 #: What an import must not bring: each takes longer than all of ours.
 HEAVY = ("numpy", "zmq", "matplotlib", "rich", "asyncio", "IPython")

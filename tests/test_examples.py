@@ -15,6 +15,8 @@ import pytest
 from launch import Result, resolve, run
 from launch.cli import main
 
+pytestmark = pytest.mark.patient
+
 EXAMPLES = Path(__file__).parents[1] / "launch" / "examples"
 SCRIPT = EXAMPLES / "step_by_step.py"
 #: What the script compares: weights, an array on the way, the curves.

@@ -75,6 +75,7 @@ def texts_of(folder: Path, stage: str) -> list[str]:
 # Messages
 
 
+@pytest.mark.patient
 @pytest.mark.parametrize(
     ("schedule", "edge", "kind"),
     [
@@ -98,6 +99,7 @@ def test_a_message_lost_doubled_or_out_of_order_ends_the_run_and_its_edge_is_nam
     assert result.document["faults"] == [f"{kind}={edge}@batch:30"]
 
 
+@pytest.mark.patient
 @pytest.mark.parametrize(("schedule", "edge"), [*itertools.product(SCHEDULES, EDGES)])
 def test_a_damaged_message_is_never_computed_with(schedule: str, edge: str, tmp_path: Path) -> None:
     result = faulty(tmp_path, {"schedule.kind": schedule}, corrupt=f"{edge}@batch:30")
@@ -110,6 +112,7 @@ def test_a_damaged_message_is_never_computed_with(schedule: str, edge: str, tmp_
     assert "failed its check" in error
 
 
+@pytest.mark.patient
 @pytest.mark.parametrize("kind", ["kill", "drop", "double", "swap", "corrupt"])
 @pytest.mark.parametrize("schedule", ["article", "locked"])
 def test_with_recovery_what_goes_wrong_changes_nothing(

@@ -37,7 +37,7 @@ from pipeline.sizes import box_steps
 from pipeline.stage import Stage
 from pipeline.trace import Span, read_journal, read_spans
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.patient]
 
 #: The original's steps of one batch: number, worker, action, part.
 EIGHT_STEPS = [

@@ -13,7 +13,7 @@ from launch.cli import main
 from pipeline.config import resolve
 from pipeline.schema import Config
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.patient]
 
 
 def tiny(folder: Path, schedule: str, rule: dict[str, Any]) -> Config:

@@ -22,6 +22,8 @@ from pipeline.config import dump, load, resolve
 from pipeline.errors import ConfigError
 from pipeline.schema import Config
 
+pytestmark = pytest.mark.patient
+
 EXAMPLE = Path(__file__).parents[1] / "launch" / "examples" / "own_placer.py"
 #: Starts nothing that would join, and says so.
 IDLE = """class Placer:

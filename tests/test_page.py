@@ -25,7 +25,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="needs chromium")
 CHROMIUM = next(
     (path for path in ("/usr/bin/chromium", shutil.which("chromium")) if path and Path(path).exists()), None
 )
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")]
+pytestmark = [pytest.mark.browser, pytest.mark.patient, pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")]
 
 QUIET = [
     "--no-sandbox",

@@ -15,6 +15,8 @@ from launch.benches import BENCHES
 from launch.cli import main
 from launch.commands import COMMANDS
 
+pytestmark = pytest.mark.patient
+
 NAMES = [str(page.relative_to(pages.ROOT)) for page in pages.PAGES]
 
 

@@ -14,7 +14,7 @@ from test_chaos import Launched, launched, no_worker_left, sockets_of, summary
 from launch import bench_hostile, report
 from pipeline import addresses, keys
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.patient]
 
 #: Hostile messages to each of the four sockets.
 EACH = 10_000
