@@ -13,7 +13,7 @@ What the files are for, from what all use to what uses all; a file imports only 
 
     what all use
         text  terminal  tell  outfile  plots  palette  environment  packages  process  interruptions  events  links
-        runs  task_words  spread  fallback  flags  sweeper
+        runs  task_words  spread  fallback  flags  sweeper  memory
     reading a run
         clocks  recording  window  lines  aligned  causal  logs  follow  order  order_text  breakdown  critical
         staleness  stats  stats_text  quality  vitals  stacks  why  why_text

@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline import addresses, mnist, transport
-from pipeline.errors import ConfigError, plain
+from pipeline.errors import LESS_MEMORY, ConfigError, plain
 from pipeline.files import remove_socket_folder
 from pipeline.schema import Config, Data
 from pipeline.schema_run import Run
 
-from . import browse, links, packages, plots, runs
+from . import browse, links, memory, packages, plots, runs
 from .environment import BLAS_THREADS, PACKAGES, cores, version_of
 
 #: A worker and the launcher hold a few files for each stage that they know: what a run of three and one of a hundred want.
 FILES_OF_FEW, FILES_OF_MANY = 64, 1024
+#: What the workers and the launcher of preset article take.
+TAKES_BYTES = 300e6
 
 
 class Check(NamedTuple):
@@ -38,6 +40,7 @@ def checks(parent: Path) -> Iterator[Check]:
     yield _cores()
     yield _blas()
     yield _files()
+    yield _memory()
     yield _try("sockets", _sockets)
     yield _try("port", _port)
     yield _try("run folder", lambda: _writable(parent))
@@ -97,6 +100,17 @@ def _files() -> Check:
     return Check(
         "open files", state, f"{soft:,} at once are few for {'many' if state == 'warning' else 'any'} boxes; {way_out}"
     )
+
+
+def _memory() -> Check:
+    available = memory.available_bytes()
+    if available is None:
+        return Check("memory", "ok", "not told here")
+    text = f"{available / 1e9:.1f} GB free; a run of preset article takes {TAKES_BYTES / 1e9:.1f} GB"
+    if available > 2 * TAKES_BYTES:
+        return Check("memory", "ok", text)
+    state = "warning" if available > TAKES_BYTES else "fault"
+    return Check("memory", state, f"{text}; end other programs, or {LESS_MEMORY}")
 
 
 def _try(name: str, look: Callable[[], str]) -> Check:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import control, keys
+from pipeline.errors import LESS_MEMORY
 from pipeline.schema import Config
 from pipeline.transport import ControlServer
 
-from . import stacks
+from . import memory, stacks
 from .events import Failure
 from .placers import Ended
 from .process import signal_group, start_worker
@@ -29,6 +30,7 @@ class LocalPlacer:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._address = ""
         self._sockets = Path()
+        self._kills = memory.kills()
 
     def lines(self, secret: bytes) -> list[control.Line]:  # noqa: ARG002
         """None: what it starts are children."""
@@ -47,9 +49,12 @@ class LocalPlacer:
         self._processes[name] = start_worker(*where, epoch, save)
 
     def poll(self, name: str) -> Ended | None:
-        """Return the process's exit code."""
+        """Return the process's exit code; and that the system was short of memory, where it has killed since we began."""
         process = self._processes.get(name)
-        return None if process is None or process.poll() is None else Ended(process.returncode)
+        if process is None or (code := process.poll()) is None:
+            return None
+        is_short = code == -signal.SIGKILL and memory.kills() > self._kills
+        return Ended(code, f"killed by SIGKILL: the system ran out of memory; {LESS_MEMORY}" if is_short else "")
 
     def signal(self, name: str, number: int) -> None:
         """Send a signal to the process group."""

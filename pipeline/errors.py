@@ -1,5 +1,8 @@
 """The exceptions a user can meet: one family per boundary, each text one clear line with the way out. Pure."""
 
+#: The way out where a machine has too little memory for a network.
+LESS_MEMORY = "choose a smaller model.width or fewer model.boxes"
+
 
 class TimeboxError(Exception):
     """Any failure that is shown to the user as one line instead of a traceback; a `drawing` may follow it."""
@@ -29,8 +32,10 @@ class DivergedError(TimeboxError):
     """A run's numbers have flown off: a value that is not finite, or above the limit."""
 
 
-def plain(error: TimeboxError | OSError) -> str:
+def plain(error: TimeboxError | OSError | MemoryError) -> str:
     """Return a failure as one line: of the system's its file and what is wrong with it, as on a full disk."""
     if isinstance(error, TimeboxError):
         return str(error)
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory{f' ({error})' if str(error) else ''}; {LESS_MEMORY}"
     return f"{f'{error.filename}: ' if error.filename else ''}{error.strerror or error}"

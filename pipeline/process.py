@@ -154,10 +154,12 @@ def live(worker: Worker) -> int:
     except (
         Exception
     ) as error:  # the edge of the process: whatever it was is told to the launcher, and in full to the log
-        named = isinstance(error, OSError) and error.filename and plain(error)  # a full disk, say
+        named = ""
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.filename):  # a full disk, say
+            named = plain(error)
         text = named or f"{type(error).__name__}: {error}"
         worker.log.error(text, traceback=not named)
-        worker.orders.say("failed", error=text, wrong=False, again=not isinstance(error, OSError))
+        worker.orders.say("failed", error=text, wrong=False, again=not isinstance(error, OSError | MemoryError))
         linger_ms, code = 200, 1
     worker.close(linger_ms)
     return code

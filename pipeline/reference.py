@@ -274,7 +274,7 @@ def main(arguments: list[str] | None = None) -> int:
             reference.check_weights()
         _save(reference, folder / "checkpoint" / ("interrupted" if is_stopped else "final"))
         results.save_metrics(folder, reference.ledger)
-    except (TimeboxError, OSError) as error:  # a full disk, say
+    except (TimeboxError, OSError, MemoryError) as error:  # a full disk, say
         _say(word="failed", error=plain(error), wrong=isinstance(error, ConfigError))
         return 1
     if is_stopped:
