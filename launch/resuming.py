@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ import msgspec
 
 from pipeline import checkpoints
 from pipeline.checkpoints import Checkpoint
-from pipeline.config import load
+from pipeline.config import dump, load
 from pipeline.errors import ConfigError
 from pipeline.plan import Plan
 from pipeline.schema import Config
@@ -81,6 +82,12 @@ def prepare(folder: Path, recover: int | None = None, *, anew: bool = False) -> 
             f"{folder / 'config.toml'}: was changed after {strange[-1].parent.name} was saved; put back what it was, "
             "or --anew gives its checkpoints up"
         )
+    if begin is None and not anew and (lost := _lost(folder / "config.toml", config)):
+        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+        raise ConfigError(
+            f"{folder / 'config.toml'}: lacks {lost[0]}{more}: it was cut, or is an older version's; put back what it was, "
+            "or --anew trains by what is left"
+        )
     if begin is None:
         warnings.append(
             "there is no complete checkpoint: it begins anew; --checkpoint.every sets how often one is taken"
@@ -89,6 +96,13 @@ def prepare(folder: Path, recover: int | None = None, *, anew: bool = False) -> 
     attempts = [each for each in told if _is_attempt(each)] if isinstance(told, list) else []
     why = str(summary.get("error") or f"it {status}" if status == "died" else f"it was {status}")
     return Request(folder, config, plan, begin, attempts, why, warnings, recover, anew)
+
+
+def _lost(path: Path, config: Config) -> list[str]:
+    """Return the keys that a run's file does not have, and for which what is usual would be taken: a run has them all."""
+    kept = tomllib.loads(path.read_text(encoding="utf-8"))
+    whole = tomllib.loads(dump(config))
+    return [f"{part}.{key}" for part, keys in whole.items() for key in keys if key not in kept.get(part, {})]
 
 
 def _is_attempt(told: object) -> bool:

@@ -173,6 +173,22 @@ def test_a_configuration_that_was_cut_costs_a_run_no_checkpoint(kept: str, sound
     assert resuming.prepare(folder, anew=True).begin is None
 
 
+@pytest.mark.parametrize("kept", ["", "[train]", "epochs"])
+def test_a_configuration_that_was_cut_is_no_run_where_there_is_no_checkpoint_either(
+    kept: str, sound: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "runs" / sound.name
+    shutil.copytree(sound, folder, ignore=shutil.ignore_patterns("summary.json", "batch-*"))
+    path = folder / "config.toml"
+    assert resuming.prepare(folder).begin is None
+    text = path.read_text()
+    path.write_text(text[: text.index(kept)] if kept else "")
+    first = {"": r"model\.\w+", "[train]": r"train\.epochs", "epochs": r"train\.epochs"}[kept]
+    with pytest.raises(ConfigError, match=rf"config\.toml: lacks {first} and \d+ more: it was cut.* --anew"):
+        resuming.prepare(folder)
+    assert resuming.prepare(folder, anew=True).begin is None
+
+
 @pytest.mark.parametrize("attempts", [7, "x", [3], [{"epoch": "x"}], None])
 def test_attempts_that_cannot_be_read_keep_nothing_from_going_on(attempts: object, sound: Path, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / sound.name
