@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import hosts as _hosts
+import hypothesis
 import namespaces
 import pytest
 
@@ -27,6 +28,11 @@ tempfile.tempdir = None
 #: Where nothing may be compiled beside the sources, every worker compiles them all anew, a third of what its start takes.
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
     os.environ["PYTHONPYCACHEPREFIX"] = str(Path(SCRATCH) / "pycache")
+
+
+#: An example that takes long says that others use this machine, and nothing of what it looks at.
+hypothesis.settings.register_profile("shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("shared")
 
 
 def pytest_unconfigure() -> None:

@@ -66,8 +66,8 @@ def test_the_page_s_shells_do_what_it_says(shell: Shell, tmp_path: Path) -> None
     launcher = shell(" ".join([run_command, *short]))
     join = tmp_path / "runs" / "latest" / "join"
     until("a join file", lambda: launcher.poll() is not None or (join.is_file() and join.stat().st_size))
-    told = (tmp_path / "said").read_text()
-    assert f"TIMEBOX_STAGE=box-1 timebox join {join.resolve()}" in told
+    told = f"TIMEBOX_STAGE=box-1 timebox join {join.resolve()}"
+    until("told how to join", lambda: told in (tmp_path / "said").read_text(), 10)
     copied = tmp_path / "copied"
     subprocess.run(["scp", "-p", join, copied] if _has_scp() else ["cp", "-p", join, copied], check=True)
     assert "box-1" in join_command
