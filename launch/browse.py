@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import webbrowser
 from pathlib import Path
 from typing import Any
+
+from pipeline.errors import ConfigError
 
 from . import report
 
@@ -13,6 +16,10 @@ def show(folder: Path, *, wanted: bool = True) -> dict[str, Any]:
     """Write a run's page where there is none that is as new as the run, and open it; tell whether a browser took it."""
     page = folder / "report.html"
     if not _is_new(page, folder):
+        if not os.access(folder, os.W_OK):
+            raise ConfigError(
+                f"{page}: cannot be written there; `timebox report {folder} --out FILE.html` writes it elsewhere"
+            )
         report.write([folder], None)
     return {
         "run": folder.name,

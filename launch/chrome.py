@@ -19,7 +19,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from pipeline import steps
-from pipeline.actions import ACTIONS, KINDS
+from pipeline.actions import ACTIONS, COUNTED, KINDS
 from pipeline.arrays import Array
 from pipeline.lacks import MESSAGE, WAITS
 from pipeline.trace import PART_CODE, PARTS, SENT, TAKEN, WAITED
@@ -132,7 +132,7 @@ def _slices(found: Recording, stage: StageRecords, work: Array, place: str, orig
         if kind in letters:
             part = PARTS[code]
             action = f"{chr(kind)}{peer}.{batch}" if peer else f"{chr(kind)}{batch}"
-            what = "evaluation" if kind == 69 else "batch"  # E
+            what = COUNTED.get(chr(kind), "batch")
             step = numbers.get((kind, code), "") if not peer else ""
             yield (
                 f'{{"ph":"X",{place},{when},"cat":"compute","name":"{action} {part}","args":{{"action":"{action}",'

@@ -141,12 +141,18 @@ def measure(folder: Path) -> Measured:
     run = glance(folder)
     config, plan, mode, warnings = run.config, run.plan, run.mode, run.warnings
     summary = runs.read_json(folder / "summary.json") or {}
-    found = None if mode == REFERENCE or config.trace.level == "off" else _recorded(folder, warnings)
-    training = _training_s(summary, found)
+    again = runs.resumed_from(runs.read_json(folder / "launcher.json") or {})
+    if again:  # its trace and its seconds begin there
+        warnings.append(
+            f"{folder.name}: was taken up again at batch {again:,}; its times are of a part and are left out"
+        )
+    is_traced = mode != REFERENCE and config.trace.level != "off" and not again
+    found = _recorded(folder, warnings) if is_traced else None
+    training = None if again else _training_s(summary, found)
     evaluations, is_estimated = _evaluations(folder, config, plan, found, training, warnings)
     images_per_s = _images_per_s(config, plan, _figure(summary, "batches_per_s"))
     values: dict[str, float | None] = {
-        "seconds": _figure(summary, "seconds"),
+        "seconds": None if again else _figure(summary, "seconds"),
         "training_s": training,
         "images_per_s": images_per_s,
         "batches_per_s": None if images_per_s is None else images_per_s / _rows(config),

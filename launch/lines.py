@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import steps, trace
-from pipeline.actions import ACTIONS, CREDIT_ACTIVATION, CREDIT_INCREMENT, EVALUATION, KINDS, Action
+from pipeline.actions import ACTIONS, COUNTED, CREDIT_ACTIVATION, CREDIT_INCREMENT, EVALUATION, KINDS, Action
 from pipeline.arrays import Array
 from pipeline.lacks import CREDIT, DRAIN, WAITS, WINDOW
 from pipeline.plan import Plan
@@ -109,7 +109,7 @@ class Teller:
             "level": "action",
             "action": str(action),
             "part": part,
-            "evaluation" if action.kind == "E" else "batch": batch,
+            COUNTED.get(action.kind, "batch"): batch,
             **({"step": step.number} if step else {}),
             "read": a,
             "written": b,

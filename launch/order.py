@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline import steps, trace
-from pipeline.actions import ACTIONS, Action
+from pipeline.actions import ACTIONS, COUNTED, Action
 from pipeline.arrays import Array
 from pipeline.config import load
 from pipeline.errors import ConfigError, RunError
@@ -69,7 +69,9 @@ class Track(NamedTuple):
         parts = self.parts
         is_step = (parts["kind"] == ord("U")) & (parts["peer"] == 0)
         indices = np.where(is_step, step, batch)
-        return self._spans(parts[(parts["batch"] == indices) & (parts["kind"] != ord("E"))])
+        return self._spans(
+            parts[(parts["batch"] == indices) & ~np.isin(parts["kind"], [ord(kind) for kind in COUNTED])]
+        )
 
     def has_done(self, action: Action) -> bool:
         """Whether the stage did an action, whatever its trace has of that; as far as one knows."""
@@ -127,9 +129,9 @@ def action_of(step: steps.Step, batch: int, plan: Plan) -> Action:
 
 
 def is_of(span: Span, batch: int, plan: Plan) -> bool:
-    """Whether a span is the batch's own: no other batch, no evaluation, no increment of another box."""
+    """Whether a span is the batch's own: no other batch, no evaluation or checkpoint, no increment of another box."""
     kind, index, sibling = span.action
-    return index == (plan.step(batch) if kind == "U" else batch) and kind != "E" and not sibling
+    return index == (plan.step(batch) if kind == "U" else batch) and kind not in COUNTED and not sibling
 
 
 def _check_has_trace(folder: Path, config: Config) -> None:

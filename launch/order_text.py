@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline import steps
+from pipeline.actions import COUNTED
 
 from . import clocks
 from .order import MOST_OTHERS, Order, action_of, is_of
@@ -65,8 +66,9 @@ def _others(order: Order, zero: int) -> list[str]:
     """Return what the rows without a number are, and which of them are shown."""
     spans = [row.span for row in order.rows if not row.step]
     whose = {
-        "other batches": any(s.action.batch != order.batch and s.action.kind != "E" for s in spans),
+        "other batches": any(s.action.batch != order.batch and s.action.kind not in COUNTED for s in spans),
         "evaluations (E)": any(s.action.kind == "E" for s in spans),
+        "checkpoints (S)": any(s.action.kind == "S" for s in spans),
         "the probe": any(s.part == "probe" for s in spans),
     }
     what = ", ".join(text for text, is_there in whose.items() if is_there)

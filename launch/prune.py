@@ -41,19 +41,26 @@ def prune(parent: Path, choice: Choice, *, yes: bool) -> dict[str, Any]:
             raise ConfigError(f"{name}: a number from 0 on is wanted, not {value:g}")
     runs.check_is_folder(parent, "--run.dir")
     found = sorted(runs.all_runs(parent), key=_made)
-    gone, kept = [], []
+    gone, kept, failed = [], [], 0
     for folder in chosen(found, choice):
         row = _of(folder)
-        why = _why_not(folder, row["status"]) or (_remove(folder) if yes else "")
-        if why:
+        if why := _why_not(folder, row["status"]):
             kept.append(f"{folder.name} {why}, and stays")
-        else:
+            continue
+        try:
+            if yes:
+                _remove(folder)
             gone.append(row)
+        except ConfigError as error:
+            kept.append(f"{folder.name} {error}, and stays")
+        except OSError as error:
+            failed += 1
+            kept.append(f"{folder.name} cannot be removed: {plain(error)}; what is left of it stays")
     if yes:
         _mend_latest(parent)
     return {
         "runs": gone, "bytes": sum(row["bytes"] for row in gone), "removed": yes, "left": len(found) - len(gone),
-        "warnings": kept,
+        "failed": failed, "warnings": kept,
     }  # fmt: skip
 
 
@@ -101,16 +108,21 @@ def _why_not(folder: Path, status: str) -> str:
     return ""
 
 
-def _remove(folder: Path) -> str:
-    """Remove a run that nobody takes up again meanwhile; return why it could not be removed, or nothing."""
+def _remove(folder: Path) -> None:
+    """Remove a run; raises ConfigError where somebody takes it up again meanwhile, OSError where it cannot be removed.
+
+    It is moved aside first: where its own folder may be written to and the one around it may not, nothing is lost.
+    """
+    aside = folder.with_name(f".{folder.name}.removed")
+    with runs.alone(folder):
+        if runs.describe(folder)["status"] == "running":
+            raise ConfigError(f"goes on; `timebox stop {folder.name}` ends it")
+        folder.rename(aside)
     try:
-        with runs.alone(folder):
-            if runs.describe(folder)["status"] == "running":
-                return "goes on"
-            shutil.rmtree(folder)
-    except (ConfigError, OSError) as error:
-        return f"cannot be removed: {plain(error)}"
-    return ""
+        shutil.rmtree(aside)
+    except OSError as error:
+        aside.rename(folder)  # what is left of it is to be seen
+        raise OSError(error.errno, error.strerror, str(error.filename).replace(aside.name, folder.name)) from None
 
 
 def _mend_latest(parent: Path) -> None:
@@ -128,7 +140,7 @@ def render(document: dict[str, Any]) -> str:
     lines = [f"{row['run']}  {row['status']}, {row['bytes'] / 1e6:.1f} MB" for row in document["runs"]]
     count, left = f"{len(lines)} run{'s' * (len(lines) != 1)}", f"{document['left']} left"
     if not lines:
-        return f"no run is chosen by this; {left}"
+        return f"{'nothing was removed' if document['failed'] else 'no run is chosen by this'}; {left}"
     if document["removed"]:
         return "\n".join([*lines, f"removed {count}, {document['bytes'] / 1e6:.1f} MB; {left}"])
     return "\n".join([*lines, f"would remove {count}, {document['bytes'] / 1e6:.1f} MB; add --yes to do it; {left}"])

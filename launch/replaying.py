@@ -59,8 +59,9 @@ class _Record:
 def document(folder: Path, progress: Progress = lambda *_: None) -> dict[str, Any]:
     """Replay a run and return the document of `timebox replay --json`; raises ConfigError for a record that is not whole."""
     began = time.monotonic()
+    status = runs.describe(folder)["status"]  # before anything is read: it may end meanwhile
     record, replay = _prepare(folder)
-    plan = record.plan
+    plan, status = record.plan, record.summary.get("status", status)
     first = _weights_differ(folder, replay, "initial", [plan.name(k) for k in record.journals])
     with np.errstate(all="ignore"):  # a run that flew off does so again
         for _ in replay.run():
@@ -77,7 +78,8 @@ def document(folder: Path, progress: Progress = lambda *_: None) -> dict[str, An
     last = "final" if is_complete or (checkpoints / "final").is_dir() else "interrupted"
     finished = [plan.name(k) for k in record.journals if replay.is_replayed(k)]
     if not is_complete:  # a stage that was killed has left none
-        finished = [name for name in finished if (checkpoints / last / f"{name}.npz").is_file()]
+        is_there = replay.is_whole or status != "running"  # of one that goes on, what it leaves is of a later moment
+        finished = [name for name in finished if is_there and (checkpoints / last / f"{name}.npz").is_file()]
     final = _weights_differ(folder, replay, last, finished)
     found = run_digest([digest(replay.weights(k)) for k in record.journals]) if replay.is_whole else None
     difference: dict[str, Any] | None = first
@@ -97,13 +99,13 @@ def document(folder: Path, progress: Progress = lambda *_: None) -> dict[str, An
         "first_difference": difference,
         "environment": others,
         "digest": found,
-        "status": runs.describe(folder)["status"],
+        "status": status,
         "actions": replay.actions,
         "recorded_actions": record.actions,
         "arrays": replay.compared,
         "stages": len(record.journals),
         "seconds": time.monotonic() - began,
-        "warnings": record.warnings + _left(record, replay),
+        "warnings": record.warnings + _left(record, replay, status),
     }
 
 
@@ -246,13 +248,15 @@ def _distances(stored: Weights, now: Weights) -> list[tuple[str, float]]:
     return found
 
 
-def _left(record: _Record, replay: Replay) -> list[str]:
-    """Return what of a run that did not come to its end could not be replayed, and why."""
+def _left(record: _Record, replay: Replay, status: str) -> list[str]:
+    """Return what of a run that had not come to its end could not be replayed, and why."""
     left = record.actions - replay.actions
     if not left:
         return []
     why = next((text for k in record.journals if (text := replay.rest(k))), "")
     lost = "for what was lost with the run's end" if record.summary.get("status") != "done" else "in vain"
+    if status == "running":
+        lost = "for what was not yet on record"
     return [f"{left:,} of {record.actions:,} recorded actions wait {lost}: {why}"]
 
 

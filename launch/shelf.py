@@ -71,4 +71,5 @@ def prune(options: argparse.Namespace) -> int:
     from . import prune as pruning
 
     choice = pruning.Choice(options.keep, options.older_than, options.failed)
-    return tell(options, pruning.prune(options.run_dir, choice, yes=options.yes), pruning.render)
+    document = pruning.prune(options.run_dir, choice, yes=options.yes)
+    return tell(options, document, pruning.render) or int(document["failed"] > 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from . import logs, plots, runs, stacks, task_words
 from .environment import cores
 from .live import Result
 from .terminal import say
-from .text import number, share, table
+from .text import few, number, share, table
 
 if TYPE_CHECKING:
     from .doctor import Check  # with it comes the report, and with that numpy
@@ -123,7 +124,8 @@ def result(outcome: Result, plan: Plan, picture: Path | None, data: Data | None 
 
 def _name(folder: Path) -> str:
     """Return what a command takes for a run."""
-    return folder.name if folder.parent == Path("runs") else str(folder)
+    is_usual = folder.parent in (Path("runs"), Path("runs").resolve())
+    return shlex.quote(folder.name if is_usual else str(folder))
 
 
 def _ways_in(folder: Path) -> str:
@@ -138,7 +140,7 @@ def _late(folder: Path) -> str:
     from .vitals import sent_away  # it imports numpy
 
     texts = [f"{name} did not answer for {seconds:.0f} s" for name, seconds in sent_away(folder).unanswered_s.items()]
-    return ", ".join(texts)
+    return few(texts)
 
 
 def _epoch_table(epochs: Sequence[dict[str, Any]], partial: str, data: Data) -> str:

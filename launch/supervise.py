@@ -36,6 +36,7 @@ from .events import (
     Tell,
     Trouble,
 )
+from .text import few
 from .watch import Watch
 
 #: Seconds a worker has to get ready, to stop when told, to go after SIGTERM, and to quit after the end.
@@ -116,7 +117,7 @@ class Supervisor:
         if not self._ending or not left or not self._deadlines:
             return ""
         seconds = max(self._deadlines[-1][0] - now, 0.0)
-        return f"waits for {', '.join(left)} to stop, {seconds:.0f} s at most; Ctrl-C again kills"
+        return f"waits for {few(left)} to stop, {seconds:.0f} s at most; Ctrl-C again kills"
 
     def _heard(self, event: Heard, now: float) -> list[Command]:
         stage, word, body = event

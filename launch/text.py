@@ -8,6 +8,9 @@ import shutil
 import textwrap
 from collections.abc import Sequence
 
+#: As many names as one reads.
+MOST_NAMES = 6
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, left: Sequence[int] = ()) -> str:
     """Return aligned columns under a ruled header: numbers to the right, the columns in `left` to the left."""
@@ -22,6 +25,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, left: Sequ
         return "  ".join(parts).rstrip()
 
     return "\n".join([line(cells[0]), "  ".join("─" * width for width in widths), *map(line, cells[1:])])
+
+
+def few(names: Sequence[str]) -> str:
+    """Return names as text, of many the first and how many more there are."""
+    more = len(names) - MOST_NAMES
+    return ", ".join(names) if more <= 1 else f"{', '.join(names[:MOST_NAMES])} and {more:,} more"
 
 
 def number(value: float | None, digits: int = 4) -> str:

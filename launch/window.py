@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.actions import ACTIONS
+from pipeline.actions import ACTIONS, COUNTED
 from pipeline.arrays import Array
 from pipeline.errors import ConfigError
 
@@ -103,7 +103,7 @@ def _lacks(wanted: tuple[int, int], found: list[int]) -> str:
 def _times(found: Recording) -> tuple[Array, Array, Array]:
     """Return the batches on record in their order, and when the first part of each began and the last one ended."""
     parts = np.concatenate([stage.parts for stage in found.stages])
-    parts = parts[parts["kind"] != ord("E")]
+    parts = parts[~np.isin(parts["kind"], [ord(kind) for kind in COUNTED])]
     batches, places = np.unique(parts["batch"], return_inverse=True)
     begins = np.full(len(batches), 2**62, np.int64)
     ends = np.zeros(len(batches), np.int64)

@@ -23,6 +23,8 @@ from typing import NamedTuple
 from .errors import ScheduleError, WireError
 
 ACTIONS = "FBTCUES"
+#: What the actions count that are of no batch.
+COUNTED = {"E": "evaluation", "S": "checkpoint"}
 
 #: What may travel. A credit says how many messages of its kind the sender of the credit has taken.
 ACTIVATION, GRADIENT, TARGET, INCREMENT, EVALUATION = "activation", "gradient", "target", "increment", "evaluation"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from . import steps
-from .actions import ACTIVATION, Action, Message, Part
+from .actions import ACTIVATION, COUNTED, Action, Message, Part
 from .frames import Frame
 from .lacks import Lack
 from .plan import Plan
@@ -173,7 +173,7 @@ class LiveWatcher:
             mono_ns=now,
             action=str(action),
             part=part.name,
-            **{"evaluation" if action.kind == "E" else "batch": action.batch},
+            **{COUNTED.get(action.kind, "batch"): action.batch},
             **number,
             read=part.read,
             written=part.written,

@@ -121,7 +121,8 @@ def try_out(config: Config) -> None:
         own.gradient(h, y, g)
         own.restore(Saved(own.state(), "a box"))
     except RunError as error:
-        raise ConfigError(str(error)) from None
+        why = "" if oracle.sees_label else "; y is None here: if it needs the labels, --oracle.sees_label true"
+        raise ConfigError(f"{error}{why}") from None
     if not np.isfinite(g).all():
         raise ConfigError(
             f"{oracle.file}: Oracle.predict returned a number that is not finite, for an activation of zeros"

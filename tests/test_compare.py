@@ -393,6 +393,23 @@ def test_before_the_first_evaluation_there_is_no_accuracy(tmp_path: Path) -> Non
     assert found == {"accuracy_at_time": None, "seconds_to_accuracy": 1.0, "accuracy_at_images": None}
 
 
+def test_a_run_that_was_taken_up_again_has_no_times(tmp_path: Path) -> None:
+    """Its seconds are of what came after: beside a whole run it seemed four times as fast."""
+    folder = fabricate(tmp_path / "a")
+    whole = compare_runs.measure(folder)
+    assert whole.values["seconds"] is not None
+    for attempts in ([{"epoch": 0, "from_batch": 0}], [{"epoch": 0, "from_batch": 0}, {"epoch": 1, "from_batch": 0}]):
+        (folder / "launcher.json").write_text(json.dumps({"attempts": attempts}))
+        assert compare_runs.measure(folder).values == whole.values, "all of it is there"
+    (folder / "launcher.json").write_text(json.dumps({"attempts": [*attempts, {"epoch": 2, "from_batch": 2_000}]}))
+    part = compare_runs.measure(folder)
+    assert (part.values["seconds"], part.values["training_s"]) == (None, None)
+    assert part.values["accuracy"] == whole.values["accuracy"]
+    assert all(each.seconds is None for each in part.evaluations)
+    assert any("was taken up again at batch 2,000; its times are of a part" in text for text in part.warnings)
+    assert "taken up again" in " ".join(document(tmp_path / "a")["warnings"])
+
+
 def test_when_an_evaluation_ended_is_told_by_the_heads_trace(tmp_path: Path) -> None:
     flags = {"trace.level": "full", "schedule.kind": "locked"}
     folder = fabricate(tmp_path / "a", flags, accuracy=(0.5, 1.0))

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from handmade import hands, make_folder
 
-from launch import order
+from launch import order, timeline
 from launch.cli import main
+from pipeline.errors import ConfigError
 from pipeline.recorder import BURST
 from pipeline.trace import RECORD, path_of
 
@@ -250,3 +251,31 @@ def test_the_legend_names_what_is_there(tmp_path: Path, capsys: pytest.CaptureFi
         hand.done()
     text, _ = shown(capsys, folder, 0)
     assert "  ·  no step of batch 0: evaluations (E), the probe\n  ·  U k.b: box k's increment" in text
+
+
+def test_a_checkpoint_is_no_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Checkpoint 1 of a long run lay in every picture, order and log of batch 1, with all that came between."""
+    folder = tmp_path / "runs" / "20250101-000000-saved"
+    flags = {"data.train": 6, "checkpoint.every": 3}
+    box_1, box_2, head = hands(folder, make_folder(folder, flags))
+    for batch in range(2, 6):  # as after a resume
+        for stage in (box_1, box_2, head):
+            stage.part(f"F{batch}", "forward", 10)
+    for stage in (box_1, box_2, head):
+        stage.idle(50_000).part("S1", "save", 30)
+        stage.done()
+    found = order.collect(folder, 2)
+    assert all(row.span.action.kind == "F" for row in found.rows)
+    with pytest.raises(ConfigError):
+        order.collect(folder, 1)
+    made = timeline.write(folder, tmp_path / "t.json", "2:2")
+    assert made["spans"] == 3
+    with pytest.raises(ConfigError, match=r"nothing of 0:1 is on record; on record are batches of 2:5"):
+        timeline.write(folder, tmp_path / "t.json", "0:1")
+    last = order.collect(folder, 5)
+    assert [str(row.span.action) for row in last.rows].count("S1") == 0
+    assert main(["logs", str(folder), "--batch", "1"]) == 0
+    assert "save" not in capsys.readouterr().out
+    assert main(["logs", str(folder), "--action", "S1", "--json"]) == 0
+    lines = json.loads(capsys.readouterr().out)["lines"]
+    assert [(line["checkpoint"], "batch" in line) for line in lines] == [(1, False)] * 3

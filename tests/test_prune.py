@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from datetime import UTC, datetime, timedelta
@@ -127,6 +128,38 @@ def test_a_run_that_is_taken_up_again_stays(shelf: Path, capsys: pytest.CaptureF
         assert main(["prune", "--keep", "0", "--yes", "--run.dir", str(shelf)]) == 0
     assert names(shelf) == ["r0"]
     assert "being resumed by another command" in capsys.readouterr().err
+
+
+def test_where_the_folder_around_may_not_be_written_to_nothing_is_lost(
+    shelf: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run's files were deleted one by one before its folder could not be: said to stay, it was empty."""
+
+    def refuse(path: Path, target: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path), None, str(target))
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    before = sorted(shelf.rglob("*"))
+    assert main(["prune", "--keep", "4", "--yes", "--run.dir", str(shelf)]) == 1
+    told = capsys.readouterr()
+    assert sorted(shelf.rglob("*")) == before
+    assert told.out == "nothing was removed; 5 left\n"
+    assert "r0 cannot be removed: " in told.err
+    assert "Permission denied; what is left of it stays" in told.err
+
+
+def test_what_cannot_be_removed_is_where_it_was(
+    shelf: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path / "logs"))
+
+    first = runs.all_runs(shelf)[0]
+    monkeypatch.setattr(prune.shutil, "rmtree", refuse)
+    assert main(["prune", "--keep", "4", "--yes", "--run.dir", str(shelf)]) == 1
+    assert f"{first.name} cannot be removed: {first / 'logs'}: Permission denied" in capsys.readouterr().err
+    assert first in runs.all_runs(shelf)
+    assert not list(shelf.glob(".*"))
 
 
 def test_the_newest_is_the_last_that_was_made_whatever_its_name(shelf: Path) -> None:

@@ -27,6 +27,7 @@ import launch
 from launch import Result, bench_replay, runs
 from launch.cli import main
 from launch.environment import BLAS_THREADS, differences
+from launch.process import started_ticks
 from pipeline.actions import (
     ACTIVATION,
     EVALUATION,
@@ -991,3 +992,23 @@ def test_a_run_whose_launcher_was_killed_replays(tmp_path: Path, capsys: pytest.
     document = as_json(capsys, run.folder, 0)
     assert (document["same"], document["status"]) == (True, "died")
     assert document["actions"] >= 150
+
+
+def test_a_run_that_ends_meanwhile_is_held_against_nothing_of_a_later_moment(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its journals were read while it went on, and then held against the final weights, which had come meanwhile."""
+    for stage in ("box-1", "box-2", "head"):
+        path = folder / "journal" / f"{stage}.txt"
+        words = path.read_text().split(" ")
+        path.write_text(" ".join(words[: len(words) // 2]) + "\n")
+    (folder / "summary.json").unlink()
+    state = json.loads((folder / "launcher.json").read_text())
+    ticks = started_ticks(os.getpid())
+    (folder / "launcher.json").write_text(json.dumps({**state, "pid": os.getpid(), "started_ticks": ticks}))
+    document = as_json(capsys, folder, 0)
+    assert (document["same"], document["status"], document["digest"]) == (True, "running", None)
+    assert 0 < document["actions"] <= document["recorded_actions"]
+    assert all("not yet on record" in text for text in document["warnings"])
+    (folder / "launcher.json").write_text(json.dumps({**state, "pid": None}))
+    assert not as_json(capsys, folder, 1)["same"], "one that has died is held against what it left"

@@ -10,6 +10,7 @@ import pytest
 from network import make_config, make_works, real_network, reference_of, run_hostile, run_prompt, split_of
 from test_replay import Recorded, assert_same
 
+from pipeline import oracle_own
 from pipeline.actions import Action
 from pipeline.arrays import Array
 from pipeline.config import resolve
@@ -350,6 +351,16 @@ def test_an_own_oracle_that_is_none_is_refused_by_file_and_line(code: str, text:
     flags = {"oracle.file": str(path), "oracle.sees_label": True, "data.batch": 3}
     with pytest.raises((ConfigError, RunError), match=text):
         run_prompt(real_network(config_of("decoupled", 2, flags, tied=False)))
+
+
+def test_an_own_oracle_that_wants_labels_and_does_not_see_them_is_told_how_to(tmp_path: Any) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(OWN)
+    with pytest.raises(
+        ConfigError, match=r"mine.py, line \d+: Oracle.predict: .*y is None here: .*--oracle.sees_label true"
+    ):
+        oracle_own.try_out(resolve(flags={"oracle.file": str(path)}))
+    oracle_own.try_out(resolve(flags={"oracle.file": str(path), "oracle.sees_label": True}))
 
 
 def test_a_file_is_read_into_the_configuration(tmp_path: Any) -> None:

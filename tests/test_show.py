@@ -9,6 +9,7 @@ import pytest
 from handmade import make_folder
 
 from launch import Result, runs, show, task_words
+from launch.text import few
 from pipeline.config import dump, resolve
 from pipeline.plan import Plan
 from pipeline.schema import Data
@@ -75,6 +76,18 @@ def test_the_last_line_suggests_what_works(tmp_path: Path, capsys: pytest.Captur
     (on / "trace").mkdir(parents=True)
     last = printed(on, capsys, "done", 8).splitlines()[-1]
     assert last == f"look into it: timebox stats {on}; likewise order, report, timeline, logs"
+
+
+def test_a_command_that_is_suggested_is_one_for_a_shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "my runs" / "off"
+    assert printed(folder, capsys, "done", 8).splitlines()[-1] == f"look into it: timebox logs '{folder}'"
+
+
+def test_of_many_names_the_first_are_said() -> None:
+    assert few([]) == ""
+    assert few(["a", "b"]) == "a, b"
+    assert few("abcdefg") == "a, b, c, d, e, f, g"
+    assert few([str(n) for n in range(2_000)]) == "0, 1, 2, 3, 4, 5 and 1,994 more"
 
 
 def test_who_did_not_answer_when_it_was_told_to_stop_is_said(

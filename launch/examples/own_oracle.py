@@ -1,6 +1,6 @@
 """An oracle of your own: the mean gradient of each label.
 
-timebox run --preset rows --oracle.file own_oracle.py
+timebox run --preset rows --oracle.file own_oracle.py     (the preset lets oracles see labels: --oracle.sees_label true)
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ class Oracle:
         self.weights = {"M": np.zeros((shape.classes, shape.width), shape.dtype)}
 
     def predict(self, h, y, batch):
-        """Return the synthetic gradient, (rows, width)."""
+        """Return the synthetic gradient, (rows, width); y is one-hot, (rows, classes), or None without sees_label."""
         return y @ self.weights["M"]
 
     def gradient(self, h, y, error):
