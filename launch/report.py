@@ -71,7 +71,14 @@ def render(made: dict[str, Any]) -> str:
     costs = [tracing["share"] for tracing in made["tracing"] if tracing.get("share") is not None]
     cost = f"; recording took at least {100 * max(costs):.2f} % of the busiest recorder's time" if costs else ""
     how = f"{size}, in {made['seconds']:.1f} s; open it in a browser, it needs no network"
-    return "\n".join([f"{made['out']}: {what}{cost}", *made["notes"], clocks.beside(how, made["clock_error_ns"])])
+    return "\n".join(
+        [f"{_near(Path(made['out']))}: {what}{cost}", *made["notes"], clocks.beside(how, made["clock_error_ns"])]
+    )
+
+
+def _near(path: Path) -> Path:
+    """Return a path as one would write it here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def write_timeline(found: Recording, out: Path, shown: Window) -> None:
