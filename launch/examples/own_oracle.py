@@ -1,6 +1,8 @@
 """An oracle of your own: the mean gradient of each label.
 
-timebox run --preset rows --oracle.file own_oracle.py     (the preset lets oracles see labels: --oracle.sees_label true)
+timebox run --preset rows --oracle.file own_oracle.py
+
+The preset lets oracles see the labels; elsewhere add `--oracle.sees_label true`, without which y is None.
 """
 
 import numpy as np
