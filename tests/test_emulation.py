@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,10 +164,13 @@ def test_messages_arrive_as_drawn_and_a_run_takes_what_virtual_time_says(kind: s
         assert min(late) > -0.2, (source, target)
         assert sorted(late)[len(late) // 10] < 2.0, (source, target)
     request = of_config(config, None, [])
+    # The arithmetic is measured, and takes longer where others use the machine: what is emulated alone is the least.
+    least = simulate(found.plan, replace(request.costs, actions={}), weigh=weigh).makespan_ns
     predicted = simulate(found.plan, request.costs, weigh=weigh).makespan_ns
     measured = found.end_ns - found.origin_ns
     # The machine can only be later than virtual time without costs for messages; how much later is its own affair.
-    assert 0.97 * predicted < measured < 2 * predicted
+    assert 1.6e9 < least <= predicted
+    assert least < measured < 2 * predicted
 
 
 @pytest.mark.live
