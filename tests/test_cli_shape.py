@@ -169,7 +169,7 @@ def test_numpy_is_not_imported_before_it_is_needed(code: str) -> None:
 
 
 def test_a_reader_that_has_had_enough_is_no_failure() -> None:
-    command = f"{sys.executable} -m launch run --help | head -1"
+    command = f"'{sys.executable}' -m launch run --help | head -1"
     ended = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.startswith("usage: timebox run")

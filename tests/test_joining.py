@@ -42,7 +42,7 @@ def shell(tmp_path: Path) -> Shell:
     """Start a command in a plain shell, as a person would, in the test's folder; what it says goes to `said`."""
     (tmp_path / "bin").mkdir()
     timebox = tmp_path / "bin" / "timebox"
-    timebox.write_text(f'#!/bin/sh\nexec {sys.executable} -m launch "$@"\n')
+    timebox.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m launch "$@"\n')
     timebox.chmod(0o755)
     own = {"PATH": f"{timebox.parent}:{os.environ['PATH']}", "PYTHONPATH": str(Path(__file__).parents[1])}
 
