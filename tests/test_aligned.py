@@ -135,9 +135,8 @@ def moved(folder: Path, to: Path, stage: str, offset_ns: int, drift: float = 0.0
 @pytest.fixture(scope="module", params=["box-2", "head"])
 def there(here: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the same run, with a stage on another host."""
-    offset = (
-        3600 * S if request.param == "box-2" else -time.monotonic_ns() // 2
-    )  # a clock counts from its start: it is above 0
+    # A clock counts from its start: also one that is behind is above 0.
+    offset = 3600 * S if request.param == "box-2" else -time.monotonic_ns() // 2
     return moved(here, tmp_path_factory.mktemp("there") / "run", request.param, offset, 4e-5)
 
 

@@ -193,3 +193,14 @@ def test_a_folder_of_another_name_is_as_old_as_its_last_change(shelf: Path) -> N
     other = runs.all_runs(shelf)[-1].rename(shelf / "mine")
     os.utime(other, (0, 0))
     assert [folder.name for folder in prune.chosen([other], prune.Choice(older_than=30))] == ["mine"]
+
+
+def test_a_page_that_cannot_be_written_beside_its_run_is_told_with_the_command_that_can(
+    shelf: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`open` once offered a flag --out, which it does not have."""
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert main(["open", "r4", "--print", "--run.dir", str(shelf)]) == 2
+    told = capsys.readouterr().err
+    assert "report.html: cannot be written there; `timebox report " in told
+    assert "--out FILE.html` writes it elsewhere" in told
